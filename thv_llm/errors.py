@@ -1,0 +1,90 @@
+"""Failures a user can meet, and the exit code each of them ends the run with.
+
+Low layers raise with the cause, middle layers let it pass, `cli.main` alone prints. A subclass
+exists only where a caller or a script branches on it. No text here may carry a secret, a
+response body or a query: whoever raises keeps them out.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a run ends. Part of the contract with scripts: values never change."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BUG = 3
+    LOGIN_REQUIRED = 4
+    NOT_CONFIGURED = 5
+    UNREACHABLE = 6
+    INTERRUPTED = 130
+
+
+class ThvLlmError(Exception):
+    """A failure with everything its reader needs.
+
+    Args:
+        what: what did not work, as a lower-case clause ("cannot get an access token").
+        why: the cause, in words; empty when `what` says it all.
+        next_step: the command or action that helps; empty when there is none.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, what: str, *, why: str = "", next_step: str = "") -> None:
+        super().__init__(what, why, next_step)
+        self.what = what
+        self.why = why
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        """The lines a person sees after `thv-llm: error: `."""
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why:  {self.why}")
+        if self.next_step:
+            lines.append(f"  next: {self.next_step}")
+        return "\n".join(lines)
+
+
+class UsageError(ThvLlmError):
+    """The command line, or a value given on it, is wrong; nothing was changed."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LoginRequiredError(ThvLlmError):
+    """There is no session, or the provider ended it for good."""
+
+    exit_code = ExitCode.LOGIN_REQUIRED
+
+
+class NotConfiguredError(ThvLlmError):
+    """The connection settings are missing or incomplete."""
+
+    exit_code = ExitCode.NOT_CONFIGURED
+
+
+class UnreachableError(ThvLlmError):
+    """The provider or the gateway gave no usable answer; trying again later may help.
+
+    Args:
+        retry_after_s: seconds the server asked to wait (`Retry-After`), when it did.
+    """
+
+    exit_code = ExitCode.UNREACHABLE
+
+    def __init__(
+        self, what: str, *, why: str = "", next_step: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.retry_after_s = retry_after_s
+
+
+def shown(text: object, limit: int = 80) -> str:
+    """Return untrusted text as a short `repr`, so that no control byte reaches a terminal."""
+    whole = str(text)
+    return repr(whole if len(whole) <= limit else whole[: limit - 1] + "…")

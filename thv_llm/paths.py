@@ -1,0 +1,129 @@
+"""Every path we use, and the command lines by which we start ourselves.
+
+The directory is `$THV_LLM_HOME`, else `$XDG_CONFIG_HOME/toolhive`, else `~/.config/toolhive`,
+on Linux and macOS alike. The socket goes to `$XDG_RUNTIME_DIR/toolhive` when that directory
+is private, because a home directory may be on a file system without sockets.
+
+Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings, because importing pathlib would
+cost the token path 10 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MAX_SOCKET_PATH_BYTES = 103
+"""Room in `sockaddr_un.sun_path` on macOS (104, with its NUL); Linux has 108."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Absolute paths of one user's files.
+
+    Attributes:
+        directory: ours, 0700; everything but (perhaps) the socket lies in it.
+        home: the user's home directory, for the tools' files.
+        socket: where the agent listens, or where `$THV_LLM_SOCKET` says it does.
+    """
+
+    directory: str
+    home: str
+    socket: str
+
+    @property
+    def settings(self) -> str:
+        return os.path.join(self.directory, "llm.toml")
+
+    @property
+    def state(self) -> str:
+        return os.path.join(self.directory, "llm-state.json")
+
+    @property
+    def helper(self) -> str:
+        return os.path.join(self.directory, "bin", "thv-llm-token")
+
+    @property
+    def pid(self) -> str:
+        return os.path.join(self.directory, "llm-proxy.pid")
+
+    @property
+    def log(self) -> str:
+        return os.path.join(self.directory, "llm-proxy.log")
+
+    @property
+    def session_file(self) -> str:
+        return os.path.join(self.directory, "llm-session.enc")
+
+    @property
+    def session_key(self) -> str:
+        return os.path.join(self.directory, "llm-session.key")
+
+    @property
+    def discovery_cache(self) -> str:
+        return os.path.join(self.directory, "llm-discovery.json")
+
+    @property
+    def refresh_failure(self) -> str:
+        """When and why the last refresh failed; remembered for a few seconds, no token in it."""
+        return os.path.join(self.directory, "llm-refresh-failure.json")
+
+    def lock(self, name: str) -> str:
+        """Return the lock file of that name: `session`, `login`, `state`, `settings`, `service`."""
+        return os.path.join(self.directory, f"llm-{name}.lock")
+
+
+def find(environ: Mapping[str, str]) -> Paths:
+    """Return the paths that hold for this environment."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    own = environ.get("THV_LLM_HOME")
+    base = environ.get("XDG_CONFIG_HOME")
+    if own:
+        directory = os.path.abspath(own)
+    elif base and os.path.isabs(base):  # the XDG specification: relative values are ignored
+        directory = os.path.join(base, "toolhive")
+    else:
+        directory = os.path.join(home, ".config", "toolhive")
+    return Paths(directory, home, _socket(environ, directory))
+
+
+def _socket(environ: Mapping[str, str], directory: str) -> str:
+    named = environ.get("THV_LLM_SOCKET")
+    if named:
+        return os.path.abspath(named)
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    # With a directory of one's own (THV_LLM_HOME) several instances can run side by side,
+    # so the shared runtime directory is not for them.
+    if runtime and not environ.get("THV_LLM_HOME") and _is_private(runtime):
+        return os.path.join(runtime, "toolhive", "llm.sock")
+    return os.path.join(directory, "llm.sock")
+
+
+def _is_private(directory: str) -> bool:
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(found.st_mode)
+        and found.st_uid == os.getuid()
+        and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    )
+
+
+def program() -> str:
+    """Return the absolute path of what is running: the `.pyz`, or the launcher of a checkout."""
+    # In a zipapp this file is PATH.pyz/thv_llm/paths.py; in a checkout TOP/thv_llm/paths.py.
+    above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return above if os.path.isfile(above) else os.path.join(above, "thv_llm.py")
+
+
+def own_command(*arguments: str) -> list[str]:
+    """Return the command line that runs this very program again, independent of PATH and cwd.
+
+    `-I` keeps the caller's `PYTHONPATH` and current directory out of the child.
+    """
+    return [sys.executable, "-I", program(), *arguments]
