@@ -36,34 +36,42 @@ class Paths:
 
     @property
     def settings(self) -> str:
+        """`llm.toml`, which a person may edit."""
         return os.path.join(self.directory, "llm.toml")
 
     @property
     def state(self) -> str:
+        """`llm-state.json`: undo record, local key, session facts."""
         return os.path.join(self.directory, "llm-state.json")
 
     @property
     def helper(self) -> str:
+        """What direct tools run for a token."""
         return os.path.join(self.directory, "bin", "thv-llm-token")
 
     @property
     def pid(self) -> str:
+        """Which process is our service."""
         return os.path.join(self.directory, "llm-proxy.pid")
 
     @property
     def log(self) -> str:
+        """The service's log; `.1` is the one before."""
         return os.path.join(self.directory, "llm-proxy.log")
 
     @property
     def session_file(self) -> str:
+        """The session, encrypted, when no keyring holds it."""
         return os.path.join(self.directory, "llm-session.enc")
 
     @property
     def session_key(self) -> str:
+        """The key of `session_file` when no passphrase is set."""
         return os.path.join(self.directory, "llm-session.key")
 
     @property
     def discovery_cache(self) -> str:
+        """The provider's metadata, kept for a day."""
         return os.path.join(self.directory, "llm-discovery.json")
 
     @property
@@ -127,3 +135,13 @@ def own_command(*arguments: str) -> list[str]:
     `-I` keeps the caller's `PYTHONPATH` and current directory out of the child.
     """
     return [sys.executable, "-I", program(), *arguments]
+
+
+def bundled(name: str) -> str:
+    """Return the text of a file that lies beside the package in the `.pyz`; empty in a checkout."""
+    import zipfile
+
+    if not zipfile.is_zipfile(program()):
+        return ""
+    with zipfile.ZipFile(program()) as archive:
+        return archive.read(name).decode() if name in archive.namelist() else ""

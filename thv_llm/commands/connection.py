@@ -1,0 +1,49 @@
+"""The connection flags that `setup` and `config set` share: one for each row of the settings."""
+
+from __future__ import annotations
+
+import argparse
+
+from thv_llm import settings
+from thv_llm.settings import ROWS, Row, Settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting; one that is not given stays None."""
+    group = parser.add_argument_group("settings (saved in llm.toml)")
+    for row in ROWS:
+        if row.type is bool:
+            group.add_argument(
+                row.flag, dest=row.key, action=argparse.BooleanOptionalAction, default=None, help=row.help
+            )
+        else:
+            group.add_argument(row.flag, dest=row.key, metavar=row.metavar, type=_parsed(row), help=row.help)
+
+
+def given(args: argparse.Namespace) -> dict[str, object]:
+    """Return the settings named on the command line, by key, each checked."""
+    values = vars(args)
+    return {
+        row.key: settings.checked(row, values[row.key]) for row in ROWS if values.get(row.key) is not None
+    }
+
+
+def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], Settings]:
+    """Return the flags that were given, and the saved settings with them laid over."""
+    changes = given(args)
+    return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes)
+
+
+def _parsed(row: Row) -> type | _Words:
+    if row.type is tuple:
+        return _Words()
+    return int if row.type is int else str
+
+
+class _Words:
+    """Split a list at commas and white space. A class, so that argparse can name it."""
+
+    __name__ = "list"
+
+    def __call__(self, text: str) -> tuple[str, ...]:
+        return tuple(text.replace(",", " ").split())
