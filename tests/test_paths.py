@@ -1,0 +1,51 @@
+"""Where our files are, and how we start ourselves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from thv_llm import paths
+
+
+def test_the_directory_is_ours_else_that_of_xdg_else_below_home() -> None:
+    assert paths.find({"HOME": "/h", "THV_LLM_HOME": "/own"}).directory == "/own"
+    assert paths.find({"HOME": "/h", "XDG_CONFIG_HOME": "/x"}).directory == "/x/toolhive"
+    assert paths.find({"HOME": "/h", "XDG_CONFIG_HOME": "relative"}).directory == "/h/.config/toolhive"
+    assert paths.find({"HOME": "/h"}).directory == "/h/.config/toolhive"
+
+
+def test_the_socket_lies_in_the_runtime_directory_only_when_that_is_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    environ = {"HOME": "/h", "XDG_RUNTIME_DIR": str(tmp_path)}
+    assert paths.find(environ).socket == f"{tmp_path}/toolhive/llm.sock"
+
+    tmp_path.chmod(0o755)
+    assert paths.find(environ).socket == "/h/.config/toolhive/llm.sock"
+    assert paths.find({**environ, "XDG_RUNTIME_DIR": "/none"}).socket == "/h/.config/toolhive/llm.sock"
+
+
+def test_the_socket_can_be_named() -> None:
+    assert paths.find({"HOME": "/h", "THV_LLM_SOCKET": "/run/forwarded.sock"}).socket == "/run/forwarded.sock"
+
+
+def test_every_file_of_ours_lies_in_the_directory() -> None:
+    found = paths.find({"HOME": "/h"})
+    names = [name for name, value in vars(paths.Paths).items() if isinstance(value, property)]
+
+    assert len(names) >= 8
+    for name in names:
+        assert getattr(found, name).startswith("/h/.config/toolhive/")
+
+
+def test_the_own_command_runs_from_anywhere(tmp_path: Path) -> None:
+    command = paths.own_command("--version")
+
+    assert command[0] == sys.executable
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("thv-llm "), done.stderr
+
+
+def test_a_checkout_has_no_bundled_files() -> None:
+    assert paths.bundled("LICENSES.txt") == ""

@@ -1,0 +1,130 @@
+"""The settings file: what is read, refused, written and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from thv_llm import settings
+from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
+
+CONFIGURED = {
+    "gateway_url": "https://llm.example.com",
+    "oidc.issuer": "https://id.example.com",
+    "oidc.client_id": "cli",
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "toolhive" / "llm.toml")
+
+
+def written(path: str, text: str) -> str:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text(text)
+    return path
+
+
+def test_a_missing_file_means_all_defaults(path: str) -> None:
+    found = settings.load(path)
+
+    assert found == settings.Settings()
+    assert found.proxy_port == 14000
+    assert found.oidc.scopes == ("openid", "offline_access")
+
+
+def test_what_is_saved_is_loaded_and_defaults_stay_out_of_the_file(path: str) -> None:
+    settings.save(path, {**CONFIGURED, "proxy.listen_port": 14000, "models": ("a", "b")})
+
+    found = settings.load(path)
+
+    assert found.gateway_url == "https://llm.example.com"
+    assert found.models == ("a", "b")
+    assert "listen_port" not in Path(path).read_text()
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert Path(path).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_comments_survive_a_change(path: str) -> None:
+    written(
+        path,
+        '# mine\ngateway_url = "https://a.example" # why\n\n[oidc] # the provider\nissuer = "https://i"\n',
+    )
+
+    settings.save(path, {"gateway_url": "https://b.example", "oidc.client_id": "cli"})
+
+    text = Path(path).read_text()
+    assert '# mine\ngateway_url = "https://b.example" # why\n' in text
+    assert "[oidc] # the provider" in text
+    assert settings.load(path).oidc.client_id == "cli"
+
+
+def test_a_value_set_back_to_its_default_leaves_the_file(path: str) -> None:
+    settings.save(path, {**CONFIGURED, "oidc.audience": "gw", "proxy.require_key": False})
+    settings.save(path, {"oidc.audience": "", "proxy.require_key": True})
+
+    assert "audience" not in Path(path).read_text()
+    assert "require_key" not in Path(path).read_text()
+
+
+def test_a_file_that_is_not_toml_is_refused_with_line_and_column(path: str) -> None:
+    written(path, 'gateway_url = "https://a.example"\nnot toml\n')
+
+    with pytest.raises(ThvLlmError, match=r"line 2, column \d+") as caught:
+        settings.load(path)
+
+    assert path in str(caught.value)
+    with pytest.raises(ThvLlmError):
+        settings.save(path, {"gateway_url": "https://b.example"})
+    assert "not toml" in Path(path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('gatway_url = "x"', "did you mean gateway_url"),
+        ('[proxy]\nlisten_port = "14000"', "must be an integer"),
+        ("[proxy]\nlisten_port = 80", "1024 to 65535"),
+        ("[proxy]\nrequire_key = 1", "must be true or false"),
+        ('models = "a"', "must be a list of strings"),
+        ("models = [1]", "must be a list of strings"),
+        ('gateway_url = "http://a"', "https URL"),
+        ("[oidc.issuer]\nx = 1", "is not a setting"),
+        ("a = " + "[" * 3000, "nested too deeply"),
+    ],
+)
+def test_a_bad_value_in_the_file_is_named_with_what_is_wanted(path: str, text: str, said: str) -> None:
+    with pytest.raises(ThvLlmError, match=said):
+        settings.load(written(path, text))
+
+
+def test_a_bad_value_in_the_file_can_be_replaced_by_its_flag(path: str) -> None:
+    written(path, '# kept\nca_file = "/gone.pem"\n')
+
+    settings.save(path, {"ca_file": ""})
+
+    assert Path(path).read_text() == "# kept\n"
+
+
+def test_a_bad_value_is_refused_before_anything_is_written(path: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings.save(path, {**CONFIGURED, "gateway_url": "https://user:hunter2@a.example"})
+
+    assert "hunter2" not in str(caught.value)
+    assert "gateway_url" in str(caught.value)
+    assert not Path(path).exists()
+
+
+def test_what_is_missing_is_named(path: str) -> None:
+    with pytest.raises(NotConfiguredError, match=r"oidc.issuer, oidc.client_id"):
+        settings.save(path, {"gateway_url": "https://a.example"}).require_configured()
+    settings.save(path, CONFIGURED).require_configured()
+
+
+def test_every_row_names_a_field_and_every_field_has_a_row() -> None:
+    fields = set(vars(settings.Settings())) - {"oidc"} | set(vars(settings.OidcSettings()))
+
+    assert {row.field for row in settings.ROWS} == fields
+    assert len({row.flag for row in settings.ROWS}) == len(settings.ROWS)
