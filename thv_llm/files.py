@@ -3,6 +3,12 @@
 Every write of ours goes through `replace`: a temporary file in the same directory, private
 from its first byte, synced, renamed over the old one, and the directory synced, so that a
 kill at any instant leaves either the old bytes or the new ones.
+
+Refused, because replacing them would lose something: files with several hard links, FIFOs,
+devices and directories, dangling links, read-only files, and files whose owner or group
+could not be kept. What another program wrote between our reading and our rename is noticed
+(`expected`). A temporary file that a killed run left behind goes at the next look into its
+directory: its writer holds a lock on it, so that one in use is never taken for a left-over.
 """
 
 from __future__ import annotations
@@ -11,28 +17,56 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import EllipsisType
 
 from thv_llm.errors import ThvLlmError
 
 LOCK_POLL_S = 0.02
 TEMP_PREFIX = ".thv-llm-"
+READ_BYTES = 1 << 20
+"""How much to ask of one read call; settings files are far smaller."""
+
+REMEDIES = {
+    errno.ENOSPC: "free some disk space and run it again",
+    errno.EDQUOT: "free some of your disk quota and run it again",
+    errno.EROFS: "the file system is mounted read-only",
+    errno.EACCES: "check the permissions of the file and of its directory",
+    errno.EPERM: "check the owner of the file and of its directory",
+}
 
 
 class FileChangedError(ThvLlmError):
     """Another program wrote the file between our reading and our writing."""
 
 
-def read(path: str) -> bytes | None:
-    """Return the bytes of a file, or None when there is no such file."""
+@contextlib.contextmanager
+def _named(what: str, path: str) -> Iterator[None]:
+    """Turn an OSError into an error that names the file and what helps."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "")
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ThvLlmError(f"cannot {what} {path}", why=why, next_step=remedy) from error
+
+
+def read(path: str) -> bytes | None:
+    """Return the bytes of a regular file, or None when there is no such file."""
+    with _named("read", path):
+        try:
+            # O_NONBLOCK: opening a FIFO that nobody writes to would hang.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ThvLlmError(f"cannot read {path}", why="it is not a regular file")
+            return b"".join(iter(lambda: os.read(descriptor, READ_BYTES), b""))
+        finally:
+            os.close(descriptor)
 
 
 def private_directory(path: str) -> None:
@@ -42,34 +76,81 @@ def private_directory(path: str) -> None:
     parent = os.path.dirname(path)
     if parent and not os.path.isdir(parent):
         private_directory(parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-        os.chmod(path, 0o700)  # mkdir's mode is narrowed by the umask, chmod's is not
+    with _named("make the directory", path):
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o700)  # mkdir's mode is narrowed by the umask, chmod's is not
+            sync_directory(parent)
+        except FileExistsError:
+            if not os.path.isdir(path):  # else another process was faster
+                raise
 
 
-def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:
+def missing_directories(path: str) -> tuple[str, ...]:
+    """Return the parents of `path` that do not exist, outermost first."""
+    missing: list[str] = []
+    parent = os.path.dirname(path)
+    while parent and not os.path.lexists(parent):
+        missing.insert(0, parent)
+        parent = os.path.dirname(parent)
+    return tuple(missing)
+
+
+def remove_empty_directories(directories: Iterable[str]) -> None:
+    """Remove the given directories, innermost first; those that are gone or in use stay."""
+    for directory in sorted(directories, key=len, reverse=True):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+
+
+def replace(
+    path: str, data: bytes, *, mode: int = 0o600, expected: bytes | EllipsisType | None = ...
+) -> None:
     """Replace a file's bytes, or create it with `mode`. The directory must exist.
 
-    An existing file keeps its mode and owner, a symbolic link stays one.
+    An existing file keeps its mode and owner, a symbolic link (or a chain of them) stays one.
+
+    Args:
+        expected: what the caller read before (None = no such file); left out, anything goes.
+
+    Raises:
+        FileChangedError: the file no longer holds `expected`; it stays as it is.
+        ThvLlmError: the file cannot be replaced without loss, or the system refused; the old
+            bytes are intact.
     """
-    target = os.path.realpath(path)
-    with contextlib.suppress(FileNotFoundError):
-        mode = stat.S_IMODE(os.stat(target).st_mode)
-    directory = os.path.dirname(target)
-    temp = os.path.join(directory, f"{TEMP_PREFIX}{secrets.token_hex(8)}")
-    descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.rename(temp, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temp)
-        raise
-    sync_directory(directory)
+    with _named("write", path):
+        target, found = _replaceable(path)
+        directory = os.path.dirname(target)
+        sweep(directory)
+        temp, descriptor = _temporary(directory)
+        try:
+            try:
+                _write_all(descriptor, data)
+                _dress(descriptor, found, mode)
+                os.fsync(descriptor)
+                _must_hold(target, expected)
+                os.rename(temp, target)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temp)
+            raise
+        sync_directory(directory)
+
+
+def delete(path: str, *, expected: bytes) -> None:
+    """Delete a regular file that still holds `expected`.
+
+    Raises:
+        FileChangedError: it holds something else; it stays.
+    """
+    with _named("delete", path):
+        if os.path.islink(path):
+            raise ThvLlmError(f"cannot delete {path}", why="it has become a symbolic link")
+        _must_hold(path, expected)
+        os.unlink(path)
+        sync_directory(os.path.dirname(path))
 
 
 def sync_directory(directory: str) -> None:
@@ -77,8 +158,92 @@ def sync_directory(directory: str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
+            raise
     finally:
         os.close(descriptor)
+
+
+def sweep(directory: str) -> None:
+    """Remove the temporary files that killed runs of ours left in this directory."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(TEMP_PREFIX):
+            with contextlib.suppress(OSError):
+                _remove_if_abandoned(os.path.join(directory, name))
+
+
+def _remove_if_abandoned(temp: str) -> None:
+    descriptor = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(temp)
+    finally:
+        os.close(descriptor)
+
+
+def _replaceable(path: str) -> tuple[str, os.stat_result | None]:
+    """Return what `path` leads to, and its state (None: to be created), if it may be replaced."""
+    target = os.path.realpath(path)
+    try:
+        found = os.stat(target)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise _refused(path, "it is a symbolic link to a file that does not exist") from None
+        return target, None
+    if not stat.S_ISREG(found.st_mode):
+        raise _refused(path, "it is not a regular file")
+    if found.st_nlink > 1:
+        raise _refused(path, f"it has {found.st_nlink} hard links, and replacing it would part them")
+    # The owner's bit is asked for by itself, because access() lets root write anything.
+    if not found.st_mode & stat.S_IWUSR or not os.access(target, os.W_OK):
+        raise _refused(path, "it is read-only", "make it writable (chmod u+w) and run it again")
+    return target, found
+
+
+def _refused(path: str, why: str, next_step: str = "") -> ThvLlmError:
+    return ThvLlmError(f"cannot write {path}", why=why, next_step=next_step)
+
+
+def _temporary(directory: str) -> tuple[str, int]:
+    """Create a temporary file that is private from its first byte, and lock it."""
+    while True:
+        temp = os.path.join(directory, TEMP_PREFIX + os.urandom(8).hex())
+        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with contextlib.suppress(OSError):  # a file system without locks, or a sweep between the two
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return temp, descriptor
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _dress(descriptor: int, old: os.stat_result | None, mode: int) -> None:
+    """Give a new file the owner, group and mode of the old one."""
+    if old is not None:
+        mine = os.fstat(descriptor)
+        if (mine.st_uid, mine.st_gid) != (old.st_uid, old.st_gid):
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+        mode = stat.S_IMODE(old.st_mode)
+    os.fchmod(descriptor, mode)
+
+
+def _must_hold(path: str, expected: bytes | EllipsisType | None) -> None:
+    if expected is not ... and read(path) != expected:
+        raise FileChangedError(
+            f"{path} was changed by another program at this moment", next_step="run it again"
+        )
 
 
 @contextlib.contextmanager
@@ -93,11 +258,15 @@ def lock(path: str, *, timeout_s: float, what: str) -> Iterator[None]:
         ThvLlmError: still held after `timeout_s`; the message names the holder's pid.
     """
     private_directory(os.path.dirname(path))
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _named("lock", path):
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, 0o600)
     try:
-        _acquire(descriptor, timeout_s, what)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with _named("lock", path):
+            _acquire(descriptor, timeout_s, what)
+            os.fchmod(descriptor, 0o600)  # whatever the umask made of it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)  # releases the lock, too
