@@ -11,10 +11,33 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TextIO
 
 from thv_llm import paths
+
+BROWSER_START_S = 2.0
+
+
+def open_browser(url: str) -> bool:
+    """Start the user's browser without waiting for it to end; False when there is none.
+
+    `webbrowser` waits for a `$BROWSER` that stays in the foreground, while that browser waits
+    for our callback page; so it runs in a thread, and one that is still busy counts as started.
+    """
+    has_display = sys.platform == "darwin" or any(
+        os.environ.get(name) for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if not has_display:  # a text browser would take the terminal over
+        return False
+    import threading
+    import webbrowser
+
+    outcome: list[bool] = []
+    thread = threading.Thread(target=lambda: outcome.append(webbrowser.open(url)), daemon=True)
+    thread.start()
+    thread.join(BROWSER_START_S)
+    return outcome[0] if outcome else True
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,7 @@ class World:
     paths: paths.Paths
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    open_browser: Callable[[str], bool] = field(default=lambda url: _open_browser(url))
+    open_browser: Callable[[str], bool] = open_browser
     platform: str = sys.platform
 
     def say(self, line: str = "") -> None:
@@ -56,9 +79,3 @@ def real() -> World:
         stderr=sys.stderr,
         paths=paths.find(os.environ),
     )
-
-
-def _open_browser(url: str) -> bool:
-    import webbrowser
-
-    return webbrowser.open(url)

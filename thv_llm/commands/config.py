@@ -1,0 +1,141 @@
+"""`thv-llm config set|show|reset`: the settings by hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Any
+
+from thv_llm import settings, state
+from thv_llm.commands import connection
+from thv_llm.commands.parser import add_format
+from thv_llm.errors import ExitCode, ThvLlmError, UsageError
+from thv_llm.settings import ROWS, Settings
+from thv_llm.validation import Value
+
+if TYPE_CHECKING:
+    from thv_llm.state import State
+    from thv_llm.world import World
+
+SUMMARY = "settings by hand: set, show, reset"
+EXAMPLES = """
+thv-llm config show                           all that is in effect, defaults included
+thv-llm config set --proxy-port 14001         change one setting
+thv-llm config set --audience ""              back to the default
+thv-llm config reset                          forget settings and session
+"""
+NOT_CONFIGURED = "not configured; run: thv-llm setup --gateway-url URL --issuer URL --client-id ID"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the three actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    change = actions.add_parser(
+        "set",
+        help="change settings; services and wired tools stay as they are",
+        description="change settings; an empty value means the default",
+        examples='thv-llm config set --gateway-url https://llm.example.com\nthv-llm config set --audience ""',
+    )
+    connection.add_arguments(change)
+    show = actions.add_parser(
+        "show",
+        help="print all settings in effect",
+        description="print all settings in effect, the session and the wired tools",
+        examples="thv-llm config show\nthv-llm config show --format json",
+    )
+    add_format(show)
+    actions.add_parser(
+        "reset",
+        help="forget settings and session",
+        description="forget settings and session; wired tools must be torn down first",
+        examples="thv-llm teardown\nthv-llm config reset",
+    )
+
+
+def run(args: argparse.Namespace, world: World) -> ExitCode:
+    """Do what `args.action` names."""
+    return {"set": _set, "show": _show, "reset": _reset}[args.action](args, world)
+
+
+def _set(args: argparse.Namespace, world: World) -> ExitCode:
+    changes = connection.given(args)
+    if not changes:
+        raise UsageError("nothing to set", next_step="thv-llm config set --help")
+    settings.save(world.paths.settings, changes)
+    world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
+    if state.load(world.paths.state).wired:
+        world.say("Wired tools and the running service still use the old values; thv-llm setup updates them.")
+    return ExitCode.DONE
+
+
+def _show(args: argparse.Namespace, world: World) -> ExitCode:
+    found = settings.load(world.paths.settings)
+    known = state.load(world.paths.state)
+    configured = any(found.get(row) for row in ROWS if row.required)
+    if args.format == "json":
+        import json
+
+        world.answer(json.dumps(_document(found, known) if configured else {}, indent=2))
+    elif configured:
+        _show_text(found, known, world)
+    else:
+        world.answer(NOT_CONFIGURED)
+    return ExitCode.DONE
+
+
+def _show_text(found: Settings, known: State, world: World) -> None:
+    for row in ROWS:
+        world.answer(f"{row.key:<24}{_text(found.get(row))}")
+    session = known.session
+    world.answer(f"{'session':<24}{f'kept in {session.store}' if session.store else 'none'}")
+    for tool in known.wired:
+        world.answer(f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}")
+    if not known.wired:
+        world.answer(f"{'wired':<24}none")
+
+
+def _text(value: Value | None) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        value = " ".join(value)
+    return "-" if value in (None, "") else str(value)
+
+
+def _document(found: Settings, known: State) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for row in ROWS:
+        table, _, name = row.key.rpartition(".")
+        (document.setdefault(table, {}) if table else document)[name] = found.get(row)
+    document["auth"] = {"cached_token_expiry": known.session.expires_at}
+    document["configured_tools"] = [
+        {"tool": tool.tool, "mode": tool.mode, "config_path": tool.files[0].path if tool.files else None}
+        for tool in known.wired
+    ]
+    return document
+
+
+def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - one signature for all actions
+    known = state.load(world.paths.state)
+    if known.wired:
+        raise ThvLlmError(
+            "there are wired tools",
+            why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
+            next_step="thv-llm teardown, then thv-llm config reset",
+        )
+    from thv_llm.commands import signing_out
+    from thv_llm.service import background
+
+    signing_out.sign_out(world)
+    background.stop(world.paths)
+    for path in (world.paths.settings, world.paths.state, world.paths.discovery_cache, world.paths.helper):
+        _remove(path, world)
+    return ExitCode.DONE
+
+
+def _remove(path: str, world: World) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    world.say(f"Removed {path}.")

@@ -1,0 +1,45 @@
+"""`thv-llm login`: sign in, and keep the session."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from thv_llm.errors import ExitCode
+
+if TYPE_CHECKING:
+    from thv_llm.world import World
+
+SUMMARY = "sign in at the provider"
+EXAMPLES = """
+thv-llm login                           in the browser
+thv-llm login --skip-browser            print the URL, e.g. over SSH; takes the pasted answer, too
+thv-llm login --device-code             with a code to type on another device
+thv-llm login --force --prompt select_account     as somebody else
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how to sign in."""
+    from thv_llm.commands import signing_in
+
+    signing_in.add_flow(parser)
+    parser.add_argument("--force", action="store_true", help="sign in even if the session is good")
+    parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
+
+
+def run(args: argparse.Namespace, world: World) -> ExitCode:
+    """Sign in unless the session is good already."""
+    from thv_llm import settings
+    from thv_llm.commands import signing_in
+
+    saved = settings.load(world.paths.settings)
+    saved.require_configured()
+    signing_in.sign_in(
+        world,
+        saved,
+        flow=signing_in.flow(args),
+        force=args.force or bool(args.prompt),
+        prompt=args.prompt,
+    )
+    return ExitCode.DONE

@@ -1,0 +1,28 @@
+"""`thv-llm logout`: end the session here and, as far as it can be done, at the provider."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from thv_llm.errors import ExitCode
+
+if TYPE_CHECKING:
+    from thv_llm.world import World
+
+SUMMARY = "end the session; revokes it at the provider"
+EXAMPLES = """
+thv-llm logout        tools get a clear refusal until the next thv-llm login
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take no arguments."""
+
+
+def run(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - every verb has this signature
+    """Revoke, delete, and tell the service to forget."""
+    from thv_llm.commands import signing_out
+
+    signing_out.sign_out(world)
+    return ExitCode.DONE
