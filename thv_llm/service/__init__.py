@@ -1,0 +1,1 @@
+"""The background process: the agent socket, the helper, life cycle and autostart."""

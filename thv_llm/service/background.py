@@ -1,0 +1,252 @@
+"""The detached service process: start it, find it, stop it.
+
+Rule 1: a service is ours when it proves that it knows the local key (`challenge`), or, if it
+        does not answer, when the pid file's process started when the file says, as us.
+Rule 2: nothing is signalled that is not provably ours; stale files are removed, not obeyed.
+Rule 3: ready means: it said so itself and then passed the challenge.
+
+The lock `service`, held for the life of the process, keeps it the only one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thv_llm import files, state
+from thv_llm.errors import ThvLlmError
+from thv_llm.service import challenge, processes, record, spawn
+from thv_llm.service.record import Record
+
+if TYPE_CHECKING:
+    from thv_llm.paths import Paths
+    from thv_llm.secret import Secret
+
+START_TIMEOUT_S = 15.0
+DRAIN_S = 10.0
+"""How long running streams may go on after the service was asked to stop."""
+STOP_TIMEOUT_S = DRAIN_S + 3.0
+KILL_TIMEOUT_S = 2.0
+POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class Running:
+    """Our service, alive.
+
+    Attributes:
+        answers: it passed the challenge; else only its process was recognised.
+    """
+
+    record: Record
+    answers: bool
+
+
+@dataclass(frozen=True)
+class PortUse:
+    """Who has a port: `free`, `ours` or `stranger`; the owner's name and pid if known."""
+
+    kind: str
+    owner: str = ""
+
+
+def find(where: Paths) -> Running | None:
+    """Return our running service; stale files of a dead one are removed.
+
+    Fast (about a millisecond) when it runs or never ran; a socket that nobody answers costs
+    up to `challenge.TIMEOUT_S`.
+    """
+    key = _local_key(where)
+    known = record.read(where.pid)
+    if key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key):
+        told = _told_record(where)
+        if told or known:
+            return Running(told or known, answers=True)  # type: ignore[arg-type]  # one of them is there
+    if known and known.process():
+        return Running(known, answers=False)
+    if known:
+        record.remove(where.pid)
+    return None
+
+
+def _local_key(where: Paths) -> Secret | None:
+    try:
+        return state.load(where.state).local_key
+    except ThvLlmError:
+        return None  # who has to change the state will tell; a broken one must not hide the service
+
+
+def _told_record(where: Paths) -> Record | None:
+    document = facts(where)
+    own = document.get("record")
+    return record.from_json(own) if isinstance(own, dict) else None
+
+
+def facts(where: Paths) -> dict[str, object]:
+    """Return what the running service says of itself, {} when it says nothing."""
+    import json
+
+    from thv_llm.service import agent
+
+    try:
+        document = json.loads(agent.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
+    except (OSError, ThvLlmError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def start(
+    where: Paths, environ: Mapping[str, str], *, timeout_s: float = START_TIMEOUT_S
+) -> tuple[Running, bool]:
+    """Start the service unless it runs, and wait until it has proven itself.
+
+    Returns:
+        The service, and whether this call started it.
+
+    Raises:
+        ThvLlmError: it did not start; what it said itself, if it said anything.
+    """
+    found = find(where)
+    if found and found.answers:
+        return found, False
+    if found:
+        raise ThvLlmError(
+            "the service is there but does not answer",
+            why=f"process {found.record.pid} hangs, or is just ending",
+            next_step="thv-llm proxy restart",
+        )
+    files.private_directory(where.directory)
+    deadline = time.monotonic() + timeout_s
+    if not spawn.until_ready(environ, timeout_s):
+        raise _did_not_start(where, "it ended, or hung, without a word")
+    while not (found := find(where)) or not found.answers:
+        if time.monotonic() > deadline:
+            raise _did_not_start(where, "it does not pass the identity check on its socket")
+        time.sleep(POLL_S)  # another process started it at the same moment, and is not ready yet
+    return found, True
+
+
+def _did_not_start(where: Paths, why: str) -> ThvLlmError:
+    return ThvLlmError(
+        "the service did not start", why=why, next_step=f"see {where.log}, then thv-llm doctor"
+    )
+
+
+def stop(where: Paths, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
+    """Stop our service, letting running streams end; False when it was not running.
+
+    Raises:
+        ThvLlmError: it would not go.
+    """
+    found = find(where)
+    if found is None:
+        return False
+    process = found.record.process()
+    if not (found.answers and _asked_to_stop(where)) and process:
+        processes.send(process, signal.SIGTERM)
+    if not _gone(lambda: _is_there(where, found), timeout_s) and process:
+        processes.send(process, signal.SIGKILL)
+        _gone(lambda: _is_there(where, found), KILL_TIMEOUT_S)
+    if _is_there(where, found):
+        raise ThvLlmError(
+            "the service does not stop",
+            why=f"process {found.record.pid} is still there after {timeout_s:.0f} s",
+            next_step="thv-llm doctor",
+        )
+    record.remove(where.pid)
+    return True
+
+
+def _asked_to_stop(where: Paths) -> bool:
+    from thv_llm.service import agent
+
+    try:
+        agent.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
+    except (OSError, ThvLlmError):
+        return False
+    return True
+
+
+def _is_there(where: Paths, running: Running) -> bool:
+    if running.record.start:
+        return running.record.process() is not None
+    return bool(facts(where))  # no way to look at processes here: ask
+
+
+def _gone(is_there: Callable[[], bool], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while is_there():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def restart(where: Paths, environ: Mapping[str, str]) -> Running:
+    """Stop the service if it runs, and start it from the program of this process."""
+    stop(where)
+    return start(where, environ)[0]
+
+
+def match(where: Paths, environ: Mapping[str, str]) -> str:
+    """Make the running service what settings and `State.service` ask for.
+
+    Returns:
+        What was done, in the past tense; "" when everything was right.
+    """
+    wanted = state.load(where.state).service
+    found = find(where)
+    if not wanted.wanted:
+        return "Stopped the service." if found and stop(where) else ""
+    if found and found.answers and not reasons_to_restart(where, found.record):
+        return ""
+    running = restart(where, environ)
+    return f"{'Restarted' if found else 'Started'} the service ({described(running.record)})."
+
+
+def described(run: Record) -> str:
+    """Return the process and what it offers, for people."""
+    offers = f"proxy on http://127.0.0.1:{run.port}" if run.port else "no proxy, no tool needs it"
+    return f"pid {run.pid}, {offers}"
+
+
+def reasons_to_restart(where: Paths, run: Record) -> list[str]:
+    """Say why the running service is not what a new one would be."""
+    wanted = state.load(where.state).service
+    reasons = []
+    if run.is_older():
+        reasons.append(f"it runs thv-llm {run.version} from a file that was replaced since")
+    if run.settings != record.fingerprint(where):
+        reasons.append("the settings changed since it started")
+    if wanted.wanted and wanted.proxy != (run.port is not None):
+        reasons.append("a tool needs the proxy" if wanted.proxy else "no tool needs the proxy any more")
+    return reasons
+
+
+def port_use(where: Paths, port: int, key: Secret | None) -> PortUse:
+    """Tell who has a port of 127.0.0.1, sending nothing but the challenge.
+
+    Args:
+        key: our local key; without one, any listener is a stranger and is sent nothing.
+    """
+    found = find(where)
+    if found and found.answers and found.record.port == port:
+        return PortUse("ours", f"thv-llm (pid {found.record.pid})")
+    if not challenge.somebody_listens(port):
+        return PortUse("free")
+    if key and challenge.port_is_ours(port, key):
+        return PortUse("ours", "thv-llm")
+    return PortUse("stranger", processes.listener(port))
+
+
+def taken(port: int, owner: str) -> ThvLlmError:
+    """Return the error for a port that somebody else has."""
+    return ThvLlmError(
+        f"port {port} on 127.0.0.1 is taken",
+        why=f"{owner} listens there" if owner else "another program listens there",
+        next_step="end that program, or thv-llm setup --proxy-port PORT",
+    )

@@ -1,0 +1,183 @@
+"""Other processes: who they are, what they listen on, and signals that reach only the one meant.
+
+Rule 1: a process id is no identity, ids are reused. A process is known by its id together
+        with the time it started, and what it was started as.
+Rule 2: no signal goes out unless the identity still holds at that moment.
+
+Linux: `/proc`. macOS: `ps` and `lsof`, which every installation has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+PROC = "/proc"
+LISTEN = "0A"  # the state column of /proc/net/tcp
+TOOL_TIMEOUT_S = 3.0
+
+Run = Callable[[Sequence[str]], str]
+"""Run a program and return its standard output, "" when it fails."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One living process.
+
+    Attributes:
+        start: when it started, in the system's own words; compared, never parsed.
+        command: its command line, words joined by spaces.
+    """
+
+    pid: int
+    start: str
+    command: str
+
+
+def run(command: Sequence[str]) -> str:
+    """Run a system tool in the C locale and return what it prints, "" when it fails."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TOOL_TIMEOUT_S,
+            check=False,
+            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def look(pid: int, *, platform: str = sys.platform, run: Run = run) -> Process | None:
+    """Return what lives under this process id; None when nothing does (a zombie does not)."""
+    if pid <= 0:
+        return None
+    return _look_in_proc(pid) if platform == "linux" else _look_by_ps(pid, run)
+
+
+def _look_in_proc(pid: int) -> Process | None:
+    try:
+        with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            # "PID (NAME) STATE …": the name may hold anything, so count from its last parenthesis.
+            fields = file.read().rpartition(")")[2].split()
+        with open(f"{PROC}/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            command = file.read().rstrip("\0").replace("\0", " ")
+        with open(f"{PROC}/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        return None
+    if fields[0] in ("Z", "X"):
+        return None
+    return Process(pid, f"{boot}/{fields[19]}", command)  # field 22 of proc(5): ticks since boot
+
+
+def _look_by_ps(pid: int, run: Run) -> Process | None:
+    # "Mon Nov 23 20:05:48 2026 Ss   /usr/bin/python3 …"
+    words = run(["ps", "-ww", "-o", "lstart=,stat=,command=", "-p", str(pid)]).split(maxsplit=6)
+    if len(words) < 7 or words[5].startswith("Z"):
+        return None
+    return Process(pid, " ".join(words[:5]), words[6].strip())
+
+
+def send(process: Process, number: signal.Signals, *, platform: str = sys.platform, run: Run = run) -> bool:
+    """Send a signal to exactly this process; False when it is not there any more."""
+    if platform == "linux" and hasattr(os, "pidfd_open"):
+        return _send_by_descriptor(process, number)
+    if look(process.pid, platform=platform, run=run) != process:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+        return True
+    return False
+
+
+def _send_by_descriptor(process: Process, number: signal.Signals) -> bool:
+    """Open the process first, compare then: the id cannot be reused in between."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError:
+        return False
+    try:
+        if look(process.pid) != process:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def listener(port: int, *, platform: str = sys.platform, run: Run = run) -> str:
+    """Name who listens on a local TCP port, as "NAME (pid N)" or "a program of user N"; "" = unknown."""
+    if platform == "linux":
+        return _listener_in_proc(port)
+    fields = run(["lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"]).splitlines()
+    pid = next((field[1:] for field in fields if field.startswith("p")), "")
+    name = next((field[1:] for field in fields if field.startswith("c")), "")
+    return f"{_printable(name)} (pid {pid})" if pid.isdigit() else ""
+
+
+def _listener_in_proc(port: int) -> str:
+    sockets = _listening_sockets(port)
+    for pid in _pids() if sockets else ():
+        if any(link in sockets for link in _descriptors(pid)):
+            return f"{_name(pid)} (pid {pid})"
+    return next((f"a program of user {_user(uid)}" for uid in sockets.values()), "")
+
+
+def _descriptors(pid: int) -> list[str]:
+    """Return what the open descriptors of a process are; nothing when it is not ours to see."""
+    links: list[str] = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"{PROC}/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links.append(os.readlink(f"{PROC}/{pid}/fd/{name}"))
+    return links
+
+
+def _listening_sockets(port: int) -> dict[str, int]:
+    """Return the listening sockets on a port, as /proc/PID/fd shows them, with their users' ids."""
+    found: dict[str, int] = {}
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"{PROC}/net/{table}", encoding="ascii") as file:
+            for line in file.read().splitlines()[1:]:
+                words = line.split()
+                if words[3] == LISTEN and int(words[1].rpartition(":")[2], 16) == port:
+                    found[f"socket:[{words[9]}]"] = int(words[7])
+    return found
+
+
+def _pids() -> list[int]:
+    return sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"{PROC}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return _printable(file.read().strip())
+    except OSError:
+        return "a program"
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
