@@ -9,6 +9,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  files                  atomic replace that keeps symlink, owner and mode; private directories; locks
 1  aesgcm                 AES-256-GCM, bytes to bytes
 1  tls                    the client's TLS context: which authorities, which checks
+1  env_proxy              which HTTP proxy the environment asks for
 """
 
 __version__ = "0.1.0"

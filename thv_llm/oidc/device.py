@@ -1,0 +1,169 @@
+"""A login with a code that is typed in on another device.
+
+Source: RFC 8628.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from thv_llm.errors import ThvLlmError, shown
+from thv_llm.oidc import endpoint, token_endpoint
+from thv_llm.oidc.discovery import Metadata
+from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
+from thv_llm.oidc.http import Provider, Reply
+from thv_llm.oidc.interaction import Interaction
+from thv_llm.oidc.strict_json import JsonObject
+from thv_llm.oidc.token_endpoint import Tokens
+from thv_llm.secret import Secret
+from thv_llm.settings import OidcSettings
+
+GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
+DEFAULT_INTERVAL_S = 5.0  # RFC 8628 section 3.2
+SLOW_DOWN_S = 5.0  # section 3.5
+MAX_INTERVAL_S = 60.0
+MAX_LIFETIME_S = 1800.0
+WHAT = "the login failed"
+NEXT_STEP = "thv-llm login --device-code"
+
+_USER_CODE = re.compile(r"[!-~](?:[ -~]{0,38}[!-~])?")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What the person has to do, and what we poll with."""
+
+    device_code: Secret
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    lifetime_s: float
+    interval_s: float = field(default=DEFAULT_INTERVAL_S)
+
+
+def authorize(
+    oidc: OidcSettings,
+    http: Provider,
+    *,
+    metadata: Metadata,
+    interaction: Interaction,
+    now: Callable[[], float],
+) -> Tokens:
+    """Show a code, and wait until the person has typed it in elsewhere.
+
+    Raises:
+        ThvLlmError: refused, or not done in time.
+        UnreachableError: the provider has no such flow, or gave no usable answer.
+    """
+    if not metadata.device_authorization_endpoint:
+        raise UntrustedAnswerError(
+            WHAT,
+            why="the provider names no device_authorization_endpoint, so it has no login by code",
+            next_step="thv-llm login --skip-browser",
+        )
+    offer = _ask(oidc, http, metadata)
+    interaction.announce(offer.verification_uri_complete or offer.verification_uri)
+    _show(offer, interaction.say)
+    return _poll(offer, oidc, http, metadata, interaction, now)
+
+
+def _ask(oidc: OidcSettings, http: Provider, metadata: Metadata) -> Offer:
+    fields: dict[str, str | Secret] = {
+        "client_id": oidc.client_id,
+        "scope": " ".join(oidc.scopes),
+        "audience": oidc.audience,
+        "resource": oidc.resource,
+    }
+    reply = http.post_form(metadata.device_authorization_endpoint, fields)
+    if reply.status != 200 or reply.json is None:
+        raise token_endpoint.refused(WHAT, reply, fields)
+    return _offer(reply.json, metadata.issuer)
+
+
+def _offer(answer: JsonObject, issuer: str) -> Offer:
+    device_code, user_code = answer.get("device_code"), answer.get("user_code")
+    if not isinstance(device_code, str) or not device_code:
+        raise _odd("there is no device_code")
+    if not isinstance(user_code, str) or not _USER_CODE.fullmatch(user_code):
+        raise _odd(f"user_code is {shown(user_code)}")
+    complete = answer.get("verification_uri_complete") or ""
+    # Google's older name for it is still met.
+    uri = answer.get("verification_uri", answer.get("verification_url"))
+    return Offer(
+        Secret(device_code),
+        user_code,
+        endpoint.checked("verification_uri", uri, issuer=issuer),
+        endpoint.checked("verification_uri_complete", complete, issuer=issuer) if complete else "",
+        min(_seconds(answer, "expires_in", MAX_LIFETIME_S), MAX_LIFETIME_S),
+        min(_seconds(answer, "interval", DEFAULT_INTERVAL_S), MAX_INTERVAL_S),
+    )
+
+
+def _seconds(answer: JsonObject, name: str, default: float) -> float:
+    value = answer.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        return default
+    return float(value) if value < 1e9 else 1e9
+
+
+def _odd(why: str) -> UntrustedAnswerError:
+    return UntrustedAnswerError(
+        WHAT, why=f"the provider's device response is broken: {why}", next_step="thv-llm login --skip-browser"
+    )
+
+
+def _show(offer: Offer, say: Callable[[str], None]) -> None:
+    say("On any device, open this page and enter the code:")
+    say(f"\n  {offer.verification_uri}\n")
+    width = len(offer.user_code) + 6
+    say(f"  ┌{'─' * width}┐\n  │   {offer.user_code}   │\n  └{'─' * width}┘\n")
+    if offer.verification_uri_complete:
+        say(f"Or open this one, which has the code in it:\n\n  {offer.verification_uri_complete}\n")
+    say(f"The code is good for {offer.lifetime_s / 60:.0f} minutes. Waiting …")
+
+
+def _poll(
+    offer: Offer,
+    oidc: OidcSettings,
+    http: Provider,
+    metadata: Metadata,
+    interaction: Interaction,
+    now: Callable[[], float],
+) -> Tokens:
+    fields: dict[str, str | Secret] = {
+        "grant_type": GRANT_TYPE,
+        "device_code": offer.device_code,
+        "client_id": oidc.client_id,
+    }
+    interval_s, waited_s = offer.interval_s, 0.0
+    while waited_s + interval_s <= offer.lifetime_s:
+        interaction.sleep(interval_s)
+        waited_s += interval_s
+        try:
+            started_at = now()
+            reply = http.post_form(metadata.token_endpoint, fields)
+        except NoAnswerError:  # section 3.5: go on, at half the pace
+            interval_s = min(interval_s * 2, MAX_INTERVAL_S)
+            continue
+        if reply.status == 200:
+            return token_endpoint.tokens(reply, now=started_at)
+        interval_s += _extra_wait(reply, fields)
+    raise ThvLlmError(WHAT, why="the code was not entered in time", next_step=NEXT_STEP)
+
+
+def _extra_wait(reply: Reply, fields: dict[str, str | Secret]) -> float:
+    """Return how much slower to poll from now on, or raise when polling is over."""
+    error = reply.json.get("error") if reply.json else None
+    if error == "authorization_pending":
+        return 0.0
+    if error == "slow_down":
+        return SLOW_DOWN_S
+    if error == "expired_token":
+        raise ThvLlmError(WHAT, why="the code was not entered in time (expired_token)", next_step=NEXT_STEP)
+    if error == "access_denied":
+        raise ThvLlmError(WHAT, why="the login was refused (access_denied)", next_step=NEXT_STEP)
+    if error is None and reply.status in (429, 500, 502, 503, 504):
+        return SLOW_DOWN_S
+    raise token_endpoint.refused(WHAT, reply, fields)

@@ -1,0 +1,176 @@
+"""What a provider says of itself: its metadata, checked and kept for a day.
+
+Rule 1: the `issuer` in the document is the configured one, character for character.
+Rule 2: every URL in it is checked (`oidc.endpoint`) before anybody sees it.
+Rule 3: PKCE is not negotiable: a provider that lists methods without S256 is refused.
+
+The cache spares a cold `token` one request. It holds what was read, never a decision: the
+same checks run on it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from thv_llm import files
+from thv_llm.errors import shown
+from thv_llm.oidc import endpoint, strict_json
+from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.oidc.http import Provider, expect_json
+from thv_llm.oidc.strict_json import JsonObject
+
+CACHE_S = 24 * 3600.0
+WELL_KNOWN = "/.well-known/openid-configuration"
+OAUTH_WELL_KNOWN = "/.well-known/oauth-authorization-server"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The parts of a provider's metadata that we use; "" where it names no such endpoint.
+
+    Attributes:
+        iss_in_callback: the redirect must carry `iss` (RFC 9207).
+    """
+
+    issuer: str
+    token_endpoint: str
+    authorization_endpoint: str = ""
+    jwks_uri: str = ""
+    device_authorization_endpoint: str = ""
+    revocation_endpoint: str = ""
+    end_session_endpoint: str = ""
+    iss_in_callback: bool = False
+    pkce_methods: tuple[str, ...] | None = None
+
+
+ENDPOINTS = (
+    "token_endpoint",
+    "authorization_endpoint",
+    "jwks_uri",
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+    "end_session_endpoint",
+)
+METHODS = "code_challenge_methods_supported"
+ISS_IN_CALLBACK = "authorization_response_iss_parameter_supported"
+
+
+def discover(issuer: str, http: Provider, *, cache_path: str, now: float, fresh: bool = False) -> Metadata:
+    """Return the provider's metadata, from the cache if it is less than a day old.
+
+    Args:
+        cache_path: file to keep the document in; "" keeps nothing.
+        fresh: do not look into the cache.
+
+    Raises:
+        NoAnswerError: the provider cannot be reached.
+        UntrustedAnswerError: what it says cannot be used; the message names the member.
+
+    Source: OpenID Connect Discovery 1.0 section 4.
+    """
+    cached = None if fresh else _cached(issuer, cache_path, now)
+    if cached is not None:
+        return cached
+    document = _fetch(issuer, http)
+    metadata = parse(document, issuer)
+    if cache_path:
+        _keep(cache_path, issuer, document, now)
+    return metadata
+
+
+def forget(cache_path: str) -> None:
+    """Drop the kept document: something at the provider may have moved."""
+    with contextlib.suppress(OSError):
+        os.unlink(cache_path)
+
+
+def oauth_metadata_url(issuer: str) -> str:
+    """Return where the other metadata document is. Source: RFC 8414 section 3.1."""
+    parts = urlsplit(issuer)
+    return f"{parts.scheme}://{parts.netloc}{OAUTH_WELL_KNOWN}{parts.path.rstrip('/')}"
+
+
+def parse(document: JsonObject, issuer: str) -> Metadata:
+    """Check a metadata document and return what we use of it.
+
+    Raises:
+        UntrustedAnswerError: names the member that is missing, wrong or of another issuer.
+
+    Source: Discovery section 4.3; RFC 8414 section 3.3; RFC 9700 section 2.1.1 (PKCE).
+    """
+    _check_issuer(document.get("issuer"), issuer)
+    if not document.get("token_endpoint"):
+        raise _unusable("it names no token_endpoint")
+    found = {
+        name: endpoint.checked(name, document[name], issuer=issuer)
+        for name in ENDPOINTS
+        if document.get(name) not in (None, "")
+    }
+    iss_in_callback = document.get(ISS_IN_CALLBACK, False)
+    if not isinstance(iss_in_callback, bool):
+        raise _unusable(f"{ISS_IN_CALLBACK} is not true or false")
+    return Metadata(
+        issuer, **found, iss_in_callback=iss_in_callback, pkce_methods=_pkce(document.get(METHODS))
+    )
+
+
+def _check_issuer(said: object, issuer: str) -> None:
+    if said == issuer:
+        return
+    if said is None:
+        raise _unusable(f"it names no issuer; wanted: {issuer}")
+    raise UntrustedAnswerError(
+        "the provider is not the one that was configured",
+        why=f"its metadata names the issuer {shown(said, 200)}, configured is {issuer!r}",
+        next_step="if the former is right: thv-llm config set --issuer, character for character",
+    )
+
+
+def _pkce(methods: object) -> tuple[str, ...] | None:
+    if methods is None:
+        return None
+    if not isinstance(methods, list) or not all(isinstance(item, str) for item in methods):
+        raise _unusable(f"{METHODS} is not a list of strings")
+    if "S256" not in methods:
+        raise _unusable(f"{METHODS} lacks S256, and without PKCE a login can be stolen")
+    return tuple(methods)
+
+
+def _unusable(why: str) -> UntrustedAnswerError:
+    return UntrustedAnswerError(
+        "cannot use what the provider says of itself", why=why, next_step="check the issuer"
+    )
+
+
+def _fetch(issuer: str, http: Provider) -> JsonObject:
+    url = issuer.rstrip("/") + WELL_KNOWN
+    reply = http.get(url)
+    if reply.status == 404:  # plain OAuth servers have the other document only
+        other = http.get(oauth_metadata_url(issuer))
+        reply = other if other.status == 200 else reply
+    return expect_json(reply, what=f"cannot read {url}")
+
+
+def _cached(issuer: str, path: str, now: float) -> Metadata | None:
+    try:
+        kept: dict[str, Any] = strict_json.parse(files.read(path) or b"") if path else {}
+        age_s = now - float(kept["fetched_at"])
+        if kept["issuer"] == issuer and 0 <= age_s < CACHE_S:
+            return parse(kept["document"], issuer)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UntrustedAnswerError):
+        pass  # a broken cache is no cache
+    return None
+
+
+def _keep(path: str, issuer: str, document: JsonObject, now: float) -> None:
+    names = ("issuer", *ENDPOINTS, METHODS, ISS_IN_CALLBACK)
+    wanted = {name: document[name] for name in names if name in document}
+    text = json.dumps({"issuer": issuer, "fetched_at": now, "document": wanted})
+    with contextlib.suppress(OSError):  # a full disk must not stop a login
+        files.private_directory(os.path.dirname(path))
+        files.replace(path, text.encode())

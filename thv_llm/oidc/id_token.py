@@ -1,0 +1,241 @@
+"""Who logged in: the claims of an ID token, checked.
+
+Rule 1: a token that breaks a rule of OpenID Connect Core 3.1.3.7 is refused, with the claim
+        named; its values are shown only where they help (issuer, audience).
+Rule 2: RS256 signatures are verified with the provider's keys. Of another algorithm we cannot
+        tell; then TLS stands for it, as item 6 there allows for a token that came straight
+        from the token endpoint, and it is never called verified. `none` and the HS family
+        are refused: no provider may use them with a public client.
+Rule 3: keys are fetched once more when the token names one that we do not have, because a
+        provider may just have changed them; and only once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from thv_llm.errors import shown
+from thv_llm.oidc import rs256, strict_json
+from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.oidc.strict_json import JsonObject
+from thv_llm.secret import Secret
+
+LEEWAY_S = 120.0  # how far the clocks of provider and client may differ
+WHAT = "cannot use the provider's ID token"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the claims have to agree with.
+
+    Attributes:
+        nonce: None for a flow without one (device).
+        access: the access token that came along, for `at_hash`.
+        now: seconds since the epoch.
+    """
+
+    issuer: str
+    client_id: str
+    nonce: Secret | None
+    access: Secret
+    now: float
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who logged in.
+
+    Attributes:
+        who: name for people: e-mail, user name, name or, failing all, the subject.
+        is_verified: the signature was checked.
+    """
+
+    subject: str
+    who: str
+    is_verified: bool
+
+
+def check(token: Secret, expected: Expected, fetch_keys: Callable[[], list[Any]] | None) -> Identity:
+    """Check an ID token that came straight from the token endpoint.
+
+    Args:
+        fetch_keys: returns the `keys` of the provider's JWKS; None when it names none.
+
+    Raises:
+        UntrustedAnswerError: names the claim or part that is wrong.
+
+    Source: OpenID Connect Core 1.0 section 3.1.3.7.
+    """
+    header, claims, signature, signed = _parts(token)
+    is_verified = _check_signature(header, signature, signed, fetch_keys)
+    _check_issuer_and_audience(claims, expected.issuer, expected.client_id)
+    _check_authorized_party(claims, expected.client_id)
+    _check_times(claims, expected.now)
+    if expected.nonce is not None:
+        nonce = claims.get("nonce")
+        if not isinstance(nonce, str) or Secret(nonce) != expected.nonce:
+            raise _wrong("nonce is not the one of this login" if nonce else "there is no nonce")
+    _check_access_hash(claims, str(header.get("alg")), expected.access)
+    subject = _subject(claims)
+    return Identity(subject, _name(claims, subject), is_verified)
+
+
+def check_refreshed(token: Secret, *, issuer: str, client_id: str, subject: str) -> None:
+    """Check the ID token of a refresh: from the same issuer, for us, about the same person.
+
+    Args:
+        subject: who logged in; "" when that is not known.
+
+    Raises:
+        UntrustedAnswerError: names the claim that differs.
+
+    Source: OpenID Connect Core 1.0 section 12.2.
+    """
+    _, claims, _, _ = _parts(token)
+    _check_issuer_and_audience(claims, issuer, client_id)
+    if subject and Secret(_subject(claims)) != Secret(subject):
+        raise _wrong("sub is not who logged in")
+
+
+def expiry_of(access: Secret) -> float | None:
+    """Return the `exp` of an access token that happens to be a JWT, unchecked; None if it is none."""
+    try:
+        _, claims, _, _ = _parts(access)
+        return _number(claims, "exp")
+    except UntrustedAnswerError:
+        return None
+
+
+def _parts(token: Secret) -> tuple[JsonObject, JsonObject, bytes, bytes]:
+    """Return header, claims, signature, and the bytes that are signed. Source: RFC 7515 section 3.1."""
+    pieces = token.reveal().split(".")
+    if len(pieces) != 3:
+        raise _wrong("it is not a signed JWT of three parts")
+    try:
+        header, claims = (strict_json.parse(rs256.decode(piece)) for piece in pieces[:2])
+        signature = rs256.decode(pieces[2])
+    except ValueError as error:
+        raise _wrong(f"a part of it {error}") from None
+    return header, claims, signature, ".".join(pieces[:2]).encode()
+
+
+def _check_signature(
+    header: JsonObject, signature: bytes, signed: bytes, fetch_keys: Callable[[], list[Any]] | None
+) -> bool:
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        raise _wrong("its header names no algorithm (alg)")
+    if algorithm.lower() == "none" or algorithm.upper().startswith("HS"):
+        raise _wrong(f"it is signed by {shown(algorithm)}, which proves nothing to a public client")
+    if "crit" in header:  # RFC 7515 section 4.1.11: what we do not know must not be skipped
+        raise _wrong("its header has extensions that must be understood (crit)")
+    if algorithm != "RS256" or fetch_keys is None:
+        return False
+    kid = header.get("kid")
+    keys = _matching(fetch_keys(), kid) or _matching(fetch_keys(), kid)
+    if not keys:
+        raise _wrong(f"the provider has no RSA key {shown(kid)} to check its signature with")
+    if not any(_is_signed(jwk, signed, signature) for jwk in keys):
+        raise _wrong("its signature is wrong")
+    return True
+
+
+def _matching(keys: list[Any], kid: object) -> list[dict[str, Any]]:
+    """Return the keys that may have signed: the one of that `kid`, or all when there is no `kid`."""
+    return [
+        jwk
+        for jwk in keys
+        if isinstance(jwk, dict)
+        and jwk.get("kty") == "RSA"
+        and jwk.get("use", "sig") == "sig"
+        and jwk.get("alg", "RS256") == "RS256"
+        and (kid is None or jwk.get("kid") == kid)
+    ]
+
+
+def _is_signed(jwk: dict[str, Any], signed: bytes, signature: bytes) -> bool:
+    try:
+        return rs256.is_signed_by(rs256.key_of(jwk), signed, signature)
+    except ValueError as error:
+        raise _wrong(f"the provider's key {error}") from None
+
+
+def _check_issuer_and_audience(claims: JsonObject, issuer: str, client_id: str) -> None:
+    if claims.get("iss") != issuer:
+        raise _wrong(f"iss is {shown(claims.get('iss'), 200)}, not {issuer!r}")
+    if client_id not in _audience(claims):
+        raise _wrong(f"aud is {shown(claims.get('aud'), 200)}: it is not for {client_id!r}")
+
+
+def _check_authorized_party(claims: JsonObject, client_id: str) -> None:
+    azp = claims.get("azp")
+    if azp is not None and azp != client_id:
+        raise _wrong(f"azp is {shown(azp)}, not {client_id!r}")
+    if len(_audience(claims)) > 1 and azp is None:
+        raise _wrong("aud names others besides us, and azp does not say that it was made for us")
+
+
+def _audience(claims: JsonObject) -> list[str]:
+    aud = claims.get("aud")
+    listed = [aud] if isinstance(aud, str) else aud
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise _wrong("there is no aud" if aud is None else "aud is neither a string nor a list of strings")
+    return listed
+
+
+def _check_times(claims: JsonObject, now: float) -> None:
+    expires, issued, not_before = (_number(claims, name) for name in ("exp", "iat", "nbf"))
+    if expires is None or issued is None:
+        raise _wrong(f"there is no {'exp' if expires is None else 'iat'}")
+    clock = "; check this machine's clock"
+    if expires + LEEWAY_S <= now:
+        raise _wrong(f"it expired {now - expires:.0f} s ago (exp){clock}")
+    if issued - LEEWAY_S > now:
+        raise _wrong(f"it was made {issued - now:.0f} s in the future (iat){clock}")
+    if not_before is not None and not_before - LEEWAY_S > now:
+        raise _wrong(f"it is not valid yet (nbf){clock}")
+
+
+def _number(claims: JsonObject, name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        raise _wrong(f"{name} is not a point in time")
+    return float(value)
+
+
+def _subject(claims: JsonObject) -> str:
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise _wrong("there is no sub" if subject is None else "sub is not a name")
+    return subject
+
+
+def _check_access_hash(claims: JsonObject, algorithm: str, access: Secret) -> None:
+    """Check `at_hash`, which ties the two tokens together. Source: OIDC Core section 3.1.3.6."""
+    bits = algorithm[-3:]
+    if "at_hash" not in claims or bits not in ("256", "384", "512"):
+        return
+    digest = hashlib.new(f"sha{bits}", access.reveal().encode()).digest()
+    half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    if claims["at_hash"] != half:
+        raise _wrong("at_hash does not match the access token that came along")
+
+
+def _name(claims: JsonObject, subject: str) -> str:
+    for name in ("email", "preferred_username", "name"):
+        value = claims.get(name)
+        if isinstance(value, str) and value:
+            return value if value.isprintable() and len(value) <= 80 else shown(value)
+    return subject if subject.isprintable() and len(subject) <= 80 else shown(subject)
+
+
+def _wrong(why: str) -> UntrustedAnswerError:
+    return UntrustedAnswerError(
+        WHAT, why=why, next_step="thv-llm login; if it stays, tell those who run the provider"
+    )
