@@ -39,14 +39,16 @@ class Edition:
 
     Attributes:
         changes: what `edit` needs to take our keys out again.
-        before: SHA-256 (hex) of the file's bytes before, "" when there was no file.
+        before: SHA-256 (hex) of the file's bytes without us, "" when there was no file.
         after: the same of what we wrote.
+        wanted: the same of what setup wanted there, to see whether it would want it again.
         done: the file was written; else the write was only about to happen.
     """
 
     changes: tuple[Change, ...]
     before: str
     after: str
+    wanted: str = ""
     done: bool = False
 
 
@@ -215,6 +217,7 @@ def _file_document(file: WiredFile) -> dict[str, object]:
             "done": edition.done,
             "before": edition.before,
             "after": edition.after,
+            "wanted": edition.wanted,
             "changes": [change.to_json() for change in edition.changes],
         }
         for edition in file.editions
@@ -290,6 +293,7 @@ def _edition(value: object) -> Edition:
         changes=tuple(Change.from_json(_mapping(change)) for change in _list(item["changes"])),
         before=_typed(item["before"], str),
         after=_typed(item["after"], str),
+        wanted=_typed(item["wanted"], str),
         done=_typed(item["done"], bool),
     )
 

@@ -1,0 +1,108 @@
+"""Write what was planned, so that a kill at any instant can be undone.
+
+For each file: the intent is durable in the undo record, then the file is written, then the
+record is marked done. The plan is made anew under the lock, because another setup or the tool
+itself may have written since it was shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thv_llm import files, state
+from thv_llm.errors import ThvLlmError
+from thv_llm.paths import Paths
+from thv_llm.state import State, WiredFile, WiredTool
+from thv_llm.tools.model import Tool
+from thv_llm.tools.plan import Plan, PlannedFile, plan
+from thv_llm.tools.undo import LOCK_TIMEOUT_S, MAX_TRIES, lock_path, revert_tool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one plan.
+
+    Attributes:
+        lines: what was done, in the past tense, with paths; empty when all was right already.
+        error: why the tool is not wired (or not wired anew); its files are as before then.
+    """
+
+    plan: Plan
+    lines: tuple[str, ...] = ()
+    error: ThvLlmError | None = None
+
+    @property
+    def tool(self) -> Tool:
+        """The tool that it is about."""
+        return self.plan.tool
+
+
+def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Outcome, ...]:
+    """Carry out plans, in order; one tool's failure never stops another.
+
+    Raises:
+        ThvLlmError: another setup or teardown is at work, or the undo record cannot be read.
+    """
+    with files.lock(lock_path(paths), timeout_s=LOCK_TIMEOUT_S, what="the tools' settings"):
+        return tuple(_one(planned, paths) for planned in plans)
+
+
+def _one(planned: Plan, paths: Paths) -> Outcome:
+    before = state.load(paths.state).tool(planned.tool.id)
+    try:
+        return _repeatedly(planned, paths)
+    except ThvLlmError as error:
+        if before is None:
+            _take_back(planned, paths)
+        return Outcome(planned, error=error)
+
+
+def _repeatedly(planned: Plan, paths: Paths) -> Outcome:
+    """Start again when another program writes a file of the tool's at the same moment."""
+    for _ in range(MAX_TRIES - 1):
+        try:
+            return _try(planned, paths)
+        except files.FileChangedError:
+            continue
+    return _try(planned, paths)
+
+
+def _try(planned: Plan, paths: Paths) -> Outcome:
+    fresh = plan(planned.tool, planned.place, planned.values, state.load(paths.state))
+    return Outcome(fresh, tuple(line for file in fresh.files for line in _write(fresh, file, paths)))
+
+
+def _write(planned: Plan, file: PlannedFile, paths: Paths) -> tuple[str, ...]:
+    if file.new is None or file.after is None:
+        return ()
+    _record(planned, file.intent, paths)
+    if file.after != file.before:
+        files.private_directory(os.path.dirname(file.path))
+        files.replace(file.path, file.after, expected=file.before)
+    _record(planned, file.settled, paths)
+    if file.after == file.before:
+        return ()
+    return (f"{'created' if file.before is None else 'changed'} {file.path}",)
+
+
+def _record(planned: Plan, file: WiredFile, paths: Paths) -> None:
+    def add(old: State) -> State:
+        known = old.tool(planned.tool.id)
+        others = list(known.files) if known else []
+        places = [index for index, other in enumerate(others) if other.path == file.path]
+        if places:
+            others[places[0]] = file
+        else:
+            others.append(file)
+        return state.with_tool(old, WiredTool(planned.tool.id, planned.mode.value, tuple(others)))
+
+    state.update(paths, add)
+
+
+def _take_back(planned: Plan, paths: Paths) -> None:
+    """Leave no tool wired by half."""
+    record = state.load(paths.state).tool(planned.tool.id)
+    if record:
+        revert_tool(paths, planned.place, record, (planned.tool,))

@@ -1,0 +1,181 @@
+"""Find, plan, apply and undo the wiring of any tool; knows none by name.
+
+This is the whole of what commands need; each part lives in a sibling module.
+
+    place = Place(environ, home, platform)
+    values = Values(gateway_url=…, proxy_port=…, local_key=…, helper_path=…, models=…)
+
+    for found in find(place): found.tool, found.how, found.where, found.directory_only
+        A tool of which only the directory is there is wired only when it is named. A tool that
+        is named need not be found: `plan` works for any tool of the table (`by_name`).
+
+    mode(tool) is Mode.DIRECT | PROXY | MANUAL | NONE; needs_models(tool) tells whether it needs
+        `Values.models` (else `plan` raises NoModelsError); needs_anthropic(tool) whether it needs
+        `Values.anthropic_url`, so that setup asks the gateway only when it must.
+
+    planned = plan(tool, place, values, state)          reads, writes nothing
+        .files, .warnings, .notes, .next_steps, .changes; raises RefusedError (path, line, column,
+        reason), NoModelsError, or ThvLlmError for a tool that cannot be wired.
+    diff(planned)                                       unified, secrets masked, "" = nothing to do
+
+    for outcome in apply(plans, paths): outcome.tool, outcome.lines (past tense), outcome.error
+    for undone in revert(paths, place, tool_ids or None, dry_run=…):
+        undone.tool, .path, .done, .left, .error, .lines(); diff_of_undo(undone, key) for --dry-run
+
+    drift(state)            tools whose files no longer hold what we wrote
+    interrupted(state)      tools that a killed run left half-way; setup or teardown mends them
+    preview(tool, place, values)    path and content that a fresh file would get, for `tools NAME`
+    snippet(tool, values)            what to paste, with real paths; "" if the entry has none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from thv_llm import files
+from thv_llm.edit.change import EditError
+from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.secret import Secret
+from thv_llm.state import State, WiredTool
+from thv_llm.tools import difference
+from thv_llm.tools.apply import Outcome, apply
+from thv_llm.tools.detect import Detection, How, detect
+from thv_llm.tools.model import Mode, Text, Tool, Value, Values
+from thv_llm.tools.original import lost_keys
+from thv_llm.tools.place import Place
+from thv_llm.tools.plan import Plan, PlannedFile, RefusedError, plan
+from thv_llm.tools.registry import TOOLS
+from thv_llm.tools.undo import Done, Undone, revert
+from thv_llm.tools.values import NoModelsError, mode, needs_models, resolve, used
+from thv_llm.tools.warnings import loopback_through_proxy
+
+__all__ = (
+    "TOOLS",
+    "Detection",
+    "Done",
+    "Drift",
+    "How",
+    "Mode",
+    "NoModelsError",
+    "Outcome",
+    "Place",
+    "Plan",
+    "PlannedFile",
+    "RefusedError",
+    "Tool",
+    "Undone",
+    "Values",
+    "apply",
+    "by_name",
+    "detect",
+    "diff",
+    "diff_of_undo",
+    "drift",
+    "find",
+    "interrupted",
+    "loopback_through_proxy",
+    "mode",
+    "needs_anthropic",
+    "needs_models",
+    "plan",
+    "preview",
+    "revert",
+    "snippet",
+)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One file that is not as we left it.
+
+    Attributes:
+        keys: those that no longer hold our value.
+        why: why the file could not be looked at, instead of keys.
+    """
+
+    tool: str
+    path: str
+    keys: tuple[str, ...] = ()
+    why: str = ""
+
+
+def find(place: Place, tools: Sequence[Tool] = TOOLS) -> tuple[Detection, ...]:
+    """Return the tools that are on this machine, in the order of the table."""
+    return tuple(found for tool in tools if (found := detect(tool, place)))
+
+
+def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
+    """Return the entry of that id.
+
+    Raises:
+        UsageError: there is none; the message lists the ids.
+    """
+    for tool in tools:
+        if tool.id == name:
+            return tool
+    raise UsageError(f"no tool is called {name!r}", why=f"known are: {', '.join(tool.id for tool in tools)}")
+
+
+def needs_anthropic(tool: Tool) -> bool:
+    """Whether the tool must know where the gateway serves Anthropic's API."""
+    return Value.GATEWAY_ANTHROPIC in used(tool)
+
+
+def diff(planned: Plan) -> str:
+    """Return what a plan would change, secrets masked; "" if nothing."""
+    public = (planned.values.helper_path, *_texts(planned))
+    return "".join(
+        difference.unified(
+            file.before, file.after, file.path, local_key=planned.values.local_key, public=public
+        )
+        for file in planned.files
+    )
+
+
+def _texts(planned: Plan) -> tuple[str, ...]:
+    """Return the values of ours that are no secrets, though the names of their keys may say so."""
+    known = used(planned.tool) - {Value.LOCAL_KEY, Value.MODEL}
+    texts = (resolve(value, planned.values) for value in known)
+    return tuple(text for text in texts if isinstance(text, str))
+
+
+def diff_of_undo(undone: Undone, local_key: Secret) -> str:
+    """Return what undoing changes in one file, secrets masked."""
+    return difference.unified(undone.before, undone.after, undone.path, local_key=local_key)
+
+
+def drift(state: State) -> tuple[Drift, ...]:
+    """Return the files that no longer hold what we wrote, or cannot be looked at."""
+    return tuple(found for wired in state.wired for found in _drift(wired))
+
+
+def _drift(wired: WiredTool) -> list[Drift]:
+    found = []
+    for file in wired.files:
+        try:
+            keys = lost_keys(files.read(file.path), file)
+        except EditError as error:
+            found.append(Drift(wired.tool, file.path, why=str(error)))
+        except ThvLlmError as error:
+            found.append(Drift(wired.tool, file.path, why=error.why or error.what))
+        else:
+            found += [Drift(wired.tool, file.path, keys)] if keys else []
+    return found
+
+
+def interrupted(state: State) -> tuple[str, ...]:
+    """Return the tools that a killed run left half-way."""
+    return tuple(wired.tool for wired in state.wired if not all(file.settled for file in wired.files))
+
+
+def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], ...]:
+    """Return each file's path with what we would write into an empty one. It holds the local key."""
+    planned = plan(tool, place, values, State(), read=lambda _: None)
+    return tuple((file.path, (file.after or b"").decode()) for file in planned.files)
+
+
+def snippet(tool: Tool, values: Values) -> str:
+    """Return what to paste into a tool that setup cannot write to; "" if there is nothing."""
+    text = resolve(tool.snippet or Text(), values)
+    return text if isinstance(text, str) else ""

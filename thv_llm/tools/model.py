@@ -1,0 +1,248 @@
+"""The words in which an AI tool is described: where it is, what marks it, what to write.
+
+Entries (`tools.registry`) are data in these words; `tools.engine` and its siblings act on them
+and know no tool by name. What is only known at setup time is a member of `Value`, so that the
+type checker sees a typo. A template is JSON whose leaves may be such members: `Text` joins
+them, `EachModel` and `ModelMap` repeat a template per model id, `IfAbsent` leaves a value that
+the user has. A value with nothing to say (no `ca_file` set, say) leaves its key out.
+
+Pure data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeAlias
+
+from thv_llm.edit.formats import Format
+from thv_llm.secret import Secret
+
+
+class Value(Enum):
+    """What is known only at setup time."""
+
+    TOKEN_COMMAND = "the token helper, quoted for a POSIX shell"
+    HELPER_PATH = "absolute path of the token helper"
+    GATEWAY_ANTHROPIC = "base URL of the gateway for Anthropic clients, without /v1"
+    GATEWAY_OPENAI = "base URL of the gateway for OpenAI clients, with exactly one /v1"
+    GATEWAY_ROOT = "URL of the gateway without /v1"
+    PROXY_ORIGIN = "http://127.0.0.1:PORT"
+    PROXY_OPENAI = "http://127.0.0.1:PORT/v1"
+    PROXY_PORT = "the proxy's port"
+    LOCAL_KEY = "the key that the proxy asks for"
+    MODEL = "inside EachModel and ModelMap the model at hand, elsewhere the first one"
+    MODEL_IF_ANY = "the first model; left out when none is known"
+    CA_FILE = "ca_file of the settings; left out when not set"
+    TLS_REJECT_UNAUTHORIZED = '"0" with tls_skip_verify, else left out'
+    BEDROCK_ONLY_STABLE = '"1" with bedrock.compat, else left out'
+    BEDROCK_HAIKU = "Bedrock's id of the Haiku model; left out without bedrock.compat"
+    BEDROCK_OPUS = "Bedrock's id of the Opus model; left out without bedrock.compat"
+    BEDROCK_SONNET = "Bedrock's id of the Sonnet model; left out without bedrock.compat"
+
+
+@dataclass(frozen=True, init=False)
+class Text:
+    """Texts and values, joined."""
+
+    parts: tuple[str | Value, ...]
+
+    def __init__(self, *parts: str | Value) -> None:
+        object.__setattr__(self, "parts", parts)
+
+
+@dataclass(frozen=True)
+class EachModel:
+    """A list with one element per model."""
+
+    element: Template
+
+
+@dataclass(frozen=True)
+class ModelMap:
+    """An object with one member per model, named by its id."""
+
+    member: Template
+
+
+@dataclass(frozen=True)
+class IfAbsent:
+    """Set only where the user has no value of their own."""
+
+    value: Template
+    otherwise: str = ""
+    """What to tell the user when theirs was left in place."""
+
+
+Template: TypeAlias = (
+    "None | bool | int | float | str | Value | Text | EachModel | ModelMap | IfAbsent"
+    " | Sequence[Template] | Mapping[str, Template]"
+)
+
+
+class Mode(Enum):
+    """How a tool reaches the gateway."""
+
+    DIRECT = "direct"
+    """By itself, with tokens from the helper."""
+    PROXY = "proxy"
+    """Through our proxy on 127.0.0.1, with the local key."""
+    MANUAL = "manual"
+    """The user pastes a snippet."""
+    NONE = "none"
+    """Not at all; the entry says why."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A directory of a tool's, and what moves it.
+
+    Attributes:
+        default: `~` is the home directory.
+        env: variable that replaces `default` when it holds an absolute path. On macOS
+            `XDG_CONFIG_HOME` is not looked at when `mac` is given.
+        below: where the directory lies under the variable's value.
+        mac: the default on macOS, where it differs.
+    """
+
+    default: str
+    env: str = ""
+    below: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Mark: a program on PATH, or in one of the directories where such programs are put.
+
+    Attributes:
+        says: text that must be in the output of `--version`, for a name that others use too.
+    """
+
+    name: str
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class App:
+    """Mark: an application bundle or program at a fixed place; `~` is the home directory."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Weak mark: a directory of the tool's. It may be a left-over of a tool that is gone."""
+
+    folder: Folder
+
+
+@dataclass(frozen=True)
+class Extension:
+    """Mark: an editor extension, by the start of its directory's name."""
+
+    name: str
+    editors: tuple[str, ...] = (
+        "~/.vscode",
+        "~/.vscode-insiders",
+        "~/.vscode-oss",
+        "~/.vscode-server",
+        "~/.cursor",
+    )
+
+
+Mark: TypeAlias = Binary | App | Directory | Extension
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Keys to set in one file of the tool's.
+
+    Attributes:
+        names: file names in the folder; the first that exists is edited, else the last is made.
+        set: key (in the words of `edit` for that format) to template, in order.
+        new_file: keys to set besides when the file is made by us.
+        requires: top-level keys that an existing file must have; without one of them the
+            tool would drop the whole file, so it is not touched.
+        ours_alone: the file carries our id and goes as a whole, with all that the tool added.
+        in_profiles: the same again in each directory below this one (VS Code's profiles).
+    """
+
+    folder: Folder
+    names: tuple[str, ...]
+    format: Format
+    set: Mapping[str, Template]
+    new_file: Mapping[str, Template] = field(default_factory=dict)
+    requires: tuple[str, ...] = ()
+    ours_alone: bool = False
+    in_profiles: str = ""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """An environment variable that makes the tool ignore what we write."""
+
+    env: str
+    effect: str
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A file of an administrator's that has the last word."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One AI tool: how to find it, what to write, what to say.
+
+    Attributes:
+        id: what is typed after `--client`; also the name in the undo record.
+        found_by: marks; one is enough.
+        edits: files in the order in which they are written; undone the other way round.
+        snippet: what to paste, for a tool that we cannot write to.
+        afterwards: what the user must still do.
+        reason: why it cannot be wired; set only for those.
+        remedy: what the user can do instead.
+        note: what else `tools NAME` should say.
+        keyless: it cannot send a key, so it needs `require_key = false`.
+        checked: program version, how, and date.
+    """
+
+    id: str
+    title: str
+    checked: str
+    found_by: tuple[Mark, ...] = ()
+    edits: tuple[Edit, ...] = ()
+    snippet: Text | None = None
+    afterwards: tuple[str, ...] = ()
+    overridden_by: tuple[Overrides, ...] = ()
+    managed_by: tuple[Managed, ...] = ()
+    reason: str = ""
+    remedy: str = ""
+    note: str = ""
+    keyless: bool = False
+
+
+@dataclass(frozen=True)
+class Values:
+    """What setup knows when it writes; see `Value`.
+
+    Attributes:
+        gateway_url: as in the settings, with or without /v1.
+        anthropic_url: where the gateway serves Anthropic's API; "" = at `gateway_url`.
+        models: model ids, best first.
+    """
+
+    gateway_url: str
+    proxy_port: int
+    local_key: Secret
+    helper_path: str
+    anthropic_url: str = ""
+    models: tuple[str, ...] = ()
+    ca_file: str = ""
+    tls_skip_verify: bool = False
+    bedrock_compat: bool = False
+    bedrock_enable_1m: bool = False

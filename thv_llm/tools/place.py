@@ -1,0 +1,114 @@
+"""Where things are on this machine: directories that variables can move, programs, policies.
+
+A `Place` is all that looking for a tool depends on, so a test gives its own: environment,
+home, platform, and the directory that stands for `/`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from thv_llm.tools.model import Edit, Folder
+
+VERSION_TIMEOUT_S = 10.0
+"""Time for a program's `--version`; Node programs need up to 3 s on a busy machine."""
+
+USUAL_PROGRAM_DIRS = (
+    "~/.local/bin",
+    "~/bin",
+    "~/.claude/local",
+    "~/.opencode/bin",
+    "~/.npm-global/bin",
+    "~/.bun/bin",
+    "~/.volta/bin",
+    "~/.cargo/bin",
+)
+"""Where installers put programs, looked at after PATH: unattended runs have a short one."""
+
+MAC_PROGRAM_DIRS = ("/opt/homebrew/bin", "/usr/local/bin")
+
+
+def output_of(command: Sequence[str]) -> str:
+    """Return what a program prints, or "" when it cannot be run."""
+    import subprocess
+
+    try:
+        done = subprocess.run(  # noqa: S603 - the program was found on the user's own PATH
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True)
+class Place:
+    """The machine as one user sees it.
+
+    Attributes:
+        root: stands before absolute paths of applications and policies.
+        output_of: runs a command and returns what it printed.
+    """
+
+    environ: Mapping[str, str]
+    home: str
+    platform: str
+    root: str = ""
+    output_of: Callable[[Sequence[str]], str] = output_of
+
+    def folder(self, folder: Folder) -> str:
+        """Return the directory that holds for this environment."""
+        on_mac = self.platform == "darwin" and bool(folder.mac)
+        moved = self.environ.get(folder.env, "") if folder.env else ""
+        if os.path.isabs(moved) and not (on_mac and folder.env == "XDG_CONFIG_HOME"):
+            return os.path.normpath(os.path.join(moved, folder.below))
+        return self.expand(folder.mac if on_mac else folder.default)
+
+    def expand(self, path: str) -> str:
+        """Return an absolute path; `~` is the home directory, everything else lies below `root`."""
+        if path == "~" or path.startswith("~/"):
+            return os.path.normpath(os.path.join(self.home, path[2:]))
+        return self.root + os.path.normpath(path)
+
+    def program(self, name: str) -> str:
+        """Return where a program is, or ""."""
+        usual = (*USUAL_PROGRAM_DIRS, *(MAC_PROGRAM_DIRS if self.platform == "darwin" else ()))
+        directories = [self.environ.get("PATH", ""), *(self.expand(directory) for directory in usual)]
+        return shutil.which(name, path=os.pathsep.join(filter(None, directories))) or ""
+
+    def targets(self, edit: Edit) -> tuple[str, ...]:
+        """Return the files that an edit is for, whether they exist or not."""
+        folder = self.folder(edit.folder)
+        folders = [folder]
+        if edit.in_profiles:
+            profiles = os.path.join(folder, edit.in_profiles)
+            folders += [entry for entry in _children(profiles) if os.path.isdir(entry)]
+        return tuple(_chosen(folder, edit.names) for folder in folders)
+
+    def possible_targets(self, edit: Edit) -> tuple[str, ...]:
+        """Return every path that `targets` could have named under this environment."""
+        return tuple(
+            os.path.join(os.path.dirname(target), name)
+            for target in self.targets(edit)
+            for name in edit.names
+        )
+
+
+def _children(directory: str) -> list[str]:
+    try:
+        return sorted(os.path.join(directory, name) for name in os.listdir(directory))
+    except OSError:
+        return []
+
+
+def _chosen(folder: str, names: Sequence[str]) -> str:
+    paths = [os.path.join(folder, name) for name in names]
+    return next((path for path in paths if os.path.lexists(path)), paths[-1])

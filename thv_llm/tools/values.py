@@ -1,0 +1,192 @@
+"""Turn an entry's templates into plain values, and say what they tell about the entry.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
+
+from thv_llm.edit.change import Json
+from thv_llm.errors import ThvLlmError
+from thv_llm.tools.model import (
+    EachModel,
+    IfAbsent,
+    Mode,
+    ModelMap,
+    Template,
+    Text,
+    Tool,
+    Value,
+    Values,
+)
+
+
+class NoModelsError(ThvLlmError):
+    """A template names models, and none is known."""
+
+
+class Absent:
+    """The value of a template that has nothing to say."""
+
+
+ABSENT: Final = Absent()
+
+HELPER_VALUES = frozenset({Value.TOKEN_COMMAND, Value.HELPER_PATH})
+PROXY_VALUES = frozenset({Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT, Value.LOCAL_KEY})
+GATEWAY_VALUES = frozenset({Value.GATEWAY_ANTHROPIC, Value.GATEWAY_OPENAI, Value.GATEWAY_ROOT})
+
+HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+OPUS = "us.anthropic.claude-opus-4-8"
+SONNET = "us.anthropic.claude-sonnet-5"
+LONG_CONTEXT = "[1m]"
+"""Claude Code's mark on a model id for the context window of a million tokens."""
+
+
+def resolve(template: Template, values: Values, *, model: str = "") -> Json | Absent:
+    """Return the template with all values filled in, or ABSENT.
+
+    Args:
+        model: the model at hand; "" = the first one.
+
+    Raises:
+        NoModelsError: a model is needed and none is known.
+    """
+    match template:
+        case Value():
+            return _value(template, values, model)
+        case Text(parts):
+            return "".join(_part(part, values, model) for part in parts)
+        case EachModel(element):
+            return [_present(element, values, name) for name in _models(values)]
+        case ModelMap(member):
+            return {name: _present(member, values, name) for name in _models(values)}
+        case IfAbsent(inner):
+            return resolve(inner, values, model=model)
+        case None | bool() | int() | float() | str():
+            return template
+        case Mapping():
+            members = {key: resolve(member, values, model=model) for key, member in template.items()}
+            return {key: member for key, member in members.items() if not isinstance(member, Absent)}
+        case Sequence():
+            elements = [resolve(element, values, model=model) for element in template]
+            return [element for element in elements if not isinstance(element, Absent)]
+
+
+def _present(template: Template, values: Values, model: str) -> Json:
+    value = resolve(template, values, model=model)
+    return None if isinstance(value, Absent) else value
+
+
+def _part(part: str | Value, values: Values, model: str) -> str:
+    text = part if isinstance(part, str) else _value(part, values, model)
+    return text if isinstance(text, str) else ""
+
+
+def _models(values: Values) -> tuple[str, ...]:
+    if not values.models:
+        raise NoModelsError(
+            "no model ids are known",
+            why="this tool needs them in its settings, and the gateway named none",
+            next_step="name them: --models MODEL,MODEL",
+        )
+    return values.models
+
+
+def _value(value: Value, values: Values, model: str) -> str | Absent:
+    if value is Value.MODEL:
+        return model or _models(values)[0]
+    return SOURCES[value](values) or ABSENT
+
+
+def without_v1(url: str) -> str:
+    """Return a base URL without a final slash or /v1."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _origin(values: Values) -> str:
+    # The address, never "localhost": another user could hold the same port on [::1].
+    return f"http://127.0.0.1:{values.proxy_port}"
+
+
+def _bedrock(word: str, default: str, *, long_context: bool) -> Callable[[Values], str]:
+    """Return the source of a Bedrock model id: the first of `--models` with that word in it."""
+
+    def source(values: Values) -> str:
+        if not values.bedrock_compat:
+            return ""
+        name = next((model for model in values.models if word in model), default)
+        if long_context and values.bedrock_enable_1m and not name.endswith(LONG_CONTEXT):
+            name += LONG_CONTEXT
+        return name
+
+    return source
+
+
+SOURCES: Mapping[Value, Callable[[Values], str]] = {
+    Value.TOKEN_COMMAND: lambda values: shlex.quote(values.helper_path),
+    Value.HELPER_PATH: lambda values: values.helper_path,
+    Value.GATEWAY_ANTHROPIC: lambda values: without_v1(values.anthropic_url or values.gateway_url),
+    Value.GATEWAY_OPENAI: lambda values: without_v1(values.gateway_url) + "/v1",
+    Value.GATEWAY_ROOT: lambda values: without_v1(values.gateway_url),
+    Value.PROXY_ORIGIN: _origin,
+    Value.PROXY_OPENAI: lambda values: _origin(values) + "/v1",
+    Value.PROXY_PORT: lambda values: str(values.proxy_port),
+    Value.LOCAL_KEY: lambda values: values.local_key.reveal(),
+    Value.MODEL_IF_ANY: lambda values: values.models[0] if values.models else "",
+    Value.CA_FILE: lambda values: values.ca_file,
+    Value.TLS_REJECT_UNAUTHORIZED: lambda values: "0" if values.tls_skip_verify else "",
+    Value.BEDROCK_ONLY_STABLE: lambda values: "1" if values.bedrock_compat else "",
+    Value.BEDROCK_HAIKU: _bedrock("haiku", HAIKU, long_context=False),
+    Value.BEDROCK_OPUS: _bedrock("opus", OPUS, long_context=True),
+    Value.BEDROCK_SONNET: _bedrock("sonnet", SONNET, long_context=True),
+}
+
+
+def leaves(template: Template) -> Iterator[Template]:
+    """Yield every leaf of a template, and EachModel and ModelMap themselves."""
+    match template:
+        case Text(parts):
+            yield from parts
+        case EachModel(inner) | ModelMap(inner):
+            yield template
+            yield from leaves(inner)
+        case IfAbsent(inner):
+            yield from leaves(inner)
+        case Mapping():
+            for member in template.values():
+                yield from leaves(member)
+        case Sequence() if not isinstance(template, str):
+            for element in template:
+                yield from leaves(element)
+        case _:
+            yield template
+
+
+def used(tool: Tool) -> frozenset[Value]:
+    """Return the values that a tool's files, or else its snippet, are made of."""
+    templates: list[Template] = [
+        template for edit in tool.edits for template in (*edit.set.values(), *edit.new_file.values())
+    ]
+    if tool.snippet:
+        templates.append(tool.snippet)
+    return frozenset(leaf for template in templates for leaf in leaves(template) if isinstance(leaf, Value))
+
+
+def mode(tool: Tool) -> Mode:
+    """Return how a tool reaches the gateway."""
+    if not tool.edits:
+        return Mode.MANUAL if tool.snippet else Mode.NONE
+    return Mode.PROXY if used(tool) & PROXY_VALUES else Mode.DIRECT
+
+
+def needs_models(tool: Tool) -> bool:
+    """Whether a tool cannot be wired without model ids."""
+    return any(
+        leaf is Value.MODEL or isinstance(leaf, EachModel | ModelMap)
+        for edit in tool.edits
+        for template in edit.set.values()
+        for leaf in leaves(template)
+    )
