@@ -216,11 +216,19 @@ def _temporary(directory: str) -> tuple[str, int]:
     while True:
         temp = os.path.join(directory, TEMP_PREFIX + os.urandom(8).hex())
         descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with contextlib.suppress(OSError):  # a file system without locks, or a sweep between the two
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
+        if _locked(descriptor) and os.fstat(descriptor).st_nlink:
             return temp, descriptor
-        os.close(descriptor)
+        os.close(descriptor)  # a sweep came between the two calls and takes it away
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks has no sweeps, either
+        return True
+    return True
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

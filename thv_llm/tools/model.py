@@ -76,8 +76,8 @@ class IfAbsent:
 
 
 Template: TypeAlias = (
-    "None | bool | int | float | str | Value | Text | EachModel | ModelMap | IfAbsent"
-    " | Sequence[Template] | Mapping[str, Template]"
+    "bool | int | float | str | Value | Text | EachModel | ModelMap | IfAbsent"
+    " | Sequence[Template] | Mapping[str, Template] | None"
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import (
-    App,
     Binary,
     Directory,
     Edit,
@@ -37,7 +36,7 @@ DIRECT: tuple[Tool, ...] = (
                     "/env/CLAUDE_CODE_API_KEY_HELPER_TTL_MS": str(HELPER_INTERVAL_S * 1000),
                     "/env/NODE_EXTRA_CA_CERTS": IfAbsent(
                         Value.CA_FILE,
-                        otherwise="NODE_EXTRA_CA_CERTS stays yours: that file must name the gateway's authority, too",
+                        otherwise="NODE_EXTRA_CA_CERTS stays as you have it: it must cover the gateway, too",
                     ),
                     "/env/NODE_TLS_REJECT_UNAUTHORIZED": Value.TLS_REJECT_UNAUTHORIZED,
                     "/env/CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": Value.BEDROCK_ONLY_STABLE,
@@ -58,7 +57,7 @@ DIRECT: tuple[Tool, ...] = (
             Managed("/etc/claude-code/managed-settings.json"),
             Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
         ),
-        note="the VS Code extension uses the same file; claudeCode.disableLoginPrompt: true spares its login page",
+        note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there",
         checked="Claude Code 2.1.330, run headless against a recording gateway, 2026-11-23",
     ),
 )

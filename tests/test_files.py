@@ -1,0 +1,336 @@
+"""`files`: what a replaced file keeps, what is refused, what a kill or a full disk leaves behind."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thv_llm import files
+from thv_llm.errors import ThvLlmError
+
+OLD, NEW = b"old bytes\n", b"new bytes\n"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "settings.json"
+    path.write_bytes(OLD)
+    path.chmod(0o640)
+    return path
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let one system call of `files` fail."""
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, name, failing)
+
+
+def test_a_replaced_file_keeps_its_mode_whatever_the_umask(old: Path, umask: int) -> None:
+    files.replace(str(old), NEW)
+    assert (old.read_bytes(), mode(old)) == (NEW, 0o640)
+
+
+def test_a_new_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    files.replace(str(tmp_path / "new"), NEW)
+    assert ((tmp_path / "new").read_bytes(), mode(tmp_path / "new")) == (NEW, 0o600)
+
+
+def test_a_temporary_file_is_private_before_anything_is_written(
+    old: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    seen: list[int] = []
+    write = os.write
+
+    def watching(descriptor: int, data: Any) -> int:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(files.os, "write", watching)
+    files.replace(str(old), NEW)
+    assert seen == [0]
+
+
+def test_new_directories_are_private_and_existing_ones_stay_as_they_are(tmp_path: Path, umask: int) -> None:
+    tmp_path.chmod(0o755)
+    files.private_directory(str(tmp_path / "a" / "b"))
+    assert [mode(tmp_path), mode(tmp_path / "a"), mode(tmp_path / "a" / "b")] == [0o755, 0o700, 0o700]
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(old: Path) -> None:
+    with pytest.raises(ThvLlmError, match=r"cannot make the directory .*settings\.json"):
+        files.private_directory(str(old / "x"))
+
+
+def test_missing_directories_are_listed_outermost_first(tmp_path: Path) -> None:
+    found = files.missing_directories(str(tmp_path / "a" / "b" / "file"))
+    assert found == (str(tmp_path / "a"), str(tmp_path / "a" / "b"))
+
+
+def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "theirs").write_text("x")
+    files.remove_empty_directories([str(tmp_path / "a"), str(tmp_path / "a" / "b"), str(tmp_path / "gone")])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "theirs"]
+
+
+def test_a_chain_of_links_stays_a_chain(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "dir" / "second").symlink_to("../settings.json")
+    first = tmp_path / "first"
+    first.symlink_to(tmp_path / "dir" / "second")
+    files.replace(str(first), NEW)
+    assert (os.readlink(first), os.readlink(tmp_path / "dir" / "second")) == (
+        str(tmp_path / "dir" / "second"),
+        "../settings.json",
+    )
+    assert old.read_bytes() == NEW
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_owner_and_group_are_kept(old: Path) -> None:
+    os.chown(old, 4242, 4343)
+    old.chmod(0o2640)
+    files.replace(str(old), NEW)
+    found = old.stat()
+    assert (found.st_uid, found.st_gid, mode(old)) == (4242, 4343, 0o2640)
+
+
+def test_a_file_whose_owner_cannot_be_kept_is_left_alone(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() == 0:
+        os.chown(old, 4242, 4343)
+    refuse(monkeypatch, "fchown", errno.EPERM)
+    if os.geteuid() != 0:
+        pytest.skip("a file of somebody else's is needed")
+    with pytest.raises(ThvLlmError, match="cannot write"):
+        files.replace(str(old), NEW)
+    assert old.read_bytes() == OLD
+
+
+def a_hard_link(path: Path) -> None:
+    os.link(path, path.with_name("other name"))
+
+
+def a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_dangling_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def a_loop_of_links(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def a_read_only_file(path: Path) -> None:
+    path.chmod(0o444)
+
+
+@pytest.mark.parametrize(
+    "make", [a_hard_link, a_fifo, a_directory, a_dangling_link, a_loop_of_links, a_read_only_file]
+)
+def test_what_would_lose_something_is_refused(old: Path, make: Callable[[Path], None]) -> None:
+    make(old)
+    before, others = os.lstat(old), sorted(os.listdir(old.parent))
+    with pytest.raises(ThvLlmError) as caught:
+        files.replace(str(old), NEW)
+    assert str(old) in str(caught.value)
+    after = os.lstat(old)
+    assert (after.st_ino, after.st_mode, after.st_size) == (before.st_ino, before.st_mode, before.st_size)
+    assert sorted(os.listdir(old.parent)) == others
+
+
+@pytest.mark.parametrize("make", [a_fifo, a_directory, a_loop_of_links])
+def test_only_regular_files_are_read_and_a_fifo_does_not_hang(
+    old: Path, make: Callable[[Path], None]
+) -> None:
+    make(old)
+    with pytest.raises(ThvLlmError, match="cannot read"):
+        files.read(str(old))
+
+
+def test_reading_follows_links_and_knows_absent_files(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(old)
+    assert files.read(str(tmp_path / "link")) == OLD
+    assert files.read(str(tmp_path / "nothing")) is None
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [
+        ("write", errno.ENOSPC),
+        ("write", errno.EIO),
+        ("fsync", errno.EIO),
+        ("fchmod", errno.EPERM),
+        ("open", errno.EACCES),
+        ("open", errno.EROFS),
+        ("rename", errno.EXDEV),
+        ("rename", errno.EACCES),
+    ],
+)
+def test_a_failing_system_call_leaves_the_old_bytes_and_says_which_file(
+    old: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    with monkeypatch.context() as patched:
+        refuse(patched, call, number)
+        with pytest.raises(ThvLlmError) as caught:
+            files.replace(str(old), NEW)
+    assert f"cannot write {old}" in str(caught.value)
+    assert os.strerror(number) in str(caught.value)
+    assert old.read_bytes() == OLD
+    assert os.listdir(old.parent) == [old.name]
+
+
+def test_a_full_disk_says_what_to_do(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "write", errno.ENOSPC)
+    with pytest.raises(ThvLlmError, match="free some disk space"):
+        files.replace(str(old), NEW)
+
+
+def test_short_writes_are_continued(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(files.os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+    files.replace(str(old), NEW)
+    assert old.read_bytes() == NEW
+
+
+def test_another_writer_is_noticed_right_before_the_rename(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        old.write_bytes(b"theirs")
+        fsync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", meanwhile)
+    with pytest.raises(files.FileChangedError):
+        files.replace(str(old), NEW, expected=OLD)
+    assert old.read_bytes() == b"theirs"
+    assert os.listdir(old.parent) == [old.name]
+
+
+def test_a_file_that_came_up_meanwhile_is_not_overwritten(old: Path) -> None:
+    with pytest.raises(files.FileChangedError):
+        files.replace(str(old), NEW, expected=None)
+    assert old.read_bytes() == OLD
+
+
+def test_a_file_is_deleted_only_as_expected(old: Path, tmp_path: Path) -> None:
+    with pytest.raises(files.FileChangedError):
+        files.delete(str(old), expected=NEW)
+    (tmp_path / "link").symlink_to(old)
+    with pytest.raises(ThvLlmError, match="symbolic link"):
+        files.delete(str(tmp_path / "link"), expected=OLD)
+    files.delete(str(old), expected=OLD)
+    assert not old.exists()
+
+
+def test_what_a_killed_run_left_goes_with_the_next_write(old: Path) -> None:
+    stray = old.with_name(files.TEMP_PREFIX + "0123456789abcdef")
+    stray.write_bytes(b"half")
+    files.replace(str(old), NEW)
+    assert os.listdir(old.parent) == [old.name]
+
+
+def test_the_temporary_file_of_a_writer_at_work_stays(old: Path) -> None:
+    busy = old.with_name(files.TEMP_PREFIX + "0123456789abcdef")
+    with busy.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.sweep(str(old.parent))
+        assert busy.exists()
+    files.sweep(str(old.parent))
+    assert not busy.exists()
+
+
+def test_a_link_that_looks_like_a_left_over_is_not_followed(old: Path) -> None:
+    trap = old.with_name(files.TEMP_PREFIX + "trap")
+    trap.symlink_to(old)
+    files.sweep(str(old.parent))
+    assert old.read_bytes() == OLD
+
+
+def test_parallel_writers_never_tear_a_file(old: Path) -> None:
+    texts = [bytes([65 + number]) * 50_000 for number in range(4)]
+
+    def write(text: bytes) -> None:
+        for _ in range(10):
+            files.replace(str(old), text)
+
+    threads = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert files.read(str(old)) in (OLD, *texts)
+    for thread in threads:
+        thread.join()
+    assert os.listdir(old.parent) == [old.name]
+
+
+def test_a_lock_keeps_other_processes_out_and_names_its_holder(tmp_path: Path) -> None:
+    path = str(tmp_path / "made" / "x.lock")
+    code = (
+        "import sys\nfrom thv_llm import files\nfrom thv_llm.errors import ThvLlmError\n"
+        f"try:\n    with files.lock({path!r}, timeout_s=0, what='the thing'): print('in')\n"
+        "except ThvLlmError as error: print(error)\n"
+    )
+
+    def other() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+
+    with files.lock(path, timeout_s=0, what="the thing"):
+        said = other()
+        assert "the thing is in use" in said
+        assert str(os.getpid()) in said
+    assert other() == "in\n"
+
+
+def test_a_lock_is_private_and_can_be_taken_again_under_any_umask(tmp_path: Path, umask: int) -> None:
+    path = tmp_path / "x.lock"
+    for _ in range(2):
+        with files.lock(str(path), timeout_s=0, what="the thing"):
+            assert mode(path) == 0o600
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").symlink_to(tmp_path / "theirs")
+    with pytest.raises(ThvLlmError, match="cannot lock"):
+        with files.lock(str(tmp_path / "x.lock"), timeout_s=0, what="the thing"):
+            pass
+    assert not (tmp_path / "theirs").exists()
