@@ -1,0 +1,1 @@
+"""Set and remove keys in the texts of settings files, touching nothing else."""

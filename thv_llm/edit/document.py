@@ -1,0 +1,295 @@
+"""The rules of editing that hold for every format: what is ours, what was the user's, what is put back.
+
+A format brings a `Document`: one parsed text that can find, insert, replace and remove one key.
+`Editor` makes the rest of it, so that each rule stands here once:
+
+- What already holds the wanted value is left as it is, byte for byte. Members that others have
+  put into an object of ours stay (`contains`).
+- An object that is there already is not replaced: our members are set in it one by one, and
+  their own changes go into the record as `parts`.
+- After each step the new text is parsed again by an independent parser (`Document.model`) and
+  must be exactly the old model with that one change; otherwise the edit is refused.
+- Undo goes by value: what still is ours is put back, what is not is left alone and reported.
+
+Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, Protocol, TypeVar
+
+from thv_llm.edit.change import MISSING, Change, EditError, Json, Missing
+from thv_llm.edit.model import Path, contains, drop, lookup, put, same
+from thv_llm.errors import shown
+
+PARTS = "parts"
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Document(Protocol):
+    """One parsed text. Every method returns a new text and leaves the document as it is.
+
+    All of them raise EditError when the text cannot take the edit safely.
+    """
+
+    text: str
+
+    @property
+    def model(self) -> Json | Missing:
+        """The plain value of the whole text, by a parser that the edits have no part in."""
+
+    def path(self, key: str) -> Path:
+        """Return the steps that a key stands for."""
+
+    def child(self, key: str, name: str) -> str:
+        """Return the key of a member of the object at `key`."""
+
+    def raw(self, key: str) -> str:
+        """Return the text of the value at `key`, which is there."""
+
+    def render(self, key: str, value: Json) -> str:
+        """Write a value in the style of the text, as it would stand at `key`."""
+
+    def load(self, raw: str) -> Json:
+        """Return the value that `render` or `raw` wrote."""
+
+    def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> tuple[str, dict[str, str]]:
+        """Put in a key that is not there; return the text and `Change.extra`.
+
+        Args:
+            earlier: other changes of ours in this text; containers that they made are ours, too.
+        """
+
+    def replace(self, key: str, raw: str) -> str:
+        """Put another value's text at a key that is there."""
+
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+        """Take a key out, and the containers that `extra` calls ours when nothing else is in them.
+
+        The key itself may be gone already. Returns the text and the outermost path that went.
+        """
+
+
+def refuses_deep_nesting(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a text that is nested too deeply an EditError, not a RecursionError."""
+
+    @functools.wraps(function)
+    def bounded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except RecursionError:
+            raise EditError("nested too deeply") from None
+
+    return bounded
+
+
+@dataclass(frozen=True)
+class Editor:
+    """The four functions of a format.
+
+    Args:
+        parse: reads a text; raises EditError with line and column.
+        is_empty: tells whether a text says nothing, so that a file which setup made can go.
+    """
+
+    parse: Callable[[str], Document]
+    is_empty: Callable[[str], bool]
+
+    @refuses_deep_nesting
+    def apply(
+        self, text: str, wanted: Mapping[str, Json], *, previous: Sequence[Change] = ()
+    ) -> tuple[str, tuple[Change, ...]]:
+        """Set every key; return the new text and one change per key that is ours now.
+
+        A key that had the wanted value before us yields no change: it is the user's.
+
+        Args:
+            previous: the changes of an earlier run on this text. Keys that are still ours are
+                brought up to date in place and keep their record of what was there before;
+                keys that are no longer wanted are undone.
+
+        Raises:
+            EditError: the text does not parse or cannot take the edit.
+        """
+        draft = _Draft(self.parse, text)
+        changes = _set_all(draft, wanted, previous, ())
+        return draft.text, tuple(changes)
+
+    @refuses_deep_nesting
+    def revert(self, text: str, changes: Sequence[Change]) -> tuple[str, tuple[str, ...]]:
+        """Undo changes; return the new text and the keys that the user has changed meanwhile.
+
+        Raises:
+            EditError: the text does not parse.
+        """
+        draft = _Draft(self.parse, text)
+        left = [change.key for change in reversed(changes) if not _undo(draft, change)]
+        return draft.text, tuple(reversed(left))
+
+    @refuses_deep_nesting
+    def holds(self, text: str, changes: Sequence[Change]) -> tuple[str, ...]:
+        """Return the keys that no longer hold our value."""
+        document = self.parse(text)
+        return tuple(change.key for change in changes if not _is_ours(document, change))
+
+    @refuses_deep_nesting
+    def value(self, text: str, key: str) -> Json | Missing:
+        """Return what is at a key, or MISSING."""
+        document = self.parse(text)
+        return lookup(document.model, document.path(key))
+
+
+class _Draft:
+    """A text on its way to the wanted one; every step is checked against the model."""
+
+    def __init__(self, parse: Callable[[str], Document], text: str) -> None:
+        self._parse = parse
+        self.document = parse(text)
+
+    @property
+    def text(self) -> str:
+        return self.document.text
+
+    def find(self, key: str) -> Json | Missing:
+        return lookup(self.document.model, self.document.path(key))
+
+    def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> dict[str, str]:
+        text, extra = self.document.insert(key, value, earlier)
+        self._become(key, text, put(self.document.model, self.document.path(key), value))
+        return extra
+
+    def replace(self, key: str, raw: str) -> None:
+        value = self.document.load(raw)
+        text = self.document.replace(key, raw)
+        self._become(key, text, put(self.document.model, self.document.path(key), value))
+
+    def remove(self, key: str, extra: Mapping[str, str]) -> None:
+        text, path = self.document.remove(key, extra)
+        self._become(key, text, drop(self.document.model, path))
+
+    def _become(self, key: str, text: str, expected: Json | Missing) -> None:
+        try:
+            document = self._parse(text)
+            right = same(document.model, expected)
+        except EditError:
+            right = False
+        if not right:
+            raise EditError(f"{shown(key)} cannot be edited here without touching something else")
+        self.document = document
+
+
+def _set_all(
+    draft: _Draft, wanted: Mapping[str, Json], previous: Sequence[Change], outer: Iterable[Change]
+) -> list[Change]:
+    old = {change.key: change for change in previous if change.key in wanted}
+    for change in reversed(previous):
+        if change.key not in wanted:
+            _undo(draft, change)
+    changes: list[Change] = []
+    for key, value in wanted.items():
+        earlier = (*outer, *old.values(), *changes)
+        change_or_none = _set(draft, key, value, old.get(key), earlier)
+        if change_or_none is not None:
+            changes.append(change_or_none)
+    return changes
+
+
+def _set(
+    draft: _Draft, key: str, value: Json, old: Change | None, earlier: Sequence[Change]
+) -> Change | None:
+    """Bring one key to its value; return its change, or None when it is the user's own value."""
+    raw = draft.document.render(key, value)
+    value = draft.document.load(raw)
+    now = draft.find(key)
+    if isinstance(now, Missing):
+        return Change(key, None, raw, draft.insert(key, value, earlier))
+    raw_now = draft.document.raw(key)
+    if isinstance(now, dict) and isinstance(value, dict):
+        if old is not None and old.before is None:
+            was = draft.document.load(old.ours)
+            _bring_up(draft, key, was, value, earlier)
+            return old if same(was, value) else Change(key, None, raw, old.extra)
+        return _merge(draft, key, value, old, earlier, raw_now)
+    still_ours = old is not None and PARTS not in old.extra and _is_ours(draft.document, old)
+    if contains(now, value):
+        return old if still_ours else None
+    draft.replace(key, raw)
+    if old is not None and still_ours:
+        return Change(key, old.before, raw, old.extra)
+    return Change(key, raw_now, raw)
+
+
+def _merge(
+    draft: _Draft,
+    key: str,
+    value: dict[str, Json],
+    old: Change | None,
+    earlier: Sequence[Change],
+    raw_now: str,
+) -> Change | None:
+    """Set our members in an object of the user's."""
+    members = {draft.document.child(key, name): inner for name, inner in value.items()}
+    parts = _set_all(draft, members, _parts(old) if old is not None else (), earlier)
+    if not parts:
+        return None
+    before = old.before if old is not None else raw_now
+    record = json.dumps([part.to_json() for part in parts])
+    return Change(key, before, draft.document.render(key, value), {PARTS: record})
+
+
+def _bring_up(
+    draft: _Draft, key: str, old: Json, wanted: Mapping[str, Json], earlier: Sequence[Change]
+) -> None:
+    """Change an object that is ours from its old members to the wanted ones; others' stay."""
+    for name in old if isinstance(old, dict) else ():
+        if name not in wanted and draft.find(draft.document.child(key, name)) is not MISSING:
+            draft.remove(draft.document.child(key, name), {})
+    for name, value in wanted.items():
+        inner = draft.document.child(key, name)
+        now = draft.find(inner)
+        if isinstance(now, Missing):
+            draft.insert(inner, value, earlier)
+        elif isinstance(now, dict) and isinstance(value, dict):
+            _bring_up(draft, inner, old.get(name) if isinstance(old, dict) else None, value, earlier)
+        elif not contains(now, value):
+            draft.replace(inner, draft.document.render(inner, value))
+
+
+def _undo(draft: _Draft, change: Change) -> bool:
+    """Put back what was there before a change; False when the user has changed it meanwhile."""
+    now = draft.find(change.key)
+    try:
+        if isinstance(now, Missing):
+            return change.before is None and _remove(draft, change)
+        if not _is_ours(draft.document, change):
+            return change.before is not None and same(now, draft.document.load(change.before))
+        if change.before is None:
+            return _remove(draft, change)
+        parts = _parts(change)
+        if parts:
+            undone = [_undo(draft, part) for part in reversed(parts)]  # each of them, whatever the others say
+            return all(undone)
+        draft.replace(change.key, change.before)
+    except EditError:
+        return False
+    return True
+
+
+def _remove(draft: _Draft, change: Change) -> bool:
+    draft.remove(change.key, change.extra)
+    return True
+
+
+def _is_ours(document: Document, change: Change) -> bool:
+    now = lookup(document.model, document.path(change.key))
+    return not isinstance(now, Missing) and contains(now, document.load(change.ours))
+
+
+def _parts(change: Change) -> tuple[Change, ...]:
+    return tuple(Change.from_json(data) for data in json.loads(change.extra.get(PARTS, "[]")))

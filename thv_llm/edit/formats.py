@@ -1,0 +1,35 @@
+"""Which editor a file's format has: the one place where formats are told apart.
+
+Pure: a table.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from thv_llm.edit import jsonc
+from thv_llm.edit.document import Editor
+from thv_llm.edit.jsonc_parse import Dialect
+
+
+class Format(Enum):
+    """What a settings file is written in, and what the program that owns it takes."""
+
+    JSON = "json"
+    JSONC = "jsonc"  # with comments
+    JSONC_TRAILING = "jsonc-trailing"  # with comments and trailing commas
+    TOML = "toml"
+    DOTENV = "dotenv"
+    YAML = "yaml"  # a marked block in a top-level list or map
+
+
+_EDITORS: dict[Format, Editor] = {
+    Format.JSON: jsonc.editor(Dialect.STRICT),
+    Format.JSONC: jsonc.editor(Dialect.COMMENTS),
+    Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
+}
+
+
+def editor(format: Format) -> Editor:
+    """Return the editor (apply, revert, holds, value, is_empty) of a format."""
+    return _EDITORS[format]

@@ -1,0 +1,338 @@
+"""Set and remove members of JSON settings, touching nothing else.
+
+Keys are JSON pointers (RFC 6901). A segment `[name=value]` stands for the item of an array whose
+member `name` is the string `value`: "/models/[id=thv-llm]", "/[name=thv-llm]" for a top-level
+array. Missing containers on the way are made, and go again with the last thing in them. A text of
+nothing but white space and comments counts as an empty document.
+
+What `Change.extra` holds here: `made`, the pointers of the containers that we made; `close`, the
+white space we put before the closing bracket of the container `at`, which had been empty; `blank`,
+the white space a whole document took the place of.
+
+Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+
+from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
+from thv_llm.edit.document import Editor
+from thv_llm.edit.jsonc_parse import Dialect, Parsed
+from thv_llm.edit.model import Item, Path, Step
+from thv_llm.edit.splice import Entry, Node, add_entry, eol_of, indent_at, remove_entry, splice
+from thv_llm.errors import shown
+
+_ITEM = re.compile(r"\[([^=\]]+)=(.*)\]", re.DOTALL)
+_NOTHING = re.compile(r"\s*(?:\{\s*\}|\[\s*\])?\s*")
+
+
+def pointer(*steps: str | Item) -> str:
+    """Write a key from its steps: pointer("models", Item("id", "a/b")) is "/models/[id=a~1b]"."""
+    names = [f"[{step.name}={step.value}]" if isinstance(step, Item) else step for step in steps]
+    return "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in names)
+
+
+def steps(key: str) -> Path:
+    """Read the steps of a key."""
+    if key and not key.startswith("/"):
+        raise EditError(f"{shown(key)} is not a JSON pointer")
+    return tuple(_step(segment) for segment in key.split("/")[1:])
+
+
+def editor(dialect: Dialect) -> Editor:
+    """Return the editor for files whose owner takes this dialect."""
+    return _EDITORS[dialect]
+
+
+def apply(
+    text: str, wanted: Mapping[str, Json], *, dialect: Dialect, previous: Sequence[Change] = ()
+) -> tuple[str, tuple[Change, ...]]:
+    """Set every key; see `Editor.apply`."""
+    return _EDITORS[dialect].apply(text, wanted, previous=previous)
+
+
+def revert(text: str, changes: Sequence[Change], *, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
+    """Undo changes; see `Editor.revert`."""
+    return _EDITORS[dialect].revert(text, changes)
+
+
+def holds(text: str, changes: Sequence[Change], *, dialect: Dialect) -> tuple[str, ...]:
+    """Return the keys that no longer hold our value."""
+    return _EDITORS[dialect].holds(text, changes)
+
+
+def value(text: str, key: str, *, dialect: Dialect) -> Json | Missing:
+    """Return what is at a key, or MISSING."""
+    return _EDITORS[dialect].value(text, key)
+
+
+def is_empty(text: str) -> bool:
+    """Tell whether there is nothing in a text but white space and one pair of brackets."""
+    return _NOTHING.fullmatch(text.removeprefix(BOM)) is not None
+
+
+class JsonDocument:
+    """One parsed JSON text; see `document.Document`."""
+
+    def __init__(self, text: str, dialect: Dialect) -> None:
+        self.text = text
+        self._dialect = dialect
+        self._parsed = Parsed(text, dialect)
+        self._eol = eol_of(text)
+
+    @functools.cached_property
+    def model(self) -> Json | Missing:
+        """The plain value of the whole text."""
+        return self._parsed.plain()
+
+    def path(self, key: str) -> Path:
+        """Return the steps of a pointer."""
+        return steps(key)
+
+    def child(self, key: str, name: str) -> str:
+        """Return the pointer of a member."""
+        return key + pointer(name)
+
+    def raw(self, key: str) -> str:
+        """Return the text of the value at a pointer."""
+        node = self._trail(key)[-1].node
+        return self.text[node.start : node.end]
+
+    def load(self, raw: str) -> Json:
+        """Return the value of a piece of JSON."""
+        value = Parsed(raw, self._dialect).plain()
+        if isinstance(value, Missing):
+            raise EditError("the record of this change is damaged")
+        return value
+
+    def render(self, key: str, value: Json) -> str:
+        """Write a value with the indentation that it has, or would have, at a pointer."""
+        trail = self._trail(key)
+        depth = len(steps(key))
+        if len(trail) == depth + 1:
+            return self._dump(value, indent_at(self.text, trail[-1].start), lines=self._has_lines)
+        return self._dump(value, self._unit * depth, lines=self._has_lines)
+
+    def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> tuple[str, dict[str, str]]:
+        """Put in a member or an item, and the containers that it needs."""
+        path = steps(key)
+        trail = self._trail(key)
+        extra = _inherited(key, earlier)
+        made = [_prefix(key, count) for count in range(len(trail), len(path))]
+        if made:
+            extra["made"] = json.dumps([*json.loads(extra.get("made", "[]")), *made])
+        if not trail:
+            extra["blank"] = self.text[self._parsed.lead :]
+            return self._with_root(_nested(path, value)), extra
+        there = len(trail) - 1
+        node, at, step = trail[-1].node, _prefix(key, there), path[there]
+        self._check_kind(node, step, at)
+        lead, indent, close = self._spot(node)
+        if close:
+            extra |= {"at": at, "close": close}
+        body = self._dump(_nested(path[there + 1 :], value, step), indent, lines="\n" in lead)
+        if isinstance(step, str):
+            body = _dumps(step) + self._colon + body
+        return add_entry(self.text, node, body, lead=lead, close=close), extra
+
+    def replace(self, key: str, raw: str) -> str:
+        """Put another value in the place of the one at a pointer."""
+        node = self._trail(key)[-1].node
+        return splice(self.text, [(node.start, node.end, raw)])
+
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+        """Take out a member or an item, and the containers of ours that hold nothing else."""
+        path = steps(key)
+        made = json.loads(extra.get("made", "[]"))
+        trail = self._trail(key)
+        if len(trail) <= len(path):  # the user took it out: only a container of ours may be left over
+            step = path[len(trail) - 2] if len(trail) > 1 else None
+            at = _prefix(key, len(trail) - 1)
+            if not trail or at not in made or not self._holds_only(trail[-1].node, None, step):
+                return self.text, path
+        while len(trail) > 1 and _prefix(key, len(trail) - 2) in made:
+            step = path[len(trail) - 3] if len(trail) > 2 else None
+            if not self._holds_only(trail[-2].node, trail[-1], step):
+                break
+            trail.pop()
+        if len(trail) == 1:
+            return self._without_root(extra.get("blank", "")), ()
+        at = _prefix(key, len(trail) - 2)
+        text = remove_entry(
+            self.text,
+            trail[-2].node,
+            trail[-1],
+            close=extra.get("close", "") if extra.get("at") == at else "",
+            line_comments=self._parsed.line_comments,
+        )
+        return text, path[: len(trail) - 1]
+
+    def _trail(self, key: str) -> list[Entry]:
+        """Return the entries on the way to a key, the whole document first, as far as they are there."""
+        root = self._parsed.root
+        if root is None:
+            return []
+        trail = [Entry((), self._parsed.lead, root.start, root)]
+        for step in steps(key):
+            found = [entry for entry in trail[-1].node.entries if self._is(entry, step)]
+            if len(found) > 1:
+                raise EditError.at(self.text, found[1].start, f"{shown(key)} is there more than once")
+            if not found or trail[-1].node.kind != _kind(step):
+                break
+            trail += found
+        return trail
+
+    def _is(self, entry: Entry, step: Step) -> bool:
+        if isinstance(step, str):
+            return entry.names == (step,)
+        return any(
+            inner.names == (step.name,) and self._string(inner.node) == step.value
+            for inner in entry.node.entries
+        )
+
+    def _string(self, node: Node) -> str | None:
+        raw = self.text[node.start : node.end]
+        return json.loads(raw) if raw.startswith('"') else None
+
+    def _check_kind(self, node: Node, step: Step, at: str) -> None:
+        if node.kind != _kind(step):
+            name = shown(at) if at else "the top level"
+            raise EditError.at(self.text, node.start, f"{name} is not an {_kind(step)}")
+
+    def _holds_only(self, node: Node, entry: Entry | None, step: Step | None) -> bool:
+        """Tell whether a container of ours, reached by `step`, has nothing in it but an entry."""
+        marks = (step.name,) if isinstance(step, Item) else None
+        if any(other is not entry and other.names != marks for other in node.entries):
+            return False
+        inside = (entry.start, entry.node.end) if entry else (node.start, node.start)
+        return not any(
+            node.start < start < node.end and not inside[0] <= start < inside[1]
+            for start, _ in self._parsed.comments
+        )
+
+    def _with_root(self, value: Json) -> str:
+        head = self.text[: self._parsed.lead]
+        if self._parsed.comments:
+            head += self._eol
+        return head + self._dump(value, "", lines=True) + self._eol
+
+    def _without_root(self, blank: str) -> str:
+        root = self._parsed.root
+        assert root is not None
+        if self.text[root.end :].strip():
+            return self.text[: root.start] + self.text[root.end :]
+        return self.text[: self._parsed.lead] + blank
+
+    def _spot(self, node: Node) -> tuple[str, str, str]:
+        """Return what goes with an entry at a container's end: lead, indentation, white space after."""
+        if not node.entries:
+            if not self._has_lines and node is not self._parsed.root:
+                return "", "", ""
+            base = indent_at(self.text, node.start)
+            close = "" if "\n" in self.text[node.tail : node.end] else self._eol + base
+            return self._eol + base + self._unit, base + self._unit, close
+        last = node.entries[-1]
+        before = node.entries[-2].comma if len(node.entries) > 1 else node.start
+        indent = indent_at(self.text, last.start)
+        if "\n" in self.text[before : last.start] or node.tail in self._parsed.line_comments:
+            return self._eol + indent, indent, ""
+        if len(node.entries) > 1:
+            return self.text[last.lead : last.start], indent, ""
+        return self._colon[1:], indent, ""
+
+    def _dump(self, value: Json, indent: str, *, lines: bool) -> str:
+        if not lines:
+            return _dumps(value, separators=("," + self._colon[1:], self._colon))
+        return _dumps(value, indent=self._unit, separators=(",", self._colon)).replace(
+            "\n", self._eol + indent
+        )
+
+    @functools.cached_property
+    def _has_lines(self) -> bool:
+        """Whether the document is laid out in lines, or could be."""
+        root = self._parsed.root
+        return root is None or not root.entries or "\n" in self.text[root.start : root.end]
+
+    @functools.cached_property
+    def _unit(self) -> str:
+        """The white space of one level: what an entry has more than the line of its container."""
+        root = self._parsed.root
+        for node, entry in root.walk() if root else ():
+            own, base = indent_at(self.text, entry.start), indent_at(self.text, node.start)
+            starts_line = self.text[: entry.start].endswith("\n" + own)
+            if starts_line and own != base and own.startswith(base):
+                return own[len(base) :]
+        return "  "
+
+    @functools.cached_property
+    def _colon(self) -> str:
+        """The colon after a key, with a space unless the text is written without."""
+        root = self._parsed.root
+        for _, entry in root.walk() if root else ():
+            if entry.names:
+                return ":" if self.text[entry.start : entry.node.start].endswith('":') else ": "
+        return ": "
+
+
+def _step(segment: str) -> Step:
+    name = segment.replace("~1", "/").replace("~0", "~")
+    item = _ITEM.fullmatch(name)
+    return Item(item[1], item[2]) if item else name
+
+
+def _kind(step: Step) -> str:
+    return "object" if isinstance(step, str) else "array"
+
+
+def _prefix(key: str, count: int) -> str:
+    """Return the pointer of the first `count` steps of a key."""
+    return "/".join(key.split("/")[: count + 1])
+
+
+def _nested(path: Path, value: Json, holder: Step | None = None) -> Json:
+    """Return a value inside the containers that a path asks for; `holder` is the step before it."""
+    if path and isinstance(path[0], str):
+        value = {path[0]: _nested(path[1:], value, path[0])}
+        return {holder.name: holder.value, **value} if isinstance(holder, Item) else value
+    if path:
+        return [_nested(path[1:], value, path[0])]
+    if isinstance(holder, Item) and not (isinstance(value, dict) and value.get(holder.name) == holder.value):
+        raise EditError(f"an item found by {shown(holder.name)} needs that member")
+    return value
+
+
+def _inherited(key: str, earlier: Sequence[Change]) -> dict[str, str]:
+    """Return what earlier changes say of the containers on the way to a key."""
+    above = {_prefix(key, count) for count in range(len(steps(key)))}
+    extra: dict[str, str] = {}
+    made: dict[str, None] = {}
+    for change in earlier:
+        pointers = [name for name in json.loads(change.extra.get("made", "[]")) if name in above]
+        made |= dict.fromkeys(pointers)
+        if change.extra.get("at") in above:
+            extra |= {name: change.extra[name] for name in ("at", "close")}
+        if "" in pointers and "blank" in change.extra:
+            extra["blank"] = change.extra["blank"]
+    if made:
+        extra["made"] = json.dumps(list(made))
+    return extra
+
+
+def _dumps(value: Json, *, indent: str | None = None, separators: tuple[str, str] | None = None) -> str:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate can only be written as an escape
+        return json.dumps(value, indent=indent, separators=separators)
+    except ValueError:
+        raise EditError("JSON has no words for this number") from None
+    return text
+
+
+_EDITORS = {
+    dialect: Editor(functools.partial(JsonDocument, dialect=dialect), is_empty) for dialect in Dialect
+}

@@ -1,0 +1,105 @@
+"""Paths into plain values: what an edit of a text has to come to once the text is parsed.
+
+A path is a tuple of steps. A string steps to the member of an object; an `Item` steps to the one
+item of an array that carries a given name. These functions know nothing of text; the editors
+compare their own work with them before they hand it out.
+
+Pure: values in, new values out; nothing is changed in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from thv_llm.edit.change import MISSING, Json, Missing
+
+
+@dataclass(frozen=True)
+class Item:
+    """The item of an array whose member `name` is the string `value`."""
+
+    name: str
+    value: str
+
+
+Step: TypeAlias = str | Item
+Path: TypeAlias = tuple[Step, ...]
+
+
+def lookup(model: Json | Missing, path: Path) -> Json | Missing:
+    """Return the value at a path, or MISSING when the path leads nowhere."""
+    for step in path:
+        model = _inner(model, step)
+    return model
+
+
+def put(model: Json | Missing, path: Path, value: Json) -> Json:
+    """Return the model with the value at a path; containers on the way are made."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    inner = put(_inner(model, step), rest, value)
+    if isinstance(step, str):
+        return {**(model if isinstance(model, dict) else {}), step: inner}
+    if isinstance(inner, dict) and rest:
+        inner = {step.name: step.value, **inner}
+    items = model if isinstance(model, list) else []
+    place = _index(items, step)
+    return [*items, inner] if place is None else [*items[:place], inner, *items[place + 1 :]]
+
+
+def drop(model: Json | Missing, path: Path) -> Json | Missing:
+    """Return the model without what is at a path; what is not there is no fault."""
+    if not path:
+        return MISSING
+    inner = _inner(model, path[0])
+    if inner is MISSING or isinstance(model, Missing):
+        return model
+    left = drop(inner, path[1:])
+    if isinstance(left, Missing):
+        if isinstance(model, dict):
+            return {name: value for name, value in model.items() if name != path[0]}
+        assert isinstance(model, list)
+        return [value for value in model if value is not inner]
+    return put(model, path[:1], left)
+
+
+def same(left: object, right: object) -> bool:
+    """Tell whether two values are equal as JSON: true is not 1, and NaN is itself."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[name], right[name]) for name in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return _same_scalar(left, right)
+
+
+def contains(value: object, ours: object) -> bool:
+    """Tell whether a value holds all of ours; objects may have got members of others meanwhile."""
+    if isinstance(value, dict) and isinstance(ours, dict):
+        return all(name in value and contains(value[name], ours[name]) for name in ours)
+    if isinstance(value, list) and isinstance(ours, list):
+        return len(value) == len(ours) and all(map(contains, value, ours))
+    return _same_scalar(value, ours)
+
+
+def _same_scalar(left: object, right: object) -> bool:
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    return left == right or (left != left and right != right)
+
+
+def _inner(model: Json | Missing, step: Step) -> Json | Missing:
+    if isinstance(step, str):
+        return model.get(step, MISSING) if isinstance(model, dict) else MISSING
+    if not isinstance(model, list):
+        return MISSING
+    place = _index(model, step)
+    return MISSING if place is None else model[place]
+
+
+def _index(items: list[Json], step: Item) -> int | None:
+    for place, item in enumerate(items):
+        if isinstance(item, dict) and item.get(step.name) == step.value:
+            return place
+    return None
