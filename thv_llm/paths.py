@@ -4,8 +4,8 @@ The directory is `$THV_LLM_HOME`, else `$XDG_CONFIG_HOME/toolhive`, else `~/.con
 on Linux and macOS alike. The socket goes to `$XDG_RUNTIME_DIR/toolhive` when that directory
 is private, because a home directory may be on a file system without sockets.
 
-Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings, because importing pathlib would
-cost the token path 10 ms.
+Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings and a plain class: importing pathlib
+would cost the token path 10 ms, dataclasses 16, collections.abc 3.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_SOCKET_PATH_BYTES = 103
 """Room in `sockaddr_un.sun_path` on macOS (104, with its NUL); Linux has 108."""
 
 
-@dataclass(frozen=True)
 class Paths:
     """Absolute paths of one user's files.
 
@@ -30,9 +31,12 @@ class Paths:
         socket: where the agent listens, or where `$THV_LLM_SOCKET` says it does.
     """
 
-    directory: str
-    home: str
-    socket: str
+    __slots__ = ("directory", "home", "socket")
+
+    def __init__(self, directory: str, home: str, socket: str) -> None:
+        self.directory = directory
+        self.home = home
+        self.socket = socket
 
     @property
     def settings(self) -> str:
@@ -68,6 +72,11 @@ class Paths:
     def session_key(self) -> str:
         """The key of `session_file` when no passphrase is set."""
         return os.path.join(self.directory, "llm-session.key")
+
+    @property
+    def session_overflow(self) -> str:
+        """The session, encrypted, when it is too long for the keyring that holds its key."""
+        return os.path.join(self.directory, "llm-session-long.enc")
 
     @property
     def discovery_cache(self) -> str:

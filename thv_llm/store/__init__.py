@@ -1,0 +1,1 @@
+"""Where the session lives, and which of them."""

@@ -1,0 +1,94 @@
+"""Which store holds the session.
+
+In order: `token_store = "file"`; a backend that the user names to the `keyring` package; the store
+of the last login; the system's own (macOS Keychain, Secret Service); the encrypted file.
+
+Falling through to the encrypted file happens only where there is no keyring at all, and only
+while there is no session: a store that is locked, silent or out of reach for now is an error,
+because the session is in it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+
+from thv_llm.paths import Paths
+from thv_llm.secret import Secret
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.store.model import AbsentError, SessionStore
+
+PASSPHRASE_VARIABLE = "THV_LLM_PASSPHRASE"
+
+
+def choose(
+    paths: Paths,
+    environ: Mapping[str, str],
+    wanted: str = "",
+    *,
+    recorded: str = "",
+    interactive: bool = False,
+    ask_passphrase: Callable[[], Secret] | None = None,
+    platform: str = sys.platform,
+) -> SessionStore:
+    """Return the store to use.
+
+    Args:
+        wanted: `token_store` of the settings: "", "keyring" or "file".
+        recorded: `name` of the store of the last login, "" when there was none.
+        interactive: a person is there to unlock things.
+        ask_passphrase: asks for the passphrase of an encrypted file that has one.
+
+    Raises:
+        StoreError: the store that it must be cannot be used.
+    """
+
+    ask = ask_passphrase if interactive else None
+    name = _name(environ, wanted, recorded, platform)
+    if name == "file":
+        return _file(paths, environ, ask)
+    if name == "keyring":
+        from thv_llm.store.os_keyring import OsKeyring
+
+        return OsKeyring(overflow_path=paths.session_overflow, interactive=interactive)
+    from thv_llm.store.secret_service import SecretService
+
+    service = SecretService(environ, interactive=interactive)
+    if not wanted and not recorded:
+        try:
+            service.probe()
+        except AbsentError:
+            return _file(paths, environ, ask)
+    return service
+
+
+def _name(environ: Mapping[str, str], wanted: str, recorded: str, platform: str) -> str:
+    if wanted == "file":
+        return "file"
+    if is_keyring_named(environ):
+        return "keyring"
+    if recorded and not (wanted == "keyring" and recorded == "file"):
+        return recorded
+    return "secret-service" if platform.startswith("linux") else "keyring"
+
+
+def is_keyring_named(environ: Mapping[str, str]) -> bool:
+    """Tell whether the user names a keyring backend; looks at a variable and one file's existence.
+
+    Source: keyring.util.platform_.config_root of the `keyring` package.
+    """
+    home = environ.get("HOME") or os.path.expanduser("~")
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    named = os.path.join(base, "python_keyring", "keyringrc.cfg")
+    return bool(environ.get("PYTHON_KEYRING_BACKEND")) or os.path.exists(named)
+
+
+def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> EncryptedFile:
+    passphrase = environ.get(PASSPHRASE_VARIABLE)
+    return EncryptedFile(
+        paths.session_file,
+        paths.session_key,
+        passphrase=Secret(passphrase) if passphrase else None,
+        ask=ask,
+    )
