@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from thv_llm.edit import formats
-from thv_llm.edit.formats import Format
+from thv_llm.edit.document import Editor
+from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, WiredFile
 
@@ -51,14 +51,14 @@ def decoded(data: bytes, path: str) -> str:
         raise ThvLlmError(f"cannot edit {path}", why=f"line {line} is not UTF-8") from None
 
 
-def format_of(record: WiredFile) -> Format:
-    """Return the format of a recorded file.
+def editor_of(record: WiredFile) -> Editor:
+    """Return the editor of a recorded file.
 
     Raises:
         ThvLlmError: no such format (a newer version's record, or a tampered one).
     """
     try:
-        return Format(record.format)
+        return editor(Format(record.format))
     except ValueError:
         why = "its format is not known to this version"
         raise ThvLlmError(f"cannot undo what was written to {record.path}", why=why) from None
@@ -79,25 +79,25 @@ def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False)
     untouched = now in {edition.before for edition in record.editions}
     if data is None or (untouched and not written):
         return Original(data)
-    kind = format_of(record)
+    edit = editor_of(record)
     text = decoded(data, record.path)
     if written:
-        without, left = formats.revert(kind, text, written[-1].changes)
+        without, left = edit.revert(text, written[-1].changes)
     else:
-        without, left = _without_any(kind, text, record.editions)
+        without, left = _without_any(edit, text, record.editions)
     found = without != text
-    gone = record.created and found and (ours_alone or formats.is_empty(kind, without))
+    gone = record.created and found and (ours_alone or edit.is_empty(without))
     return Original(without.encode("utf-8"), gone, left, found)
 
 
-def _without_any(kind: Format, text: str, editions: Sequence[Edition]) -> tuple[str, tuple[str, ...]]:
+def _without_any(edit: Editor, text: str, editions: Sequence[Edition]) -> tuple[str, tuple[str, ...]]:
     """Take out every edition, the latest first, because any of them may be (partly) in the text.
 
     A key is left when it was written for sure and no edition recognises what is there now.
     """
     recognised: set[str] = set()
     for edition in reversed(editions):
-        text, left = formats.revert(kind, text, edition.changes)
+        text, left = edit.revert(text, edition.changes)
         recognised |= {change.key for change in edition.changes} - set(left)
     written = [change.key for edition in editions if edition.done for change in edition.changes]
     return text, tuple(dict.fromkeys(key for key in written if key not in recognised))
@@ -108,4 +108,4 @@ def lost_keys(data: bytes | None, record: WiredFile) -> tuple[str, ...]:
     changes = record.editions[-1].changes
     if data is None:
         return tuple(change.key for change in changes)
-    return formats.holds(format_of(record), decoded(data, record.path), changes)
+    return editor_of(record).holds(decoded(data, record.path), changes)

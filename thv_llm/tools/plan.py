@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from thv_llm import files
-from thv_llm.edit import formats
 from thv_llm.edit.change import MISSING, EditError, Json
-from thv_llm.edit.formats import Format
+from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, State, WiredFile, WiredTool
 from thv_llm.tools import values as templates
@@ -161,7 +160,7 @@ def _file(
         key = digest(json.dumps([edit.format.value, wanted]).encode())
         if old and _is_right(data, old, key):
             return PlannedFile(data, data, old, None)
-        after, changes = formats.apply(edit.format, text, wanted)
+        after, changes = editor(edit.format).apply(text, wanted)
     except EditError as error:
         raise RefusedError(tool, path, error.reason, line=error.line, column=error.column) from error
     new = Edition(changes, before=digest(was), after=digest(after.encode()), wanted=key)
@@ -182,7 +181,7 @@ def _is_right(data: bytes | None, old: WiredFile, wanted: str) -> bool:
 
 def _require_keys(edit: Edit, text: str, *, is_new: bool) -> None:
     for key in () if is_new else edit.requires:
-        if formats.value(edit.format, text, key) is MISSING:
+        if editor(edit.format).value(text, key) is MISSING:
             raise EditError(f"it has no {key.lstrip('/')!r}, so it is not the file that was expected")
 
 
@@ -193,7 +192,7 @@ def _wanted(edit: Edit, text: str, values: Values, left_alone: list[str], *, is_
         value = templates.resolve(template, values)
         if isinstance(value, Absent):
             continue
-        if isinstance(template, IfAbsent) and formats.value(edit.format, text, key) is not MISSING:
+        if isinstance(template, IfAbsent) and editor(edit.format).value(text, key) is not MISSING:
             left_alone += [template.otherwise] if template.otherwise else []
             continue
         wanted[key] = value

@@ -29,7 +29,7 @@ DIRECT: tuple[Tool, ...] = (
             Edit(
                 folder=CLAUDE,
                 names=("settings.json",),
-                format=Format.STRICT_JSON,  # one comment, and Claude drops the whole file
+                format=Format.JSON,  # one comment, and Claude drops the whole file
                 set={
                     "/apiKeyHelper": Value.TOKEN_COMMAND,
                     "/env/ANTHROPIC_BASE_URL": Value.GATEWAY_ANTHROPIC,

@@ -19,7 +19,7 @@ PROXY: tuple[Tool, ...] = (
             Edit(
                 folder=OPENCODE,
                 names=("opencode.jsonc", "opencode.json"),
-                format=Format.JSON_TRAILING,
+                format=Format.JSONC_TRAILING,
                 new_file={"/$schema": "https://opencode.ai/config.json"},  # else it rewrites the file
                 set={
                     "/provider/thv-llm": {
