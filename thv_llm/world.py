@@ -65,6 +65,11 @@ class World:
         """Tell the person at the terminal something; stdout stays for answers."""
         print(line, file=self.stderr, flush=True)
 
+    def progress(self, line: str) -> None:
+        """Tell somebody who is watching what takes a moment; nobody reads that in a pipe."""
+        if self.stderr.isatty():
+            self.say(line)
+
     def answer(self, line: str) -> None:
         """Print one line of what was asked for."""
         print(line, file=self.stdout, flush=True)

@@ -1,0 +1,45 @@
+"""Signing a person in, for `setup`, `login` and `token --login`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from thv_llm.errors import LoginRequiredError
+
+if TYPE_CHECKING:
+    from thv_llm.oidc.login import Flow
+    from thv_llm.settings import Settings
+    from thv_llm.world import World
+
+
+def add_flow(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose how to sign in."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--skip-browser", action="store_true", help="print the login URL, open no browser")
+    group.add_argument("--device-code", action="store_true", help="show a code to type on another device")
+
+
+def flow(args: argparse.Namespace) -> Flow:
+    """Return the flow that the options name."""
+    if args.device_code:
+        return "device"
+    return "manual" if args.skip_browser else "browser"
+
+
+def sign_in(
+    world: World, wanted: Settings, *, flow: Flow = "browser", force: bool = False, prompt: str | None = None
+) -> None:
+    """Sign in, unless the session is good; say so either way.
+
+    Args:
+        force: sign in even then.
+        prompt: OIDC `prompt` for this one login.
+    """
+    from thv_llm import tokens
+
+    source = tokens.open(wanted, world.paths, world.environ, now=world.now, interactive=True)
+    if not force and _is_good(source, world):
+        world.say("Already signed in.")
+        return
