@@ -42,6 +42,10 @@ class FileChangedError(ThvLlmError):
     """Another program wrote the file between our reading and our writing."""
 
 
+class LockHeldError(ThvLlmError):
+    """Another process still held the lock when the wait for it ended."""
+
+
 @contextlib.contextmanager
 def _named(what: str, path: str) -> Iterator[None]:
     """Turn an OSError into an error that names the file and what helps."""
@@ -263,7 +267,8 @@ def lock(path: str, *, timeout_s: float, what: str) -> Iterator[None]:
         what: what the lock protects, for the message ("the session").
 
     Raises:
-        ThvLlmError: still held after `timeout_s`; the message names the holder's pid.
+        LockHeldError: still held after `timeout_s`; the message names the holder's pid.
+        ThvLlmError: the lock file cannot be opened.
     """
     private_directory(os.path.dirname(path))
     with _named("lock", path):
@@ -291,7 +296,7 @@ def _acquire(descriptor: int, timeout_s: float, what: str) -> None:
                 raise
         if time.monotonic() >= deadline:
             holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
-            raise ThvLlmError(
+            raise LockHeldError(
                 f"{what} is in use by another process",
                 why=f"process {holder} has held its lock for over {timeout_s:.0f} s",
                 next_step="try again; if that process hangs, end it",
