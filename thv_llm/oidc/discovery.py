@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from thv_llm import files
-from thv_llm.errors import shown
+from thv_llm.errors import ThvLlmError, shown
 from thv_llm.oidc import endpoint, strict_json
 from thv_llm.oidc.failures import UntrustedAnswerError
 from thv_llm.oidc.http import Provider, expect_json
@@ -162,7 +162,7 @@ def _cached(issuer: str, path: str, now: float) -> Metadata | None:
         age_s = now - float(kept["fetched_at"])
         if kept["issuer"] == issuer and 0 <= age_s < CACHE_S:
             return parse(kept["document"], issuer)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UntrustedAnswerError):
+    except (ThvLlmError, ValueError, KeyError, TypeError, AttributeError):
         pass  # a broken cache is no cache
     return None
 
@@ -171,6 +171,6 @@ def _keep(path: str, issuer: str, document: JsonObject, now: float) -> None:
     names = ("issuer", *ENDPOINTS, METHODS, ISS_IN_CALLBACK)
     wanted = {name: document[name] for name in names if name in document}
     text = json.dumps({"issuer": issuer, "fetched_at": now, "document": wanted})
-    with contextlib.suppress(OSError):  # a full disk must not stop a login
+    with contextlib.suppress(ThvLlmError):  # a full disk must not stop a login
         files.private_directory(os.path.dirname(path))
         files.replace(path, text.encode())

@@ -16,6 +16,7 @@ STYLE = """\
 :root{color-scheme:light dark;--ground:#f4f5f7;--card:#fff;--edge:#e1e4e8;--text:#1b1f24;--soft:#59636e;
 --mark:#1a7f37;--tint:#dafbe1}
 .failed{--mark:#b3261e;--tint:#ffe4e1}
+.other{--mark:var(--soft);--tint:var(--ground)}
 @media (prefers-color-scheme:dark){
 :root{--ground:#0d1117;--card:#161b22;--edge:#2b323b;--text:#e6edf3;--soft:#9aa5b1;--mark:#4ac26b;--tint:#12331f}
 .failed{--mark:#ff8b80;--tint:#431a17}}
@@ -56,6 +57,7 @@ HEADERS = (
 
 _TICK = "M5 12.5l4.5 4.5L19 7.5"
 _CROSS = "M7 7l10 10M17 7L7 17"
+_POINT = "M12 11.5v5.5M12 7v.01"
 
 
 def success(gateway_name: str) -> bytes:
@@ -89,8 +91,8 @@ def stray() -> bytes:
     """Return the page for a request that is not the answer to a login."""
     return _page(
         "Nothing to see here",
-        "failed",
-        _CROSS,
+        "other",
+        _POINT,
         "<p>This address takes the answer to one login, and this was not it. A login that is under way "
         "goes on.</p>",
     )
@@ -102,7 +104,7 @@ def _sentence(text: str) -> str:
 
 
 def _command_or_text(text: str) -> str:
-    return f"<code>{escape(text)}</code>" if text.startswith("thv-llm ") else escape(text)
+    return f"run <code>{escape(text)}</code>" if text.startswith("thv-llm ") else escape(text)
 
 
 def _page(title: str, kind: str, path: str, content: str) -> bytes:
