@@ -7,6 +7,17 @@ NEEDED = (3, 11)
 NEWER = ["python3.%d" % minor for minor in range(20, 10, -1)]
 PLACES = ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin"]
 GUARD = "THV_LLM_STARTED_BY_OLDER_PYTHON"
+OWN = os.path.dirname(os.path.abspath(__file__))  # the .pyz, or the top of a checkout
+IS_FILE = os.path.isfile(__file__)
+
+
+def is_new_enough(python):
+    """Ask it: a version manager puts names on PATH that stand for nothing."""
+    import subprocess
+
+    code = "import sys; sys.exit(sys.version_info < %r)" % (NEEDED,)
+    with open(os.devnull, "w") as nowhere:
+        return subprocess.call([python, "-I", "-c", code], stdout=nowhere, stderr=nowhere) == 0
 
 
 def start_newer():
@@ -14,14 +25,11 @@ def start_newer():
     if os.environ.get(GUARD):
         return
     os.environ[GUARD] = "1"
-    for name in NEWER:
-        for place in os.environ.get("PATH", "").split(os.pathsep) + PLACES:
+    for place in os.environ.get("PATH", "").split(os.pathsep) + PLACES:
+        for name in NEWER:
             path = os.path.join(place, name)
-            if os.path.isabs(path) and os.access(path, os.X_OK):
-                try:
-                    os.execv(path, [path, "-I", os.path.abspath(sys.argv[0])] + sys.argv[1:])
-                except OSError:
-                    pass
+            if os.path.isabs(path) and os.access(path, os.X_OK) and is_new_enough(path):
+                os.execv(path, [path, "-I", os.path.abspath(__file__ if IS_FILE else OWN)] + sys.argv[1:])
 
 
 def main():
@@ -29,11 +37,11 @@ def main():
         sys.exit("thv-llm: error: Windows is not supported yet")
     if sys.version_info < NEEDED:
         start_newer()
-        sys.exit("thv-llm: error: needs Python 3.11 or later; this is %s" % sys.version.split()[0])
+        sys.exit("thv-llm: error: Python 3.11 or later is needed; this is %s" % sys.version.split()[0])
     os.environ.pop(GUARD, None)
-    # What the caller's directory or PYTHONPATH put in front must not shadow the standard library.
-    own = os.path.dirname(os.path.abspath(__file__))
-    sys.path[:] = [own] + [p for p in sys.path if p.startswith((sys.base_prefix, sys.prefix, sys.exec_prefix))]
+    # A json.py in the caller's directory or PYTHONPATH must not shadow the standard library.
+    theirs = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.path[:] = [OWN] + [path for path in sys.path if path and os.path.abspath(path) not in theirs]
     from thv_llm.cli import main as run
 
     sys.exit(run())
