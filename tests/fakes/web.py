@@ -126,6 +126,10 @@ class WebServer:
             return connection
         return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what serves a connection."""
+        return _Handler
+
     def respond(self, request: Request) -> Answer:
         """Return the answer to a request."""
         return self._respond(request)
@@ -140,7 +144,7 @@ class _Server(ThreadingMixIn, TCPServer):
         self.owner = owner
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), owner.handler())
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = self.socket.accept()

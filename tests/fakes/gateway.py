@@ -1,0 +1,224 @@
+"""An LLM gateway on loopback: asks for a good Bearer, streams with gaps, remembers what it was sent.
+
+    with FakeGateway(provider.verify_access_token) as gateway:
+        # gateway.url, gateway.ca_file
+        ...
+    assert gateway.answered("/v1/chat/completions")
+
+It speaks OpenAI's chat completions and responses, Anthropic's messages and Gemini's
+generateContent, over HTTP/1.1 with kept connections; each event is a chunk of its own, sent at
+once. `text` is what every answer says. Standard library only: `make demo` runs on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.fakes import answers
+from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+
+TEXT = "The gateway says hello to you."
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request as it came, and whether its token was good.
+
+    Attributes:
+        path: with its query.
+        headers: in order, names as sent.
+    """
+
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    admitted: bool
+
+    def header(self, name: str) -> str:
+        """Return a header's value ("" = not sent)."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+class FakeGateway(WebServer):
+    """A gateway while the context lasts.
+
+    Args:
+        check: called with the Bearer token; raises ValueError when it is not good.
+        text: what every answer says.
+        gap_s: how long to wait before each streamed event but the first.
+        models: the ids that `/v1/models` lists.
+        anthropic_paths: under which paths Anthropic's API is served.
+
+    Attributes:
+        requests: in order of arrival.
+    """
+
+    ca_file = CA_FILE
+
+    def __init__(
+        self,
+        check: Callable[[str], object],
+        *,
+        text: str = TEXT,
+        gap_s: float = 0.0,
+        models: tuple[str, ...] = ("m-1", "m-2"),
+        anthropic_paths: tuple[str, ...] = ("/anthropic", ""),
+        tls: bool = True,
+    ) -> None:
+        super().__init__(_never, tls=tls)
+        self.check = check
+        self.text = text
+        self.gap_s = gap_s
+        self.models = models
+        self.anthropic_paths = anthropic_paths
+        self.requests: list[Received] = []
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Serve kept connections and streams."""
+        return _Handler
+
+    def answered(self, path: str) -> list[Received]:
+        """Return the requests to a path that carried a good token."""
+        return [one for one in self.requests if urlsplit(one.path).path == path and one.admitted]
+
+    def admits(self, authorization: str) -> bool:
+        """Whether an Authorization header carries a good token."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        try:
+            self.check(token.strip())
+        except ValueError:
+            return False
+        return True
+
+
+def _never(_: Request) -> Answer:
+    raise NotImplementedError
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "fake-gateway"
+    sys_version = ""
+    wbufsize = -1  # the head and a short body in one packet
+
+    @property
+    def gateway(self) -> FakeGateway:
+        owner: FakeGateway = self.server.owner  # type: ignore[attr-defined]
+        return owner
+
+    def do_GET(self) -> None:
+        body = self._body()
+        admitted = self.gateway.admits(self.headers.get("authorization", ""))
+        self.gateway.requests.append(
+            Received(self.command, self.path, list(self.headers.items()), body, admitted)
+        )
+        path = urlsplit(self.path).path
+        route = self._route(path)
+        if self.headers.get("upgrade"):
+            self._error(426, "no WebSocket here")
+        elif route is None:
+            self._error(404, f"there is no {path[:200]!r} here")
+        elif not admitted:
+            self._error(401, "the token is missing or not good", {"WWW-Authenticate": "Bearer"})
+        else:
+            route(_json(body))
+
+    do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
+
+    def _route(self, path: str) -> Callable[[dict[str, Any]], None] | None:
+        for prefix in self.gateway.anthropic_paths:
+            if path == f"{prefix}/v1/messages":
+                return lambda asked: self._reply(asked, answers.messages, answers.whole_messages)
+            if path == f"{prefix}/v1/messages/count_tokens":
+                return lambda _: self._json({"input_tokens": answers.INPUT_TOKENS})
+        if path == "/v1/chat/completions":
+            return lambda asked: self._reply(asked, answers.chat, answers.whole_chat)
+        if path == "/v1/responses":
+            return lambda asked: self._reply(asked, answers.responses, answers.whole_responses)
+        if path == "/v1/models":
+            return lambda _: self._json(answers.models(self.gateway.models))
+        return self._gemini_route(path)
+
+    def _gemini_route(self, path: str) -> Callable[[dict[str, Any]], None] | None:
+        found = re.fullmatch(r"/v1(?:beta)?/models/([^/:]+):(\w+)", path)
+        if not found:
+            return None
+        model, verb = found.groups()
+        replies: dict[str, Callable[[dict[str, Any]], None]] = {
+            "streamGenerateContent": lambda _: self._stream(answers.gemini(model, self.gateway.text)),
+            "generateContent": lambda _: self._json(answers.whole_gemini(model, self.gateway.text)),
+            "countTokens": lambda _: self._json({"totalTokens": answers.INPUT_TOKENS}),
+        }
+        return replies.get(verb)
+
+    def _reply(
+        self,
+        asked: dict[str, Any],
+        streamed: Callable[[str, str], Iterable[answers.Event]],
+        whole: Callable[[str, str], dict[str, Any]],
+    ) -> None:
+        model = str(asked.get("model", self.gateway.models[0]))
+        if asked.get("stream"):
+            self._stream(streamed(model, self.gateway.text))
+        else:
+            self._json(whole(model, self.gateway.text))
+
+    def _stream(self, events: Iterable[answers.Event]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number, (name, data) in enumerate(events):
+            if number and self.gateway.gap_s and self.gateway.stopping.wait(self.gateway.gap_s):
+                self.close_connection = True  # a cut, not an end
+                return
+            event = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
+            self.wfile.write(f"{len(event.encode()):x}\r\n{event}\r\n".encode())
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _json(self, answer: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        self._json({"error": {"message": message, "type": "gateway_error", "code": status}}, status, headers)
+
+    def _body(self) -> bytes:
+        if "chunked" not in self.headers.get("transfer-encoding", "").lower():
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():  # trailers
+            pass
+        return body
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep quiet."""
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return {}
+    return asked if isinstance(asked, dict) else {}
