@@ -1,0 +1,138 @@
+"""Which headers pass through the proxy, in each direction.
+
+Rule 1: no credential of the tool reaches the gateway, and no credential of ours reaches
+        the tool. All rules about that live in this module; the server only calls it.
+Rule 2: hop-by-hop headers end here (RFC 9110 section 7.6.1), also those that the peer
+        names in `Connection`.
+Rule 3: what says where a request came from or should go is not the tool's to say.
+Rule 4: everything else passes unchanged, in order, with duplicates.
+
+Names are compared with `_` read as `-`: some gateways do so themselves, and would see a
+credential where we saw none.
+
+Pure: lists of (name, value) in, lists out. No sockets, no configuration, no logging.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from thv_llm.proxy.http1 import VISIBLE, Fields, Refused
+
+CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
+"""Where tools put their key; `target` sees to the query's `key`."""
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+FRAMING = frozenset({b"content-length", b"host", b"expect"})
+"""Set anew for the gateway, from what was parsed and checked."""
+NOT_TO_GATEWAY = CREDENTIALS | HOP_BY_HOP | FRAMING | {b"cookie", b"cookie2", b"forwarded", b"x-real-ip"}
+DIRECTIONS = (b"x-forwarded-", b"x-original-", b"x-rewrite-")
+"""Beginnings of names by which a server behind us could be told another client, host or path."""
+NOT_TO_TOOL = HOP_BY_HOP | {
+    b"content-length",
+    b"set-cookie",
+    b"set-cookie2",
+    b"alt-svc",  # would lead the tool to the gateway directly, past the proxy
+    b"strict-transport-security",  # is about the gateway's name, not about 127.0.0.1
+}
+NOT_IN_TRAILERS = FRAMING | CREDENTIALS
+
+
+@lru_cache(maxsize=1024)
+def canonical(name: bytes) -> bytes:
+    """Return a header's name as it is compared."""
+    return name.lower().replace(b"_", b"-")
+
+
+@lru_cache(maxsize=1024)
+def _goes_to_gateway(name: bytes) -> bool:
+    plain = canonical(name)
+    return plain not in NOT_TO_GATEWAY and not plain.startswith(DIRECTIONS)
+
+
+@lru_cache(maxsize=1024)
+def _goes_to_tool(name: bytes) -> bool:
+    plain = canonical(name)
+    return plain not in NOT_TO_TOOL and not plain.startswith(b"access-control-")
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    """Return the values of every header with this (lower-case) name."""
+    return [value for found, value in fields if canonical(found) == name]
+
+
+def listed(fields: Fields, name: bytes) -> frozenset[bytes]:
+    """Return the members of a comma-separated header, in lower case."""
+    joined = b",".join(values(fields, name))
+    return frozenset(item.strip(b" \t").lower() for item in joined.split(b",")) if joined else frozenset()
+
+
+def to_gateway(fields: Fields, token: bytes) -> Fields:
+    """Return what passes of a request's headers, with the one credential that the gateway takes.
+
+    Host, framing and `Connection` are for the caller to add.
+
+    Raises:
+        Refused: 401 for a token that cannot stand in a header.
+    """
+    if not token or token.translate(None, VISIBLE):
+        raise Refused(401, "the access token cannot be sent in a header")
+    kept = _without(fields, _named_in_connection(fields))
+    passing = [field for field in kept if _goes_to_gateway(field[0])]
+    passing.append((b"Authorization", b"Bearer " + token))
+    return passing
+
+
+def to_tool(fields: Fields, token: bytes) -> Fields:
+    """Return what passes of an answer's headers; one in which the gateway echoes the token goes."""
+    kept = _without(fields, _named_in_connection(fields))
+    return [field for field in kept if _goes_to_tool(field[0]) and token not in field[1]]
+
+
+def trailers_to_gateway(fields: Fields) -> Fields:
+    """Return what passes of a request's trailers. Source: RFC 9110 section 6.5.1."""
+    return [field for field in fields if _goes_to_gateway(field[0])]
+
+
+def trailers_to_tool(fields: Fields, token: bytes) -> Fields:
+    """Return what passes of an answer's trailers. Source: RFC 9110 section 6.5.1."""
+    passing = to_tool(fields, token)
+    return [field for field in passing if canonical(field[0]) not in NOT_IN_TRAILERS]
+
+
+def keeps_open(minor: int, fields: Fields) -> bool:
+    """Return whether the sender of this head means to keep its connection (RFC 9112 section 9.3)."""
+    options = listed(fields, b"connection")
+    return b"close" not in options if minor else b"keep-alive" in options
+
+
+def write(first_line: bytes, fields: Fields) -> bytes:
+    """Return a head with its empty line."""
+    lines = [b"%b: %b" % field for field in fields]
+    return b"\r\n".join([first_line, *lines, b"\r\n"])
+
+
+def write_trailers(fields: Fields) -> bytes:
+    """Return the end of a chunked body."""
+    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in fields])
+
+
+def _named_in_connection(fields: Fields) -> frozenset[bytes]:
+    return listed(fields, b"connection") - {b"close", b"keep-alive", b"upgrade"}
+
+
+def _without(fields: Fields, names: frozenset[bytes]) -> Fields:
+    if not names:
+        return fields
+    return [field for field in fields if field[0].lower() not in names]

@@ -1,0 +1,331 @@
+"""The gateway: its address, and a pool of TLS connections to it. The only door to the gateway.
+
+Rule 1: host, port and base path are fixed when the proxy starts; no request can change them.
+Rule 2: the connection used last is used next, so that few stay in use and the others end.
+Rule 3: a pooled connection is looked at before it is used again. "Readable" does not mean dead
+        (TLS 1.3 sends session tickets at any time): only an end, an error or bytes that nobody
+        asked for do.
+Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS from then on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from thv_llm import __version__, env_proxy, tls
+from thv_llm.errors import ThvLlmError, UnreachableError, shown
+from thv_llm.proxy import framing, headers, target
+from thv_llm.proxy.http1 import AnswerHead, Fields, HeadReader, Refused, parse_answer
+from thv_llm.proxy.wire import Late, Wire
+from thv_llm.secret import Secret
+
+MAX_IDLE = 128
+"""Idle connections that are kept; more are closed when they become idle."""
+MAX_INTERIM = 16
+"""Interim answers (103 and the like) before the final one."""
+MAX_ASKED_BYTES = 1024 * 1024
+"""Of an answer that our own commands ask for."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long each part of an exchange with the gateway may take, in seconds.
+
+    A model may think for minutes before its first byte and between two events, and a whole stream
+    may take hours: there is no limit for that.
+
+    Attributes:
+        connect: to reach the gateway, its TLS handshake included.
+        head: from the request's end to the answer's head; what the tools' own SDKs wait.
+        idle: without a byte in either direction, inside a body.
+        keep: idle connections are closed after that, before load balancers do (60 s is usual).
+    """
+
+    connect: float = 10.0
+    head: float = 600.0
+    idle: float = 600.0
+    keep: float = 45.0
+
+
+class GatewayError(Exception):
+    """The gateway could not be reached, or broke off.
+
+    Args:
+        why: in words that may be shown.
+        late: it took too long (504 rather than 502).
+    """
+
+    def __init__(self, why: str, *, late: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.late = late
+
+
+class Link(Wire):
+    """A connection to the gateway.
+
+    Attributes:
+        reused: it has carried an exchange before, so it may have died meanwhile.
+        idle_since: when it went into the pool (monotonic).
+    """
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock)
+        self.reused = False
+        self.idle_since = 0.0
+
+    def is_alive(self) -> bool:
+        """Look whether the gateway closed this idle connection, or said something unasked."""
+        try:
+            return self.read(1) is None
+        except OSError:
+            return False
+
+
+class Gateway:
+    """The one place all requests go to.
+
+    Args:
+        url: https URL; its path, without a `/v1` at the end, goes before every request's path.
+        environ: where HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are looked up.
+        verify: False only when the user asked for it.
+
+    Raises:
+        ThvLlmError: the URL, the CA file or the environment's proxy cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        environ: Mapping[str, str],
+        ca_file: str = "",
+        verify: bool = True,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.host, self.port, base = _parts(url)
+        self.limits = limits
+        bare = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = (bare if self.port == 443 else f"{bare}:{self.port}").encode()
+        self.base = target.base_path(base)
+        self.url = f"https://{self.authority.decode()}{self.base.decode()}"
+        self._context = tls.client_context(ca_file, environ=environ, verify=verify, alpn=["http/1.1"])
+        self._proxy = env_proxy.for_https(self.host, self.port, environ)
+        self._idle: deque[Link] = deque()
+
+    def link(self, *, fresh: bool = False) -> Link:
+        """Return a connection: the one used last if it is alive, else a new one.
+
+        Args:
+            fresh: make a new one in any case.
+
+        Raises:
+            GatewayError: the gateway cannot be reached.
+        """
+        while not fresh:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                break
+            if time.monotonic() - link.idle_since < self.limits.keep and link.is_alive():
+                link.reused = True
+                return link
+            link.close()
+        return self._connect()
+
+    def give_back(self, link: Link) -> None:
+        """Take a connection whose exchange ended cleanly, for another one."""
+        now = link.idle_since = time.monotonic()
+        self._idle.append(link)
+        # Whoever brings one looks at the oldest, so no thread is needed to end those left over.
+        while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
+            try:
+                self._idle.popleft().close()
+            except IndexError:
+                return
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().close()
+
+    def _connect(self) -> Link:
+        deadline = time.monotonic() + self.limits.connect
+        try:
+            sock = self._dial(deadline)
+        except TimeoutError:
+            raise GatewayError("no connection within the time limit", late=True) from None
+        except OSError as error:
+            raise GatewayError(_why(error)) from None
+        try:
+            sock.settimeout(max(0.01, deadline - time.monotonic()))
+            secured = self._context.wrap_socket(sock, server_hostname=self.host, suppress_ragged_eofs=False)
+        except TimeoutError:
+            sock.close()
+            raise GatewayError("no TLS handshake within the time limit", late=True) from None
+        except OSError as error:
+            sock.close()
+            raise GatewayError(_why(error)) from None
+        return Link(secured)
+
+    def _dial(self, deadline: float) -> socket.socket:
+        proxy = self._proxy
+        place = (proxy.host, proxy.port) if proxy else (self.host, self.port)
+        sock = socket.create_connection(place, timeout=self.limits.connect)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy:
+                self._tunnel(sock, proxy.authorization, deadline)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _tunnel(self, sock: socket.socket, authorization: Secret | None, deadline: float) -> None:
+        """Ask the environment's proxy for a tunnel."""
+        bare = f"[{self.host}]" if ":" in self.host else self.host
+        place = f"{bare}:{self.port}".encode()
+        fields: Fields = [(b"Host", place), (b"User-Agent", b"thv-llm/" + __version__.encode())]
+        if authorization is not None:
+            fields.append((b"Proxy-Authorization", authorization.reveal().encode()))
+        sock.sendall(headers.write(b"CONNECT %b HTTP/1.1" % place, fields))
+        reader = HeadReader(of_answer=True)
+        try:
+            while True:
+                sock.settimeout(max(0.01, deadline - time.monotonic()))
+                # One byte at a time: what follows the head is TLS, and not ours to read here.
+                data = sock.recv(1)
+                if not data:
+                    raise GatewayError("the proxy of the environment closed the connection")
+                if reader.feed(data):
+                    break
+            status = parse_answer(reader.head).status
+        except Refused as refused:
+            raise GatewayError(f"the proxy of the environment: {refused.reason}") from None
+        if status // 100 != 2:
+            raise GatewayError(f"the proxy of the environment refused the tunnel with status {status}")
+
+
+def _parts(url: str) -> tuple[str, int, str]:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 443
+    except ValueError:
+        host, port, parts = None, 0, urlsplit("")
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if (
+        parts.scheme != "https"
+        or not host
+        or not plain
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
+        raise ThvLlmError(
+            "cannot use gateway_url",
+            why=f"{shown(url)} is not an https URL of a host and perhaps a path",
+            next_step="thv-llm config set --gateway-url https://HOST",
+        )
+    return host, port, parts.path
+
+
+def _why(error: OSError) -> str:
+    """Return a cause that may be shown: what failed, without addresses or bytes."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({(error.reason or 'closed').lower().replace('_', ' ')})"
+    if isinstance(error, socket.gaierror):
+        return "its name cannot be resolved"
+    return (error.strerror or type(error).__name__).lower()
+
+
+def ask(
+    gateway: Gateway,
+    method: str,
+    path: str,
+    token: Secret | None,
+    timeout_s: float,
+) -> tuple[int, Fields, bytes]:
+    """Ask the gateway for something small, once, on a connection of its own.
+
+    Args:
+        path: as a tool would send it, query included.
+        token: sent as `Authorization: Bearer`; None sends none.
+        timeout_s: for everything together.
+
+    Returns:
+        The status, the headers, and the body's first megabyte.
+
+    Raises:
+        UnreachableError: the gateway gave no usable answer.
+    """
+    deadline = time.monotonic() + timeout_s
+    link = None
+    try:
+        place = target.at_gateway(gateway.base, target.parse(path.encode("ascii")))
+        fields: Fields = [(b"Host", gateway.authority), (b"User-Agent", b"thv-llm/" + __version__.encode())]
+        if token is not None:
+            fields += headers.to_gateway([], token.reveal().encode())
+        fields += [(b"Accept", b"application/json"), (b"Connection", b"close")]
+        link = gateway.link(fresh=True)
+        link.write_all(headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields), deadline)
+        head, rest = _await_head(link, deadline)
+        body = _read_body(link, framing.of_answer(head, method.encode()), rest, deadline)
+    except (GatewayError, Refused, Late, OSError) as error:
+        raise UnreachableError("the gateway gave no usable answer", why=_cause(error)) from None
+    finally:
+        if link is not None:
+            link.close()
+    return head.status, head.fields, body
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, GatewayError):
+        return error.why
+    if isinstance(error, Refused):
+        return error.reason
+    return _why(error) if isinstance(error, OSError) else "no answer within the time limit"
+
+
+def _await_head(link: Link, deadline: float) -> tuple[AnswerHead, bytes]:
+    data = b""
+    for _ in range(MAX_INTERIM):
+        reader = HeadReader(of_answer=True)
+        while not reader.feed(data or _read(link, deadline)):
+            data = b""
+        head, data = parse_answer(reader.head), reader.rest
+        if head.status >= 200:
+            return head, data
+    raise Refused(502, "too many interim answers")
+
+
+def _read(link: Link, deadline: float) -> bytes:
+    while True:
+        data = link.read()
+        if data:
+            return data
+        if data is not None:
+            raise GatewayError("it closed the connection")
+        link.wait(select.POLLIN, deadline)
+
+
+def _read_body(link: Link, decoder: framing.Decoder, data: bytes, deadline: float) -> bytes:
+    body = decoder.feed(data) if data else b""
+    while not decoder.done and len(body) < MAX_ASKED_BYTES:
+        link.wait(select.POLLIN, deadline)
+        read = link.read()
+        if read:
+            body += decoder.feed(read)
+        elif read is not None:
+            decoder.end()
+    return body[:MAX_ASKED_BYTES]
