@@ -32,6 +32,17 @@ def start_newer():
                 os.execv(path, [path, "-I", os.path.abspath(__file__ if IS_FILE else OWN)] + sys.argv[1:])
 
 
+def clean_path():
+    """Drop what PYTHONPATH put in: a json.py in somebody's project must not shadow the standard library."""
+    theirs = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    try:
+        theirs += [os.path.abspath(path) for path in theirs]  # an empty one is the current directory
+    except OSError:  # which was deleted
+        pass
+    library = os.path.dirname(os.__file__)
+    sys.path[:] = [OWN] + [path for path in sys.path if path.startswith(library) or path not in theirs]
+
+
 def main():
     if os.name == "nt":
         sys.exit("thv-llm: error: Windows is not supported yet")
@@ -39,9 +50,7 @@ def main():
         start_newer()
         sys.exit("thv-llm: error: Python 3.11 or later is needed; this is %s" % sys.version.split()[0])
     os.environ.pop(GUARD, None)
-    # A json.py in the caller's directory or PYTHONPATH must not shadow the standard library.
-    theirs = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.path[:] = [OWN] + [path for path in sys.path if path and os.path.abspath(path) not in theirs]
+    clean_path()
     from thv_llm.cli import main as run
 
     sys.exit(run())
