@@ -113,3 +113,11 @@ def no_browser(url: str) -> bool:
 def broken_browser(url: str) -> bool:
     """Say that no browser could be started."""
     return False
+
+
+if __name__ == "__main__":  # as $BROWSER of a demonstration or a test
+    import sys
+
+    from tests.fakes.web import CA_FILE
+
+    FakeBrowser(CA_FILE).fetch(sys.argv[1])
