@@ -3,7 +3,7 @@
 Entries (`tools.registry`) are data in these words; `tools.engine` and its siblings act on them
 and know no tool by name. What is only known at setup time is a member of `Value`, so that the
 type checker sees a typo. A template is JSON whose leaves may be such members: `Text` joins
-them, `EachModel` and `ModelMap` repeat a template per model id, `IfAbsent` leaves a value that
+them, `EachModel`, `ModelMap` and `PerModel` repeat a template per model id, `IfAbsent` leaves a value that
 the user has. A value with nothing to say (no `ca_file` set, say) leaves its key out.
 
 Pure data.
@@ -24,16 +24,19 @@ class Value(Enum):
     """What is known only at setup time."""
 
     TOKEN_COMMAND = "the token helper, quoted for a POSIX shell"
+    TOKEN_COMMAND_QUOTED = "the same between double quotes, as Lisp, JSON and most others want it"
     HELPER_PATH = "absolute path of the token helper"
     GATEWAY_ANTHROPIC = "base URL of the gateway for Anthropic clients, without /v1"
     GATEWAY_OPENAI = "base URL of the gateway for OpenAI clients, with exactly one /v1"
     GATEWAY_ROOT = "URL of the gateway without /v1"
+    GATEWAY_HOST = "host (and port) of the gateway"
+    GATEWAY_PATH = "path of GATEWAY_OPENAI"
     PROXY_ORIGIN = "http://127.0.0.1:PORT"
     PROXY_OPENAI = "http://127.0.0.1:PORT/v1"
     PROXY_PORT = "the proxy's port"
     LOCAL_KEY = "the key that the proxy asks for"
-    MODEL = "inside EachModel and ModelMap the model at hand, elsewhere the first one"
-    MODEL_IF_ANY = "the first model; left out when none is known"
+    MODEL = "where a template is repeated per model the one at hand, elsewhere the first"
+    MODELS_IF_ANY = "the list of all models; left out when none is known"
     CA_FILE = "ca_file of the settings; left out when not set"
     TLS_REJECT_UNAUTHORIZED = '"0" with tls_skip_verify, else left out'
     BEDROCK_ONLY_STABLE = '"1" with bedrock.compat, else left out'
@@ -67,6 +70,13 @@ class ModelMap:
 
 
 @dataclass(frozen=True)
+class PerModel:
+    """One key per model: `{model}` in the key stands for its id. For items of arrays and tables."""
+
+    item: Template
+
+
+@dataclass(frozen=True)
 class IfAbsent:
     """Set only where the user has no value of their own."""
 
@@ -76,7 +86,7 @@ class IfAbsent:
 
 
 Template: TypeAlias = (
-    "bool | int | float | str | Value | Text | EachModel | ModelMap | IfAbsent"
+    "bool | int | float | str | Value | Text | EachModel | ModelMap | PerModel | IfAbsent"
     " | Sequence[Template] | Mapping[str, Template] | None"
 )
 

@@ -19,7 +19,7 @@ from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, State, WiredFile, WiredTool
 from thv_llm.tools import values as templates
-from thv_llm.tools.model import Edit, IfAbsent, Mode, Template, Tool, Values
+from thv_llm.tools.model import Edit, IfAbsent, Mode, PerModel, Template, Tool, Values
 from thv_llm.tools.original import decoded, digest, lost_keys, original
 from thv_llm.tools.place import Place
 from thv_llm.tools.values import Absent
@@ -189,6 +189,9 @@ def _wanted(edit: Edit, text: str, values: Values, left_alone: list[str], *, is_
     wanted: dict[str, Json] = {}
     members: Mapping[str, Template] = {**edit.new_file, **edit.set} if is_new else edit.set
     for key, template in members.items():
+        if isinstance(template, PerModel):
+            wanted |= templates.for_each_model(key, template, edit.format, values)
+            continue
         value = templates.resolve(template, values)
         if isinstance(value, Absent):
             continue

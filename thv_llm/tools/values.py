@@ -5,17 +5,21 @@ Pure.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
+from urllib.parse import urlsplit
 
 from thv_llm.edit.change import Json
+from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools.model import (
     EachModel,
     IfAbsent,
     Mode,
     ModelMap,
+    PerModel,
     Template,
     Text,
     Tool,
@@ -34,9 +38,17 @@ class Absent:
 
 ABSENT: Final = Absent()
 
-HELPER_VALUES = frozenset({Value.TOKEN_COMMAND, Value.HELPER_PATH})
+HELPER_VALUES = frozenset({Value.TOKEN_COMMAND, Value.TOKEN_COMMAND_QUOTED, Value.HELPER_PATH})
 PROXY_VALUES = frozenset({Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT, Value.LOCAL_KEY})
-GATEWAY_VALUES = frozenset({Value.GATEWAY_ANTHROPIC, Value.GATEWAY_OPENAI, Value.GATEWAY_ROOT})
+GATEWAY_VALUES = frozenset(
+    {
+        Value.GATEWAY_ANTHROPIC,
+        Value.GATEWAY_OPENAI,
+        Value.GATEWAY_ROOT,
+        Value.GATEWAY_HOST,
+        Value.GATEWAY_PATH,
+    }
+)
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 OPUS = "us.anthropic.claude-opus-4-8"
@@ -63,7 +75,7 @@ def resolve(template: Template, values: Values, *, model: str = "") -> Json | Ab
             return [_present(element, values, name) for name in _models(values)]
         case ModelMap(member):
             return {name: _present(member, values, name) for name in _models(values)}
-        case IfAbsent(inner):
+        case IfAbsent(inner) | PerModel(inner):
             return resolve(inner, values, model=model)
         case None | bool() | int() | float() | str():
             return template
@@ -73,6 +85,22 @@ def resolve(template: Template, values: Values, *, model: str = "") -> Json | Ab
         case Sequence():
             elements = [resolve(element, values, model=model) for element in template]
             return [element for element in elements if not isinstance(element, Absent)]
+
+
+def for_each_model(key: str, template: PerModel, kind: Format, values: Values) -> dict[str, Json]:
+    """Return one key and value per model; `{model}` in the key is the model's id."""
+    quote = _in_toml_string if kind is Format.TOML else _in_pointer
+    return {
+        key.replace("{model}", quote(name)): _present(template.item, values, name) for name in _models(values)
+    }
+
+
+def _in_pointer(text: str) -> str:
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+def _in_toml_string(text: str) -> str:
+    return json.dumps(text)[1:-1]
 
 
 def _present(template: Template, values: Values, model: str) -> Json:
@@ -95,9 +123,11 @@ def _models(values: Values) -> tuple[str, ...]:
     return values.models
 
 
-def _value(value: Value, values: Values, model: str) -> str | Absent:
+def _value(value: Value, values: Values, model: str) -> Json | Absent:
     if value is Value.MODEL:
         return model or _models(values)[0]
+    if value is Value.MODELS_IF_ANY:
+        return list(values.models) or ABSENT
     return SOURCES[value](values) or ABSENT
 
 
@@ -127,15 +157,17 @@ def _bedrock(word: str, default: str, *, long_context: bool) -> Callable[[Values
 
 SOURCES: Mapping[Value, Callable[[Values], str]] = {
     Value.TOKEN_COMMAND: lambda values: shlex.quote(values.helper_path),
+    Value.TOKEN_COMMAND_QUOTED: lambda values: json.dumps(shlex.quote(values.helper_path)),
     Value.HELPER_PATH: lambda values: values.helper_path,
     Value.GATEWAY_ANTHROPIC: lambda values: without_v1(values.anthropic_url or values.gateway_url),
     Value.GATEWAY_OPENAI: lambda values: without_v1(values.gateway_url) + "/v1",
     Value.GATEWAY_ROOT: lambda values: without_v1(values.gateway_url),
+    Value.GATEWAY_HOST: lambda values: urlsplit(values.gateway_url).netloc,
+    Value.GATEWAY_PATH: lambda values: urlsplit(without_v1(values.gateway_url)).path + "/v1",
     Value.PROXY_ORIGIN: _origin,
     Value.PROXY_OPENAI: lambda values: _origin(values) + "/v1",
     Value.PROXY_PORT: lambda values: str(values.proxy_port),
     Value.LOCAL_KEY: lambda values: values.local_key.reveal(),
-    Value.MODEL_IF_ANY: lambda values: values.models[0] if values.models else "",
     Value.CA_FILE: lambda values: values.ca_file,
     Value.TLS_REJECT_UNAUTHORIZED: lambda values: "0" if values.tls_skip_verify else "",
     Value.BEDROCK_ONLY_STABLE: lambda values: "1" if values.bedrock_compat else "",
@@ -150,7 +182,7 @@ def leaves(template: Template) -> Iterator[Template]:
     match template:
         case Text(parts):
             yield from parts
-        case EachModel(inner) | ModelMap(inner):
+        case EachModel(inner) | ModelMap(inner) | PerModel(inner):
             yield template
             yield from leaves(inner)
         case IfAbsent(inner):
@@ -185,7 +217,7 @@ def mode(tool: Tool) -> Mode:
 def needs_models(tool: Tool) -> bool:
     """Whether a tool cannot be wired without model ids."""
     return any(
-        leaf is Value.MODEL or isinstance(leaf, EachModel | ModelMap)
+        leaf is Value.MODEL or isinstance(leaf, EachModel | ModelMap | PerModel)
         for edit in tool.edits
         for template in edit.set.values()
         for leaf in leaves(template)

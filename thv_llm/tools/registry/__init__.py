@@ -1,17 +1,18 @@
 """One entry per AI tool. Data only: adding a tool is adding an entry here, nothing else.
 
-`direct` tools run the token helper, `proxy` tools hold a base URL and our local key, `manual`
-ones are set by hand, or not at all.
+`direct` tools run the token helper; `proxy` tools and `editors` hold a base URL and our local
+key; `manual` ones are set by hand, or not at all.
 """
 
 from __future__ import annotations
 
 from thv_llm.tools.model import Tool
 from thv_llm.tools.registry.direct import DIRECT
+from thv_llm.tools.registry.editors import EDITORS
 from thv_llm.tools.registry.manual import MANUAL
 from thv_llm.tools.registry.proxy import PROXY
 
-TOOLS: tuple[Tool, ...] = (*DIRECT, *PROXY, *MANUAL)
+TOOLS: tuple[Tool, ...] = (*DIRECT, *PROXY, *EDITORS, *MANUAL)
 
 RETIRED_NAMES: frozenset[str] = frozenset()
 """File names of entries that are gone: teardown still undoes what older versions wrote there."""

@@ -4,60 +4,220 @@ from __future__ import annotations
 
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import (
+    App,
     Binary,
     Directory,
+    EachModel,
     Edit,
     Folder,
     IfAbsent,
     Managed,
     Overrides,
+    Text,
     Tool,
     Value,
 )
+from thv_llm.tools.registry.words import NAME, TITLE
 
 HELPER_INTERVAL_S = 300
 """How often a tool asks the helper again; half of what the helper's tokens are good for at least."""
 
-CLAUDE = Folder("~/.claude", env="CLAUDE_CONFIG_DIR")
+HELPER_TIMEOUT_S = 30
+"""How long a tool waits for the helper, so that a slow refresh is not cut off."""
 
-DIRECT: tuple[Tool, ...] = (
-    Tool(
-        id="claude-code",
-        title="Claude Code",
-        found_by=(Binary("claude"), Directory(CLAUDE)),
-        edits=(
-            Edit(
-                folder=CLAUDE,
-                names=("settings.json",),
-                format=Format.JSON,  # one comment, and Claude drops the whole file
-                set={
-                    "/apiKeyHelper": Value.TOKEN_COMMAND,
-                    "/env/ANTHROPIC_BASE_URL": Value.GATEWAY_ANTHROPIC,
-                    "/env/CLAUDE_CODE_API_KEY_HELPER_TTL_MS": str(HELPER_INTERVAL_S * 1000),
-                    "/env/NODE_EXTRA_CA_CERTS": IfAbsent(
-                        Value.CA_FILE,
-                        otherwise="NODE_EXTRA_CA_CERTS stays as you have it: it must cover the gateway, too",
-                    ),
-                    "/env/NODE_TLS_REJECT_UNAUTHORIZED": Value.TLS_REJECT_UNAUTHORIZED,
-                    "/env/CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": Value.BEDROCK_ONLY_STABLE,
-                    "/env/ANTHROPIC_DEFAULT_HAIKU_MODEL": Value.BEDROCK_HAIKU,
-                    "/env/ANTHROPIC_DEFAULT_OPUS_MODEL": Value.BEDROCK_OPUS,
-                    "/env/ANTHROPIC_DEFAULT_SONNET_MODEL": Value.BEDROCK_SONNET,
-                },
-            ),
-        ),
-        afterwards=("running sessions pick it up at the next turn",),
-        overridden_by=(
-            Overrides("ANTHROPIC_API_KEY", "Claude Code sends it instead of our token"),
-            Overrides("ANTHROPIC_AUTH_TOKEN", "Claude Code sends it instead of our token"),
-            Overrides("CLAUDE_CODE_USE_BEDROCK", "Claude Code goes to Amazon Bedrock instead"),
-            Overrides("CLAUDE_CODE_USE_VERTEX", "Claude Code goes to Google Vertex instead"),
-        ),
-        managed_by=(
-            Managed("/etc/claude-code/managed-settings.json"),
-            Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
-        ),
-        note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there",
-        checked="Claude Code 2.1.330, run headless against a recording gateway, 2026-11-23",
-    ),
+CLAUDE = Folder("~/.claude", env="CLAUDE_CONFIG_DIR")
+CODEX = Folder("~/.codex", env="CODEX_HOME")
+PI = Folder("~/.pi/agent", env="PI_CODING_AGENT_DIR")
+GOOSE = Folder(
+    "~/.config/goose/custom_providers",
+    env="XDG_CONFIG_HOME",
+    below="goose/custom_providers",
 )
+DESKTOP = Folder(
+    "~/.config/Claude-3p/configLibrary",
+    env="XDG_CONFIG_HOME",
+    below="Claude-3p/configLibrary",
+    mac="~/Library/Application Support/Claude-3p/configLibrary",
+)
+DESKTOP_DOCUMENT = "7a1d3c52-8e1b-4c0e-9a5f-74687600116d"
+"""The id of our document; fixed, so that teardown knows its path without trusting the record."""
+
+CLAUDE_CODE = Tool(
+    id="claude-code",
+    title="Claude Code",
+    found_by=(Binary("claude"), Directory(CLAUDE)),
+    edits=(
+        Edit(
+            folder=CLAUDE,
+            names=("settings.json",),
+            format=Format.JSON,  # one comment, and Claude drops the whole file
+            set={
+                "/apiKeyHelper": Value.TOKEN_COMMAND,
+                "/env/ANTHROPIC_BASE_URL": Value.GATEWAY_ANTHROPIC,
+                "/env/CLAUDE_CODE_API_KEY_HELPER_TTL_MS": str(HELPER_INTERVAL_S * 1000),
+                "/env/NODE_EXTRA_CA_CERTS": IfAbsent(
+                    Value.CA_FILE,
+                    otherwise="NODE_EXTRA_CA_CERTS stays as you have it: it must cover the gateway, too",
+                ),
+                "/env/NODE_TLS_REJECT_UNAUTHORIZED": Value.TLS_REJECT_UNAUTHORIZED,
+                "/env/CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": Value.BEDROCK_ONLY_STABLE,
+                "/env/ANTHROPIC_DEFAULT_HAIKU_MODEL": Value.BEDROCK_HAIKU,
+                "/env/ANTHROPIC_DEFAULT_OPUS_MODEL": Value.BEDROCK_OPUS,
+                "/env/ANTHROPIC_DEFAULT_SONNET_MODEL": Value.BEDROCK_SONNET,
+            },
+        ),
+    ),
+    afterwards=("running sessions pick it up at the next turn",),
+    overridden_by=(
+        Overrides("ANTHROPIC_API_KEY", "Claude Code sends it instead of our token"),
+        Overrides("ANTHROPIC_AUTH_TOKEN", "Claude Code sends it instead of our token"),
+        Overrides("CLAUDE_CODE_USE_BEDROCK", "Claude Code goes to Amazon Bedrock instead"),
+        Overrides("CLAUDE_CODE_USE_VERTEX", "Claude Code goes to Google Vertex instead"),
+    ),
+    managed_by=(
+        Managed("/etc/claude-code/managed-settings.json"),
+        Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
+    ),
+    note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there",
+    checked="Claude Code 2.1.330, run headless against a recording gateway, 2026-11-23",
+)
+
+CODEX_CLI = Tool(
+    id="codex",
+    title="Codex",
+    found_by=(Binary("codex"), App("/Applications/Codex.app"), Directory(CODEX)),
+    edits=(
+        Edit(
+            folder=CODEX,
+            names=("config.toml",),
+            format=Format.TOML,
+            set={
+                "model_providers.thv-llm": {
+                    "name": TITLE,
+                    "base_url": Value.GATEWAY_OPENAI,
+                    "wire_api": "responses",
+                    "auth": {
+                        "command": Value.HELPER_PATH,
+                        "timeout_ms": HELPER_TIMEOUT_S * 1000,
+                        "refresh_interval_ms": HELPER_INTERVAL_S * 1000,
+                    },
+                },
+                "model_provider": NAME,
+            },
+        ),
+    ),
+    afterwards=("start a new thread, or restart Codex",),
+    overridden_by=(Overrides("OPENAI_BASE_URL", "older versions of Codex go there instead"),),
+    note="its IDE extension and app use the same file; a private authority: CODEX_CA_CERTIFICATE=FILE",
+    checked="Codex 0.169.0, run headless against a recording gateway, 2026-11-23; app not run",
+)
+
+CLAUDE_DESKTOP = Tool(
+    id="claude-desktop",
+    title="Claude Desktop",
+    found_by=(
+        App("/Applications/Claude.app"),
+        App("~/Applications/Claude.app"),
+        App("/usr/bin/claude-desktop"),
+        Directory(Folder("~/.config/Claude", mac="~/Library/Application Support/Claude")),
+    ),
+    edits=(
+        Edit(
+            folder=DESKTOP,
+            names=(f"{DESKTOP_DOCUMENT}.json",),
+            format=Format.JSON,
+            ours_alone=True,
+            set={
+                "/inferenceProvider": "gateway",
+                "/inferenceGatewayBaseUrl": Value.GATEWAY_ANTHROPIC,
+                "/inferenceGatewayAuthScheme": "bearer",
+                "/inferenceCredentialKind": "helper-script",
+                "/inferenceCredentialHelper": Value.HELPER_PATH,
+                "/inferenceCredentialHelperTtlSec": HELPER_INTERVAL_S,
+                "/inferenceCredentialHelperTimeoutSec": HELPER_TIMEOUT_S,
+                "/inferenceModels": Value.MODELS_IF_ANY,
+            },
+        ),
+        Edit(
+            folder=DESKTOP,
+            names=("_meta.json",),
+            format=Format.JSON,
+            set={
+                f"/entries/[id={DESKTOP_DOCUMENT}]": {"id": DESKTOP_DOCUMENT, "name": TITLE},
+                "/appliedId": DESKTOP_DOCUMENT,
+            },
+        ),
+    ),
+    afterwards=("quit Claude Desktop and open it again; had it been open, quit it and run setup once more",),
+    managed_by=(Managed("/Library/Managed Preferences/com.anthropic.claudefordesktop.plist"),),
+    checked="from documentation and source, 2026-11-23; the program was not run",
+)
+
+PI_AGENT = Tool(
+    id="pi",
+    title="pi",
+    found_by=(Binary("pi"), Directory(Folder("~/.pi", env="PI_CODING_AGENT_DIR"))),
+    edits=(
+        Edit(
+            folder=PI,
+            names=("models.json",),
+            format=Format.JSONC,
+            set={
+                "/providers/thv-llm": {
+                    "baseUrl": Value.GATEWAY_OPENAI,
+                    "api": "openai-completions",
+                    "apiKey": Text("!", Value.TOKEN_COMMAND),
+                    "models": EachModel({"id": Value.MODEL}),
+                },
+            },
+        ),
+        Edit(
+            folder=PI,
+            names=("settings.json",),
+            format=Format.JSON,
+            set={"/defaultProvider": NAME, "/defaultModel": Value.MODEL},
+        ),
+    ),
+    afterwards=("restart pi; another model: /model",),
+    checked="pi 0.87.1, run headless against a recording gateway, 2026-11-23",
+)
+
+GOOSE_CLI = Tool(
+    id="goose",
+    title="goose",
+    found_by=(
+        Binary("goose", says="goose"),
+        App("/Applications/Goose.app"),
+        Directory(Folder("~/.config/goose", env="XDG_CONFIG_HOME", below="goose")),
+    ),
+    edits=(
+        Edit(
+            folder=GOOSE,
+            names=("thv-llm.json",),
+            format=Format.JSON,
+            ours_alone=True,
+            set={
+                "/name": NAME,
+                "/engine": "openai",
+                "/display_name": TITLE,
+                "/description": "LLM gateway behind OpenID Connect",
+                "/base_url": Text(Value.GATEWAY_OPENAI, "/chat/completions"),
+                "/api_key_env": "",
+                "/auth": {
+                    "command": Value.HELPER_PATH,
+                    "args": [],
+                    "refresh_interval": HELPER_INTERVAL_S,
+                    "timeout_seconds": HELPER_TIMEOUT_S,
+                },
+                "/models": EachModel({"name": Value.MODEL, "context_limit": 128_000}),
+                "/supports_streaming": True,
+            },
+        ),
+    ),
+    afterwards=("choose it: goose configure, Configure Providers, thv-llm gateway",),
+    overridden_by=(Overrides("GOOSE_PROVIDER", "goose uses that provider"),),
+    note="needs a version of goose whose custom providers take auth.command",
+    checked="from source, 2026-11-23; the program was not run",
+)
+
+DIRECT: tuple[Tool, ...] = (CLAUDE_CODE, CODEX_CLI, CLAUDE_DESKTOP, PI_AGENT, GOOSE_CLI)

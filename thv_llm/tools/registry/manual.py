@@ -2,6 +2,156 @@
 
 from __future__ import annotations
 
-from thv_llm.tools.model import Tool
+from thv_llm.tools.model import App, Binary, Directory, Extension, Folder, Text, Tool, Value
 
-MANUAL: tuple[Tool, ...] = ()
+CODE_OF_THEIR_OWN = "its settings are a program of yours, which cannot be edited safely"
+
+SNIPPETS: tuple[Tool, ...] = (
+    Tool(
+        id="avante",
+        title="avante.nvim",
+        found_by=(Directory(Folder("~/.local/share/nvim/lazy/avante.nvim")),),
+        # api_key_name = 'cmd:…' would run once per editor session and keep a dead token.
+        snippet=Text(
+            "-- in the opts of avante.nvim\nprovider = 'thv_llm',\nproviders = {\n  thv_llm = {\n"
+            "    __inherited_from = 'openai',\n    endpoint = '",
+            Value.GATEWAY_OPENAI,
+            "',\n    model = 'MODEL',\n    api_key_name = 'THV_LLM_TOKEN',\n    parse_api_key = function()\n"
+            "      return vim.trim(vim.fn.system({ '",
+            Value.HELPER_PATH,
+            "' }))\n    end,\n  },\n},",
+        ),
+        reason=CODE_OF_THEIR_OWN,
+        remedy="paste the snippet of `thv-llm tools avante`",
+        checked="run headless in Neovim, 2026-11-23",
+    ),
+    Tool(
+        id="codecompanion",
+        title="codecompanion.nvim",
+        found_by=(Directory(Folder("~/.local/share/nvim/lazy/codecompanion.nvim")),),
+        snippet=Text(
+            "-- in the adapters.http of codecompanion.nvim\nthv_llm = function()\n"
+            "  return require('codecompanion.adapters').extend('openai_compatible', {\n    env = {\n"
+            "      url = '",
+            Value.GATEWAY_ROOT,
+            "',\n      api_key = 'cmd:",
+            Value.TOKEN_COMMAND,
+            "',\n      chat_url = '/v1/chat/completions',\n    },\n"
+            "    schema = { model = { default = 'MODEL' } },\n  })\nend,",
+        ),
+        reason=CODE_OF_THEIR_OWN,
+        remedy="paste the snippet of `thv-llm tools codecompanion`",
+        checked="run headless in Neovim, 2026-11-23",
+    ),
+    Tool(
+        id="gptel",
+        title="gptel (Emacs)",
+        found_by=(Directory(Folder("~/.emacs.d/elpa/gptel")),),
+        snippet=Text(
+            ';; in your init file\n(require \'gptel)\n(gptel-make-openai "thv-llm"\n  :host "',
+            Value.GATEWAY_HOST,
+            '"\n  :protocol "https"\n  :endpoint "',
+            Value.GATEWAY_PATH,
+            '/chat/completions"\n  :stream t\n  :key (lambda ()\n'
+            "         (string-trim (shell-command-to-string ",
+            Value.TOKEN_COMMAND_QUOTED,
+            ")))\n  :models '(MODEL))",
+        ),
+        reason=CODE_OF_THEIR_OWN,
+        remedy="paste the snippet of `thv-llm tools gptel`",
+        checked="run in batch Emacs, 2026-11-23",
+    ),
+    Tool(
+        id="continue",
+        title="Continue",
+        found_by=(Binary("cn"), Extension("continue.continue"), Directory(Folder("~/.continue"))),
+        snippet=Text(
+            "# first in the list of models in ~/.continue/config.yaml\nmodels:\n  - name: thv-llm\n"
+            "    provider: openai\n    model: MODEL\n    apiBase: ",
+            Value.PROXY_OPENAI,
+            "\n    apiKey: KEY  # `thv-llm env` prints it\n    roles: [chat, edit, apply]",
+        ),
+        reason="its YAML file goes by the order of its list, and the project is archived",
+        remedy="paste the snippet of `thv-llm tools continue`",
+        checked="Continue 1.5.47, run headless against a recording gateway, 2026-11-23",
+    ),
+    Tool(
+        id="crush",
+        title="Crush",
+        found_by=(
+            Binary("crush"),
+            Directory(Folder("~/.config/crush", env="XDG_CONFIG_HOME", below="crush")),
+        ),
+        snippet=Text(
+            "# into ~/.config/crush/crush.json\n"
+            '{"providers": {"thv-llm": {"type": "openai-compat", "base_url": "',
+            Value.GATEWAY_OPENAI,
+            '", "api_key": "$(',
+            Value.TOKEN_COMMAND,
+            ')",\n  "models": [{"id": "MODEL", "name": "MODEL"}]}}}',
+        ),
+        reason="how long it keeps the output of a key command could not be checked with the program",
+        remedy="try the snippet of `thv-llm tools crush`, and restart Crush when a token has ended",
+        checked="from source, 2026-11-23; the program was not run",
+    ),
+)
+
+NOT_POSSIBLE: tuple[Tool, ...] = (
+    Tool(
+        id="cursor",
+        title="Cursor",
+        found_by=(Binary("cursor"), App("/Applications/Cursor.app"), Directory(Folder("~/.cursor"))),
+        reason="it sends every request through its own servers, which cannot reach this machine; "
+        "its settings file has no key for it",
+        remedy="a public gateway with a fixed key: Settings, Models, Override OpenAI Base URL",
+        checked="from documentation and reports, 2026-11-23",
+    ),
+    Tool(
+        id="xcode",
+        title="Xcode",
+        found_by=(App("/Applications/Xcode.app"),),
+        reason="its Coding Intelligence is set in its window only, and sends no key",
+        remedy="set require_key = false (thv-llm config set), then in Xcode: Settings, Intelligence, "
+        "Add a Model Provider, Locally Hosted, the proxy's port",
+        keyless=True,
+        checked="from documentation, 2026-11-23",
+    ),
+    Tool(
+        id="copilot-for-xcode",
+        title="GitHub Copilot for Xcode",
+        found_by=(App("/Applications/GitHub Copilot for Xcode.app"),),
+        reason="it has no setting for an endpoint of one's own",
+        remedy="use another tool on this list",
+        checked="from documentation, 2026-11-23",
+    ),
+    Tool(
+        id="roo-code",
+        title="Roo Code",
+        found_by=(Extension("rooveterinaryinc.roo-cline"),),
+        reason="it was shut down on 2026-05-15",
+        remedy="use Kilo Code or Cline, which grew from the same program",
+        checked="from its announcement, 2026-11-23",
+    ),
+    Tool(
+        id="windsurf",
+        title="Windsurf",
+        found_by=(
+            Binary("windsurf"),
+            App("/Applications/Windsurf.app"),
+            Directory(Folder("~/.codeium/windsurf")),
+        ),
+        reason="its models run in its vendor's cloud, which cannot be pointed elsewhere",
+        remedy="use another tool on this list",
+        checked="from documentation, 2026-11-23",
+    ),
+    Tool(
+        id="jetbrains",
+        title="JetBrains AI Assistant",
+        found_by=(Directory(Folder("~/.config/JetBrains", mac="~/Library/Application Support/JetBrains")),),
+        reason="it is set in its window only",
+        remedy="Settings, Tools, AI Assistant, Models: OpenAI-compatible, with what `thv-llm env` prints",
+        checked="from documentation, 2026-11-23",
+    ),
+)
+
+MANUAL: tuple[Tool, ...] = (*SNIPPETS, *NOT_POSSIBLE)
