@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from thv_llm import files, state
 from thv_llm.errors import ThvLlmError
-from thv_llm.service import challenge, processes, record, spawn
+from thv_llm.service import autostart, challenge, processes, record, spawn
 from thv_llm.service.record import Record
 
 if TYPE_CHECKING:
@@ -121,13 +122,25 @@ def start(
         )
     files.private_directory(where.directory)
     deadline = time.monotonic() + timeout_s
-    if not spawn.until_ready(environ, timeout_s):
+    is_managed = autostart.of(environ, sys.platform).start(where)
+    if not is_managed and not spawn.until_ready(environ, timeout_s):
         raise _did_not_start(where, "it ended, or hung, without a word")
+    # When another process started it at the same moment, it may not be ready yet.
+    return wait(where, deadline - time.monotonic()), True
+
+
+def wait(where: Paths, timeout_s: float = START_TIMEOUT_S) -> Running:
+    """Return the service as soon as it answers; for one that somebody else starts.
+
+    Raises:
+        ThvLlmError: it does not, for that long.
+    """
+    deadline = time.monotonic() + timeout_s
     while not (found := find(where)) or not found.answers:
         if time.monotonic() > deadline:
             raise _did_not_start(where, "it does not pass the identity check on its socket")
-        time.sleep(POLL_S)  # another process started it at the same moment, and is not ready yet
-    return found, True
+        time.sleep(POLL_S)
+    return found
 
 
 def _did_not_start(where: Paths, why: str) -> ThvLlmError:

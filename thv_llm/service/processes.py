@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 PROC = "/proc"
@@ -38,8 +38,14 @@ class Process:
     command: str
 
 
-def run(command: Sequence[str]) -> str:
-    """Run a system tool in the C locale and return what it prints, "" when it fails."""
+def run(
+    command: Sequence[str], *, environ: Mapping[str, str] | None = None, timeout_s: float = TOOL_TIMEOUT_S
+) -> str:
+    """Run a system tool in the C locale and return what it prints, "" when it fails.
+
+    Args:
+        environ: variables that it gets beside `PATH` and `LC_ALL`.
+    """
     import subprocess
 
     try:
@@ -49,9 +55,9 @@ def run(command: Sequence[str]) -> str:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TOOL_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
-            env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"},
+            env={**(environ or {}), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C"},
         )
     except (OSError, subprocess.SubprocessError):
         return ""

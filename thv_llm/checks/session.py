@@ -1,0 +1,88 @@
+"""Checks of the session: where it is kept, whether it can be read, and whether it gives tokens."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from thv_llm import tokens
+from thv_llm.checks.model import Check, Ground, fail, ok, warn
+from thv_llm.errors import shown
+from thv_llm.secret import Secret
+
+if TYPE_CHECKING:
+    from thv_llm.tokens import AccessToken
+
+MIN_VALID_S = 60
+SHORT_LIFE_S = 300.0
+"""Tools ask the helper every five minutes; a token of less life dies in their hands."""
+AGENT_TIMEOUT_S = 20.0
+LOGIN = "thv-llm login"
+
+
+def stored(ground: Ground) -> Iterator[Check]:
+    """The session's store is there and opens."""
+    facts = ground.state.session
+    source = tokens.open(ground.settings, ground.where, ground.environ, now=ground.now)
+    if not source.has_session():
+        yield fail("session", "there is none", LOGIN)
+        return
+    who = f"{facts.who or facts.subject}, " if facts.who or facts.subject else ""
+    yield ok("session", f"{who}kept in {source.describe_store()}")
+
+
+def token(ground: Ground) -> Iterator[Check]:
+    """A token can be had, lives long enough, and is meant for the gateway."""
+    ground.progress("Asking for a token …")
+    found = ground.token
+    left = found.expires_at - ground.now()
+    claims = _claims(found.value)
+    kind = f"for {_audience(claims)}" if claims else "opaque"
+    if left < SHORT_LIFE_S:
+        reason = f"it is good for {left:.0f} s only; tools ask for one every {SHORT_LIFE_S:.0f} s"
+        yield warn("token", reason, "ask the people who run the provider for a longer life")
+    else:
+        yield ok("token", f"good for {left / 60:.0f} min, {kind}")
+    wanted = ground.settings.oidc.audience
+    if claims and wanted and wanted not in _audiences(claims):
+        reason = f"it is for {_audience(claims)}, the settings ask for {shown(wanted)}"
+        yield warn("token", reason, "thv-llm config set --audience NAME, then thv-llm login --force")
+
+
+def fetch(ground: Ground) -> AccessToken:
+    """Return a token from the service, or as `token` does without it.
+
+    Raises:
+        ThvLlmError: none can be had.
+    """
+    if ground.running is not None and ground.running.answers:
+        from thv_llm.service import agent
+
+        words = agent.ask(ground.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
+        return tokens.AccessToken(Secret(words[1]), float(words[0]))
+    source = tokens.open(ground.settings, ground.where, ground.environ, now=ground.now)
+    return source.get(MIN_VALID_S)
+
+
+def _claims(token: Secret) -> dict[str, object]:
+    """Return the claims of a token that is a JWT, {} of any other. For showing, not for trusting."""
+    parts = token.reveal().split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        body = binascii.a2b_base64(parts[1].replace("-", "+").replace("_", "/") + "==")
+        claims = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _audiences(claims: dict[str, object]) -> list[str]:
+    found = claims.get("aud", [])
+    return [str(one) for one in found] if isinstance(found, list) else [str(found)]
+
+
+def _audience(claims: dict[str, object]) -> str:
+    return ", ".join(shown(one) for one in _audiences(claims)) or "no audience"

@@ -1,0 +1,74 @@
+"""How things are shown to people: colour, times, sizes.
+
+Colour only on a terminal and without `NO_COLOR` (https://no-color.org); nothing here is wider
+than 80 columns unless a name or a path is.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WIDTH = 80
+CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
+
+
+def colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether colour may be written to this stream."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+def painted(text: str, colour: str, *, on: bool) -> str:
+    """Return the text in a colour of `CODES`, or as it is when colour is off."""
+    return f"\x1b[{CODES[colour]}m{text}\x1b[0m" if on else text
+
+
+def duration(seconds: float) -> str:
+    """Return a span in the two units that matter: "45 s", "3 min 5 s", "2 h 10 min", "4 days"."""
+    whole = max(0, int(seconds))
+    for limit, unit, lower, below in ((60, "s", 1, ""), (3600, "min", 60, "s"), (86400, "h", 3600, "min")):
+        if whole < limit:
+            rest = whole % lower // (1 if below == "s" else 60)
+            return f"{whole // lower} {unit}" + (f" {rest} {below}" if rest and below else "")
+    days, hours = whole // 86400, whole % 86400 // 3600
+    return f"{days} day{'s' if days != 1 else ''}" + (f" {hours} h" if hours and days < 3 else "")
+
+
+def size(count: float) -> str:
+    """Return a number of bytes: "812 B", "14.2 kB", "3.1 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def milliseconds(value: float) -> str:
+    """Return a short time: "0.4 ms", "210 ms", "1.84 s"."""
+    if value >= 9_995:
+        return f"{value / 1000:.1f} s"
+    if value >= 999.5:
+        return f"{value / 1000:.2f} s"
+    return f"{value:.0f} ms" if value >= 9.95 else f"{value:.1f} ms"
+
+
+def wrapped(text: str, indent: int) -> str:
+    """Return text broken into lines that fit, the later ones indented; long words stay whole."""
+    import textwrap
+
+    pad = " " * indent
+    lines = textwrap.wrap(
+        text, WIDTH, initial_indent=pad, subsequent_indent=pad, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines).removeprefix(pad)
+
+
+def as_json(document: object) -> str:
+    """Return the stable form that `--format json` prints."""
+    import json
+
+    return json.dumps(document, indent=2)

@@ -1,0 +1,187 @@
+"""`thv-llm status`: gateway, session, service, tools on one screen; no network unless asked."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from thv_llm import settings, state
+from thv_llm.commands import screen, watching
+from thv_llm.commands.parser import add_format
+from thv_llm.errors import ExitCode, ThvLlmError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thv_llm.checks import Check
+    from thv_llm.service.background import Running
+    from thv_llm.settings import Settings
+    from thv_llm.state import State
+    from thv_llm.tools.engine import Drift
+    from thv_llm.world import World
+
+SUMMARY = "one screen: gateway, session, service, tools"
+EXAMPLES = """
+thv-llm status                    what is known here, at once
+thv-llm status --check            ask provider and gateway, too
+thv-llm status --format json      for scripts
+"""
+COLUMN = 10
+CHECKED = ("provider", "session", "token", "gateway")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the form of the answer, and whether to ask around."""
+    parser.add_argument(
+        "--check", action="store_true", help="ask provider and gateway whether the session is good"
+    )
+    add_format(parser)
+
+
+def run(args: argparse.Namespace, world: World) -> ExitCode:
+    """Show it; exit code 0 whatever it shows, unless `--check` finds a fault."""
+    found = settings.load(world.paths.settings)
+    known = state.load(world.paths.state)
+    running, facts, reasons = _service(world)
+    checked = _check(world) if args.check else []
+    drifted = _drift(known)
+    if args.format == "json":
+        document = _document(found, known, drifted)
+        document["service"] = watching.document(running, facts, reasons)
+        document["checks"] = [
+            {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
+        ]
+        world.answer(screen.as_json(document))
+    else:
+        _show(world, "gateway", _gateway_lines(found))
+        _show(world, "session", _session_lines(known, world.now()))
+        _show(world, "service", _service_lines(known, running, facts, reasons, world.now()))
+        _show(world, "tools", _tool_lines(world, known, drifted))
+        for check in checked:
+            _show(world, check.name, [f"{check.level.value}: {check.reason}", *_next(check.remedy)])
+    return ExitCode.FAILED if any(c.level.value == "FAIL" for c in checked) else ExitCode.DONE
+
+
+def _service(world: World) -> tuple[Running | None, dict[str, Any], list[str]]:
+    from thv_llm.service import background
+
+    running = background.find(world.paths)
+    facts = background.facts(world.paths) if running and running.answers else {}
+    reasons = background.reasons_to_restart(world.paths, running.record) if running else []
+    return running, facts, reasons
+
+
+def _drift(known: State) -> Sequence[Drift]:
+    if not known.wired:
+        return ()
+    from thv_llm.tools import engine
+
+    return engine.drift(known)
+
+
+def _check(world: World) -> list[Check]:
+    from thv_llm import checks
+
+    ground = checks.Ground(world.environ, world.paths, world.platform, world.now, world.progress)
+    return list(checks.run(ground, only=CHECKED))
+
+
+def _show(world: World, title: str, lines: Sequence[str]) -> None:
+    on = screen.colours(world.stdout, world.environ)
+    for number, line in enumerate(lines):
+        head = screen.painted(f"{title:<{COLUMN}}", "bold", on=on) if number == 0 else " " * COLUMN
+        world.answer(f"{head}{line}")
+
+
+def _next(command: str) -> list[str]:
+    return [f"  next: {command}"] if command else []
+
+
+def _gateway_lines(found: Settings) -> list[str]:
+    try:
+        found.require_configured()
+    except ThvLlmError as error:
+        return [error.what, *_next(error.next_step)]
+    return [found.gateway_url, f"provider {found.oidc.issuer}"]
+
+
+def _session_lines(known: State, now: float) -> list[str]:
+    session = known.session
+    if not session.store:
+        return ["none", *_next("thv-llm login")]
+    who = session.who or session.subject or "signed in"
+    since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
+    lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
+    if session.expires_at is not None:
+        left = session.expires_at - now
+        life = f"good for {screen.duration(left)}" if left > 0 else "expired; the next use gets another"
+        lines.append(f"last token {life}")
+    return lines
+
+
+STORES = {
+    "secret-service": "the Secret Service (your desktop's keyring)",
+    "keyring": "the system's keyring",
+    "file": "the encrypted file llm-session.enc",
+}
+
+
+def _service_lines(
+    known: State, running: Running | None, facts: dict[str, Any], reasons: Sequence[str], now: float
+) -> list[str]:
+    if running is None:
+        if known.service.wanted:
+            return ["not running, though tools need it", *_next("thv-llm proxy restart")]
+        return ["not running"]
+    lines = [watching.service(running, now=now)]
+    if isinstance(facts.get("proxy"), dict):
+        lines.append(watching.summary(facts["proxy"]))
+    if not running.answers:
+        lines += ["does not answer", *_next("thv-llm proxy restart")]
+    for reason in reasons:
+        lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm proxy restart")]
+    return lines
+
+
+def _tool_lines(world: World, known: State, drifted: Sequence[Drift]) -> list[str]:
+    if not known.wired:
+        return ["none wired", *_next("thv-llm setup")]
+    width = max(len(tool.tool) for tool in known.wired) + 2
+    lines = []
+    for tool in known.wired:
+        lost = [one for one in drifted if one.tool == tool.tool]
+        files = ", ".join(_short(file.path, world.paths.home) for file in tool.files)
+        lines.append(f"{tool.tool:<{width}}{tool.mode:<8}{'changed' if lost else 'ok':<9}{files}")
+        lines += [f"  {_short(one.path, world.paths.home)}: {one.why or ', '.join(one.keys)}" for one in lost]
+        lines += _next(f"thv-llm setup --client {tool.tool}") if lost else []
+    return lines
+
+
+def _short(path: str, home: str) -> str:
+    return f"~{path[len(home) :]}" if path.startswith(home + "/") else path
+
+
+def _document(found: Settings, known: State, drifted: Sequence[Drift]) -> dict[str, Any]:
+    session = known.session
+    return {
+        "gateway": {"url": found.gateway_url, "issuer": found.oidc.issuer, "client_id": found.oidc.client_id},
+        "session": {
+            "exists": bool(session.store),
+            "who": session.who,
+            "subject": session.subject,
+            "store": session.store,
+            "logged_in_at": session.logged_in_at,
+            "token_expires_at": session.expires_at,
+        },
+        "tools": [
+            {
+                "tool": tool.tool,
+                "mode": tool.mode,
+                "files": [file.path for file in tool.files],
+                "changed": [
+                    key for one in drifted if one.tool == tool.tool for key in one.keys or (one.why,)
+                ],
+            }
+            for tool in known.wired
+        ],
+    }

@@ -1,0 +1,211 @@
+"""Have the service started at every login: a systemd user unit, or a launchd agent.
+
+Rule 1: we write one file of our own, and remove only a file that says it is ours.
+Rule 2: it carries no secret; the service finds its settings by itself. Only the variables
+        that say where they are, and how to reach the network, go in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from thv_llm import files, paths
+from thv_llm.errors import ThvLlmError, shown
+from thv_llm.service import processes
+from thv_llm.service.processes import Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from thv_llm.paths import Paths
+
+LABEL = "thv-llm"
+LAUNCHD_LABEL = "dev.thv-llm.service"
+MARK = "written by thv-llm proxy install"
+TOOL_TIMEOUT_S = 30.0
+"""Stopping may take as long as running streams are given to end."""
+SESSION = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+"""How `systemctl --user` finds the manager."""
+KEPT: tuple[str, ...] = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+KEPT += ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "PYTHON_KEYRING_BACKEND")
+
+
+@dataclass(frozen=True)
+class Autostart:
+    """The service manager of this machine.
+
+    Attributes:
+        kind: `systemd` or `launchd`.
+        file: the unit or property list, ours alone.
+        run: runs the manager's tool; what it prints, "" on failure.
+    """
+
+    kind: str
+    file: str
+    run: Run
+
+    def is_installed(self, where: Paths) -> bool:
+        """Tell whether our file is there, and is about this directory of ours."""
+        return mark(where).encode() in (files.read(self.file) or b"")
+
+    def install(self, where: Paths, environ: Mapping[str, str]) -> None:
+        """Write the file, have it loaded now and at every login; it starts the service.
+
+        Raises:
+            ThvLlmError: the file is somebody else's, or the manager does not take it.
+        """
+        if files.read(self.file) is not None and not self.is_installed(where):
+            raise ThvLlmError(
+                f"{self.file} is there already",
+                why=f"it does not say that it is for {where.directory}",
+                next_step="move it away, then thv-llm proxy install",
+            )
+        files.private_directory(os.path.dirname(self.file))
+        files.replace(self.file, self._text(where, environ), mode=0o644 if self.kind == "systemd" else 0o600)
+        self._load()
+
+    def is_current(self, where: Paths, environ: Mapping[str, str]) -> bool:
+        """Tell whether the file says what `install` would write today."""
+        return files.read(self.file) == self._text(where, environ)
+
+    def _text(self, where: Paths, environ: Mapping[str, str]) -> bytes:
+        command = paths.own_command("proxy", "start", "--managed")
+        return (unit if self.kind == "systemd" else plist)(command, environ, where)
+
+    def uninstall(self, where: Paths) -> bool:
+        """Have it unloaded (which stops it) and remove the file; False when it was not installed."""
+        if not self.is_installed(where):
+            return False
+        if self.kind == "systemd":
+            self._systemctl("disable", "--now", f"{LABEL}.service")
+        else:
+            self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.file)
+        if self.kind == "systemd":
+            self._systemctl("daemon-reload")
+        return True
+
+    def start(self, where: Paths) -> bool:
+        """Have the manager start the service; False when it cannot, or is not set up for it."""
+        if not self.is_installed(where):
+            return False
+        if self.kind == "systemd":
+            return self._systemctl("restart", f"{LABEL}.service")
+        return self._answers("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{LAUNCHD_LABEL}")
+
+    def _load(self) -> None:
+        if self.kind == "systemd":
+            done = self._systemctl("daemon-reload") and self._systemctl("enable", "--now", f"{LABEL}.service")
+        else:
+            self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])  # an earlier one
+            done = self._answers("launchctl", "bootstrap", f"gui/{os.getuid()}", self.file)
+        if not done:
+            raise ThvLlmError(
+                f"{self.kind} did not take {self.file}",
+                why="its tool failed; perhaps there is no user session for it here",
+                next_step=f"see {self._status_command()}, or thv-llm proxy uninstall",
+            )
+
+    def _status_command(self) -> str:
+        return (
+            f"systemctl --user status {LABEL}"
+            if self.kind == "systemd"
+            else f"launchctl print {LAUNCHD_LABEL}"
+        )
+
+    def _systemctl(self, *arguments: str) -> bool:
+        return self._answers("systemctl", "--user", *arguments)
+
+    def _answers(self, *command: str) -> bool:
+        # `run` tells failure from silence only by what is printed, so a word of ours follows.
+        return self.run(["/bin/sh", "-c", '"$@" >/dev/null && echo done', "sh", *command]) == "done\n"
+
+
+def mark(where: Paths) -> str:
+    """Return the words by which we know a file of ours; XML-escaped, which most paths do not show."""
+    from xml.sax.saxutils import escape
+
+    return f"{MARK} for {escape(where.directory)}."
+
+
+def of(environ: Mapping[str, str], platform: str, run: Run | None = None) -> Autostart:
+    """Return the service manager for a user of this platform."""
+    if run is None:
+        session = {name: environ[name] for name in SESSION if name in environ}
+        run = partial(processes.run, environ=session, timeout_s=TOOL_TIMEOUT_S)
+    home = environ.get("HOME") or os.path.expanduser("~")
+    if platform == "darwin":
+        return Autostart(
+            "launchd", os.path.join(home, "Library", "LaunchAgents", f"{LAUNCHD_LABEL}.plist"), run
+        )
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    return Autostart("systemd", os.path.join(base, "systemd", "user", f"{LABEL}.service"), run)
+
+
+def unit(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> bytes:
+    """Return the systemd unit. Source: systemd.service(5), systemd.syntax(7)."""
+    settings = [f"Environment={_quoted(f'{name}={value}')}" for name, value in _kept(environ)]
+    lines = [
+        f"# {_printable(mark(where))} thv-llm proxy uninstall removes it.",
+        "[Unit]",
+        "Description=thv-llm: token agent and proxy for the LLM gateway",
+        "After=network-online.target dbus.socket",
+        "StartLimitIntervalSec=0",
+        "",
+        "[Service]",
+        "Type=exec",
+        f"ExecStart={' '.join(_quoted(word, in_command=True) for word in command)}",
+        *settings,
+        "UMask=0077",
+        "NoNewPrivileges=yes",
+        "LimitCORE=0",
+        "Restart=on-failure",
+        "RestartSec=10",
+        "TimeoutStopSec=15",
+        "",
+        "[Install]",
+        "WantedBy=default.target",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _kept(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(name, environ[name]) for name in KEPT if environ.get(name)]
+
+
+def _quoted(word: str, *, in_command: bool = False) -> str:
+    """Quote one word for a unit file: `%` starts a specifier, and `$` a variable in commands."""
+    word = _printable(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{word.replace("$", "$$") if in_command else word}"'
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ThvLlmError(f"{shown(text)} cannot stand in a unit file", why="it has control characters")
+    return text
+
+
+def plist(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> bytes:
+    """Return the launchd property list. Source: launchd.plist(5)."""
+    import plistlib
+
+    document = {
+        "Label": LAUNCHD_LABEL,
+        "ServiceDescription": f"thv-llm: {MARK} for {where.directory}.",
+        "ProgramArguments": list(command),
+        "EnvironmentVariables": dict(_kept(environ)),
+        "RunAtLoad": True,
+        "KeepAlive": {"SuccessfulExit": False},  # a stop that was asked for stays one
+        "ThrottleInterval": 10,
+        "ProcessType": "Background",
+        "Umask": 0o077,
+        "HardResourceLimits": {"Core": 0},
+        "ExitTimeOut": 15,
+        "StandardErrorPath": where.log,
+    }
+    return plistlib.dumps(document)

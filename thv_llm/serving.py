@@ -1,0 +1,241 @@
+"""The service itself: token source, agent and proxy put together and run until told to stop.
+
+The same in the foreground, detached, and under systemd or launchd. It runs without a session,
+too: tools then get a clear refusal, and a login made by another process is picked up.
+
+Order: take the lock `service` (only one at a time), open the proxy's port, then the agent's
+socket, write the pid file, report ready. On the way out: no new requests, running streams get
+`DRAIN_S`, then everything is closed and the pid file goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from thv_llm import log, settings, state, tokens
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UsageError
+from thv_llm.files import lock
+from thv_llm.service import background, challenge, processes, record
+from thv_llm.service.agent import Agent
+
+if TYPE_CHECKING:
+    from thv_llm.paths import Paths
+    from thv_llm.proxy.server import Exchange, Proxy
+    from thv_llm.secret import Secret
+    from thv_llm.service.record import Record
+    from thv_llm.settings import Settings
+    from thv_llm.tokens import AccessToken, TokenSource
+
+LOCK_WAIT_S = 1.0
+"""A predecessor that is just ending may need a moment."""
+
+
+class AlreadyRunningError(ThvLlmError):
+    """Another process of ours is the service, or about to be."""
+
+
+class Session:
+    """The token source, opened when it is first needed and again when the session moved.
+
+    A login may put the session into another store than the one that was opened; the state
+    file says which, so a refusal after it changed is worth one more look.
+    """
+
+    def __init__(
+        self, known: Settings, where: Paths, environ: Mapping[str, str], now: Callable[[], float]
+    ) -> None:
+        self._open = lambda: tokens.open(known, where, environ, now=now)
+        self._state_file = where.state
+        self._lock = threading.Lock()
+        self._source: TokenSource | None = None
+        self._opened_for: tuple[int, int] | None = None
+
+    def get(self, min_valid_s: float | None = None, *, rejected: Secret | None = None) -> AccessToken:
+        """Return a fresh token; see `tokens.TokenSource.get`."""
+        wanted = {} if min_valid_s is None else {"min_valid_s": min_valid_s}
+        source = self._opened()
+        try:
+            return source.get(rejected=rejected, **wanted)
+        except LoginRequiredError:
+            if not self._moved():
+                raise
+        self._drop()
+        return self._opened().get(rejected=rejected, **wanted)
+
+    def forget(self) -> None:
+        """Drop what is held in memory."""
+        source = self._source
+        if source is not None:
+            source.forget()
+        self._drop()
+
+    def _opened(self) -> TokenSource:
+        with self._lock:
+            if self._source is None:
+                self._opened_for = self._state_stamp()
+                self._source = self._open()
+            return self._source
+
+    def _moved(self) -> bool:
+        return self._state_stamp() != self._opened_for
+
+    def _drop(self) -> None:
+        with self._lock:
+            self._source = None
+
+    def _state_stamp(self) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):
+            found = os.stat(self._state_file)
+            return found.st_mtime_ns, found.st_ino
+        return None
+
+
+class Service:
+    """One run of the service.
+
+    Args:
+        watch: told of every exchange that the proxy has finished.
+
+    Raises:
+        NotConfiguredError: there is no gateway to serve.
+    """
+
+    def __init__(
+        self,
+        where: Paths,
+        environ: Mapping[str, str],
+        *,
+        now: Callable[[], float],
+        with_proxy: bool,
+        watch: Callable[[Exchange], None],
+    ) -> None:
+        self._where = where
+        self._now = now
+        self.settings = settings.load(where.settings)
+        self.settings.require_configured()
+        self._key = state.local_key(where)
+        self._session = Session(self.settings, where, environ, now)
+        self._stopping = threading.Event()
+        self._record: Record | None = None
+        self._proxy = self._make_proxy(environ, watch) if with_proxy else None
+        self._agent = Agent(where.socket, self._session.get, self._control)
+
+    def _make_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
+        from thv_llm.proxy.server import Proxy
+        from thv_llm.proxy.upstream import Gateway
+
+        return Proxy(
+            self.settings.proxy_port,
+            Gateway(
+                self.settings.gateway_url,
+                ca_file=self.settings.ca_file,
+                environ=environ,
+                verify=not self.settings.tls_skip_verify,
+            ),
+            get_token=lambda rejected: self._session.get(rejected=rejected).value,
+            local_key=self._key,
+            require_key=self.settings.require_key,
+            report=watch,
+        )
+
+    def run(self, ready: Callable[[Record], None]) -> None:
+        """Serve until `stop` is called or the process is told to end.
+
+        Args:
+            ready: called when everything is open.
+
+        Raises:
+            AlreadyRunningError: another process is the service.
+            ThvLlmError: the port or the socket cannot be opened.
+        """
+        with contextlib.ExitStack() as closing:
+            self._be_the_only_one(closing)
+            closing.callback(record.remove, self._where.pid)  # last: until then it is there, and ending
+            if self._proxy:
+                self._open_port(self._proxy)
+                closing.callback(self._proxy.stop, background.DRAIN_S)
+            self._agent.start()
+            closing.callback(self._agent.stop)
+            port = self._proxy.port if self._proxy else None
+            self._record = record.of_this_process(self._where, port=port, now=self._now())
+            record.write(self._where.pid, self._record)
+            ready(self._record)
+            self._stopping.wait()
+
+    def stop(self) -> None:
+        """Make `run` return, after running streams ended or `DRAIN_S` passed."""
+        self._stopping.set()
+
+    def _be_the_only_one(self, closing: contextlib.ExitStack) -> None:
+        path = self._where.lock("service")
+        try:
+            closing.enter_context(lock(path, timeout_s=LOCK_WAIT_S, what="the service"))
+        except ThvLlmError as error:
+            raise AlreadyRunningError("the service is already running", why=error.why) from None
+
+    def _open_port(self, proxy: Proxy) -> None:
+        try:
+            proxy.start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            port = self.settings.proxy_port
+            raise background.taken(port, processes.listener(port)) from None
+
+    def _control(self, verb: str, rest: str) -> str:
+        """Answer what the agent is asked beside tokens."""
+        if verb == "challenge":
+            return challenge.proof(self._key, rest)
+        if verb == "status":
+            return json.dumps(self.facts())
+        if verb == "forget":
+            self._session.forget()
+        elif verb == "stop":
+            self.stop()
+        else:
+            raise UsageError("the service does not know that word")
+        return ""
+
+    def facts(self) -> dict[str, object]:
+        """Return what may be known of this run; no secret."""
+        return {
+            "record": self._record.to_json() if self._record else None,
+            "proxy": self._proxy.stats() if self._proxy else None,
+        }
+
+
+@contextlib.contextmanager
+def ended_by_signals(service: Service, on_first: Callable[[], None]) -> Iterator[None]:
+    """End the service on SIGTERM and SIGINT; a second SIGINT ends it without waiting.
+
+    Args:
+        on_first: called once, when the end begins.
+    """
+    seen = threading.Event()
+
+    def handle(number: int, _frame: object) -> None:
+        if seen.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not seen.is_set():
+            seen.set()
+            on_first()
+        service.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def log_start(run: Record) -> None:
+    """Record what runs, for whoever reads the log."""
+    log.info(f"thv-llm {run.version} started ({background.described(run)})")
