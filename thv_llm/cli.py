@@ -127,7 +127,7 @@ def build_parser(*verbs: str) -> argparse.ArgumentParser:
         module = _module(verb)
         child = below.add_parser(verb, description=module.SUMMARY, examples=module.EXAMPLES)
         module.add_arguments(child)
-        child.set_defaults(whole_parser=build_parser)
+        child.set_defaults(whole_parser=build_parser, hidden_verbs=HIDDEN)
     return parser
 
 
