@@ -17,6 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from thv_llm import log, settings, state, tokens
@@ -27,7 +28,8 @@ from thv_llm.service.agent import Agent
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
-    from thv_llm.proxy.server import Exchange, Proxy
+    from thv_llm.proxy.server import Proxy
+    from thv_llm.proxy.stats import Exchange
     from thv_llm.secret import Secret
     from thv_llm.service.record import Record
     from thv_llm.settings import Settings
@@ -207,7 +209,7 @@ class Service:
         """Return what may be known of this run; no secret."""
         return {
             "record": self._record.to_json() if self._record else None,
-            "proxy": self._proxy.stats() if self._proxy else None,
+            "proxy": asdict(self._proxy.stats()) if self._proxy else None,
         }
 
 

@@ -12,7 +12,7 @@ from thv_llm.commands import screen
 from thv_llm.service import background
 
 if TYPE_CHECKING:
-    from thv_llm.proxy.server import Exchange
+    from thv_llm.proxy.stats import Exchange
     from thv_llm.service.background import Running
 
 PATH_WIDTH = 32
@@ -23,20 +23,14 @@ def request(exchange: Exchange) -> str:
     path = exchange.path if len(exchange.path) <= PATH_WIDTH else exchange.path[: PATH_WIDTH - 1] + "…"
     first = screen.milliseconds(exchange.first_byte_ms) if exchange.first_byte_ms is not None else "-"
     parts = [
-        f"{exchange.method:<5}{path:<{PATH_WIDTH}}",
-        f"{exchange.status or '---'}",
+        f"{exchange.method or '?':<4} {path:<{PATH_WIDTH}}",
+        f"{exchange.status or 'gone'!s:<4}",
         f"{first:>7}",
         f"{screen.milliseconds(exchange.total_ms):>7}",
         f"{screen.size(exchange.bytes_out):>8}",
-        f" {tool(exchange.user_agent)}",
+        f" {exchange.agent or '-'}",
     ]
-    return " ".join(parts) + (f"  ({exchange.problem})" if exchange.problem else "")
-
-
-def tool(user_agent: str) -> str:
-    """Return the product at the head of a User-Agent ("claude-cli/2.1 (external)" → "claude-cli")."""
-    product = user_agent.replace("/", " ").split(maxsplit=1)[:1]
-    return product[0][:20] if product else "-"
+    return " ".join(parts) + (f"  ({exchange.refusal})" if exchange.refusal else "")
 
 
 def document(found: Running | None, facts: Mapping[str, Any], reasons: Sequence[str]) -> dict[str, object]:
@@ -79,18 +73,21 @@ def lines(
     return told
 
 
-def counts(stats: Mapping[str, Any]) -> list[str]:
+def counts(figures: Mapping[str, Any]) -> list[str]:
     """Return the lines about requests."""
-    told = [f"requests    {summary(stats)}"]
-    if stats.get("first_byte_p50_ms") is not None:
-        p50, p99 = (screen.milliseconds(stats[f"first_byte_{name}_ms"]) for name in ("p50", "p99"))
+    told = [f"requests    {summary(figures)}"]
+    by_status = ", ".join(f"{count} {name}" for name, count in sorted(figures["by_status"].items()))
+    if by_status:
+        told.append(f"answers     {by_status}")
+    if figures["first_byte_p50_ms"] is not None:
+        p50, p99 = (screen.milliseconds(figures[f"first_byte_{name}_ms"]) for name in ("p50", "p99"))
         told.append(f"first byte  half within {p50}, 99 % within {p99}")
     return told
 
 
-def summary(stats: Mapping[str, Any]) -> str:
+def summary(figures: Mapping[str, Any]) -> str:
     """Return the counts in a few words."""
-    return f"{stats['requests']} served, {stats['errors']} failed, {stats['open']} running"
+    return f"{figures['requests']} served, {figures['running']} running, {figures['refused']} refused by us"
 
 
 def service(found: Running, *, now: float) -> str:
