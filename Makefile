@@ -1,0 +1,35 @@
+# `make help` lists what can be done. Everything that is made lands in dist/ and .cache/.
+PYTHON ?= python3
+DEV = .cache/venv-3.11/bin
+SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py')
+
+.PHONY: help demo test e2e check fmt bench pyz clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+demo: pyz ## setup, token, a streamed answer and teardown, in a temporary home
+	@$(PYTHON) -m tests.demo dist/thv-llm.pyz
+
+test: pyz ## unit and integration tests on every Python from 3.11 that is installed
+	@$(PYTHON) tests/matrix.py -n 2
+
+e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
+	@$(PYTHON) -m tests.e2e
+
+check: ## ruff, mypy --strict and the architecture tests
+	@$(PYTHON) tests/matrix.py --check
+
+fmt: ## format the sources
+	@$(DEV)/ruff check --fix --quiet . && $(DEV)/ruff format .
+
+bench: ## the figures of the README; ROW=… measures one row
+	@$(PYTHON) -m tests.bench $(ROW)
+
+pyz: dist/thv-llm.pyz ## build dist/thv-llm.pyz and its checksum
+
+dist/thv-llm.pyz: $(SOURCES)
+	@$(PYTHON) zipapp.spec
+
+clean: ## remove what was made, caches too
+	@rm -rf dist build .cache .mypy_cache .ruff_cache .hypothesis .coverage

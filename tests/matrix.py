@@ -1,0 +1,123 @@
+"""Run the tests on every Python that is installed, each in a virtual environment of its own.
+
+    python3 tests/matrix.py [--only 3.11] [PYTEST ARGUMENTS]
+    python3 tests/matrix.py --check        ruff, mypy and the architecture tests instead
+
+The environments live in `.cache/` and are made anew when `requirements.txt` changes. The last
+line counts all tests of all versions. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+CACHE = TOP / ".cache"
+REQUIREMENTS = TOP / "tests" / "requirements.txt"
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+OUTCOMES = ("passed", "failed", "error", "skipped")
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of that version: on PATH, or of pyenv."""
+    candidates = [shutil.which(f"python{version}"), sys.executable]
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
+    candidates += [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"))]
+    for python in candidates:
+        if python and _version(python) == version:
+            return python
+    return None
+
+
+def _version(python: str) -> str:
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def environment(version: str, python: str) -> Path:
+    """Return the Python of a virtual environment that has exactly what `requirements.txt` pins."""
+    place = CACHE / f"venv-{version}"
+    stamp = place / "requirements.sha256"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    inside = place / "bin" / "python"
+    if not (stamp.is_file() and stamp.read_text() == wanted):
+        shutil.rmtree(place, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", str(place)], check=True)
+        install = [
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--require-hashes",
+            "--no-deps",
+            "-r",
+            str(REQUIREMENTS),
+        ]
+        subprocess.run([str(inside), *install], check=True)
+        stamp.write_text(wanted)
+    return inside
+
+
+def run(python: Path, arguments: list[str]) -> dict[str, int]:
+    """Run pytest, show what it says, and return how many tests ended how."""
+    command = [str(python), "-X", "dev", "-m", "pytest", *arguments]
+    process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    last = ""
+    with process.stdout as lines:
+        for line in lines:
+            print(line, end="", flush=True)
+            last = line if line.strip() else last
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", last)}
+    if process.wait() and not counts.get("failed") and not counts.get("error"):
+        counts["error"] = 1
+    return counts
+
+
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "--quiet", "."),
+    ("mypy", "-p", "thv_llm", "-p", "tests"),
+    ("pytest", "tests/test_architecture.py"),
+)
+
+
+def check() -> int:
+    """Run every static check; return how many failed."""
+    found = next((version, python) for version in VERSIONS if (python := interpreter(version)))
+    python = environment(*found)
+    return sum(
+        subprocess.run([str(python), "-m", *words], cwd=TOP, check=False).returncode != 0 for words in CHECKS
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run them all; 1 when a test failed, or none ran."""
+    if arguments == ["--check"]:
+        return check()
+    versions = VERSIONS
+    if arguments[:1] == ["--only"]:
+        versions, arguments = (arguments[1],), arguments[2:]
+    totals = dict.fromkeys(OUTCOMES, 0)
+    for version in versions:
+        python = interpreter(version)
+        if python is None:
+            print(f"== Python {version}: not installed", flush=True)
+            continue
+        print(f"== Python {version}: {python}", flush=True)
+        for word, number in run(environment(version, python), arguments).items():
+            totals[word] += number
+    failed = totals["failed"] + totals["error"]
+    print(f"{totals['passed']} passed, {failed} failed, {totals['skipped']} skipped")
+    return 1 if failed or not totals["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
