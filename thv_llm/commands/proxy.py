@@ -107,11 +107,15 @@ def _already(world: World, run: Record) -> ExitCode:
 
 def _serve_detached(world: World) -> ExitCode:
     """Be the process that `spawn` starts: tell the parent how it went, then live on alone."""
+    from thv_llm import serving
     from thv_llm.service import spawn
 
     report = spawn.detach()
     try:
         return _serve_into_log(world, report.ready)
+    except serving.AlreadyRunningError:
+        report.ready()  # the other one is what the parent wants, and waits for
+        return ExitCode.DONE
     except ThvLlmError as error:
         report.failed(error)
         raise
