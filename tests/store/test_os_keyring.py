@@ -142,7 +142,7 @@ def test_backends_that_keep_nothing_are_refused_unless_named(
     monkeypatch.delenv("PYTHON_KEYRING_BACKEND", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     for kind in (fail.Keyring, null.Keyring):
-        backend = kind()  # type: ignore[no-untyped-call]
+        backend = kind()
         monkeypatch.setattr(keyring.core, "_keyring_backend", backend)
         with pytest.raises(AbsentError, match="no keyring that keeps"):
             store_in(tmp_path, None).load(KEY)

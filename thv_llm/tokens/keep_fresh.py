@@ -1,0 +1,34 @@
+"""A thread's work in the service: the next token before anybody has to wait for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from thv_llm.errors import LoginRequiredError, ThvLlmError
+from thv_llm.tokens.source import AccessToken
+
+SHORTEST_S, LONGEST_S = 1.0, 30.0
+"""The longest pause is short, because the machine may sleep or its clock be set meanwhile."""
+
+FIRST_RETRY_S, LAST_RETRY_S = 5.0, 60.0
+
+
+def keep_fresh(
+    get: Callable[[], AccessToken], stop: threading.Event, *, now: Callable[[], float] = time.time
+) -> None:
+    """Call `get` whenever the token in hand is about to be no longer fresh, until `stop` is set.
+
+    Without a session it looks again every half minute, which costs the provider nothing.
+    """
+    retry_s = FIRST_RETRY_S
+    while not stop.is_set():
+        try:
+            pause_s = get().fresh_until - now()
+            retry_s = FIRST_RETRY_S
+        except LoginRequiredError:
+            pause_s = LONGEST_S
+        except ThvLlmError:
+            pause_s, retry_s = retry_s, min(retry_s * 2, LAST_RETRY_S)
+        stop.wait(min(max(pause_s, SHORTEST_S), LONGEST_S))

@@ -1,0 +1,301 @@
+"""`TokenSource`: the one place where a session is used up and replaced.
+
+Rule 1: never a refresh without the lock `session`. The store is read again inside it, so what
+        another process stored is taken up.
+Rule 2: one refresh at a time in this process, too; meanwhile the others get the token in hand,
+        as long as it is good.
+Rule 3: a rotated refresh token is stored and read back before the access token is given out.
+        If it cannot be stored, it is kept in memory and stored before the next refresh.
+Rule 4: only the end of the session at the provider removes it, and only if what is stored is
+        still what failed.
+Rule 5: a token is fresh while more than `min_valid_s` or half of its lifetime, whichever is
+        less, remains. So a token that lives for five minutes is refreshed every 2.5, not always.
+Rule 6: time is the lesser of what two clocks say: the monotonic one stands still while the
+        machine sleeps, the other one jumps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thv_llm import files
+from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError
+from thv_llm.secret import Secret
+from thv_llm.store.model import SessionStore, StoreError
+from thv_llm.tokens.failure import FailureMemory
+
+if TYPE_CHECKING:
+    from thv_llm.oidc.login import LoginResult
+    from thv_llm.oidc.token_endpoint import Tokens
+
+MIN_VALID_S = 600.0
+"""Twice the 300 s after which tools call the helper again."""
+
+DEADLINE_S = 30.0
+"""For one `get`, waiting for others included."""
+
+SPARE_S = 30.0
+"""A token with this much left is better than an error."""
+
+PATIENCE_S = 5.0
+"""How long a failure is not repeated while there is a token to spare."""
+
+REJECTED_AGAIN_S = 10.0
+"""A token this young that replaced a rejected one is rejected for other reasons than its age."""
+
+SAVE_PAUSES_S = (0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """One access token.
+
+    Attributes:
+        expires_at: seconds since the epoch, on this machine's clock.
+        fresh_until: when it is time for the next one.
+    """
+
+    value: Secret
+    expires_at: float
+    fresh_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What tests replace of time."""
+
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class _Held:
+    token: AccessToken
+    lifetime_s: float
+    got_at: float
+    replaced_rejected: bool
+
+    def remaining_s(self, clock: Clock) -> float:
+        by_monotonic = self.lifetime_s - (clock.monotonic() - self.got_at)
+        return min(self.token.expires_at - clock.now(), by_monotonic)
+
+    def is_fresh(self, min_valid_s: float, clock: Clock) -> bool:
+        return self.remaining_s(clock) > needed_s(min_valid_s, self.lifetime_s)
+
+    def is_spare(self, clock: Clock) -> bool:
+        return self.remaining_s(clock) > min(SPARE_S, self.lifetime_s / 4)
+
+
+def needed_s(min_valid_s: float, lifetime_s: float) -> float:
+    """Return how much of its lifetime a fresh token must have left."""
+    return min(min_valid_s, lifetime_s / 2)
+
+
+class TokenSource:
+    """Access tokens of one session; safe to use from many threads and processes.
+
+    Args:
+        key: names the session in the store.
+        open_store: finds the store; asked for each refresh, because a login may move the session.
+        renew: exchanges a refresh token before a deadline (monotonic).
+        lock_path: of the lock `session`.
+        record: told of a login (store name, result) and, with None, of a logout.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        *,
+        open_store: Callable[[], SessionStore],
+        renew: Callable[[Secret, float], Tokens],
+        lock_path: str,
+        failure_path: str,
+        record: Callable[[str, LoginResult | None], None],
+        clock: Clock,
+    ) -> None:
+        self._key = key
+        self._open_store = open_store
+        self._renew = renew
+        self._lock_path = lock_path
+        self._record = record
+        self._clock = clock
+        self._failures = FailureMemory(failure_path, key, now=clock.now)
+        self._turn = threading.Lock()
+        self._held: _Held | None = None
+        self._unsaved: tuple[Secret, Secret] | None = None  # what is stored, what should be
+        self._patient_until = 0.0
+
+    def get(self, min_valid_s: float = MIN_VALID_S, *, rejected: Secret | None = None) -> AccessToken:
+        """Return a fresh access token.
+
+        Args:
+            rejected: the gateway refused this one: it is not returned again, unless it has
+                itself just replaced a rejected one.
+
+        Raises:
+            LoginRequiredError: there is no session (any more).
+            UnreachableError: the provider cannot be asked, and no token is left that is good.
+            ThvLlmError: the store or its lock cannot be used.
+        """
+        found = self._fresh(min_valid_s, rejected)
+        if found:
+            return found
+        started, deadline = self._clock.now(), self._clock.monotonic() + DEADLINE_S
+        spare = self._spare(rejected)
+        if spare and self._clock.monotonic() < self._patient_until:
+            return spare
+        if not self._turn.acquire(blocking=False):
+            if spare:
+                return spare
+            if not self._turn.acquire(timeout=DEADLINE_S):
+                raise UnreachableError("cannot get an access token", why="another refresh hangs")
+        try:
+            return self._fresh(min_valid_s, rejected) or self._refreshed(started, deadline, rejected)
+        except (LoginRequiredError, NotConfiguredError):
+            self._held = None
+            raise
+        except ThvLlmError:
+            spare = self._spare(rejected)
+            if spare is None:
+                raise
+            self._patient_until = self._clock.monotonic() + PATIENCE_S
+            return spare
+        finally:
+            self._turn.release()
+
+    def forget(self) -> None:
+        """Drop the access token from memory: the next `get` looks at the store again."""
+        self._held = None
+        self._patient_until = 0.0
+
+    def adopt(self, result: LoginResult) -> None:
+        """Store the session of a login, and use its access token.
+
+        Without a refresh token in it the session ends with the access token; an older session,
+        which may be somebody else's, goes either way.
+        """
+        tokens = result.tokens
+        with self._locked(DEADLINE_S):
+            store = self._open_store()
+            if tokens.refresh:
+                store.save(self._key, tokens.refresh)
+            else:
+                store.delete(self._key)
+            self._unsaved = None
+            self._failures.clear()
+            self._record(store.name, result)
+        self._hold(tokens, self._clock.now(), self._clock.monotonic(), None)
+
+    def logout(self) -> Secret | None:
+        """Remove the session; return its refresh token, which the caller may revoke."""
+        with self._locked(DEADLINE_S):
+            store = self._open_store()
+            secret = None
+            with contextlib.suppress(StoreError):  # what cannot be read can still be deleted
+                secret = store.load(self._key)
+            store.delete(self._key)
+            self._unsaved = None
+            self._failures.clear()
+            self._record(store.name, None)
+        self.forget()
+        return secret
+
+    def describe(self) -> str:
+        """Say where the session is kept."""
+        return f"the session is in {self.describe_store()}"
+
+    def describe_store(self) -> str:
+        """Name the store and what protects it."""
+        return self._open_store().describe()
+
+    def has_session(self) -> bool:
+        """Tell whether a session is stored; asks nobody whether it is still good."""
+        return self._open_store().load(self._key) is not None
+
+    def _fresh(self, min_valid_s: float, rejected: Secret | None) -> AccessToken | None:
+        held = self._held
+        if held is None or not held.is_fresh(min_valid_s, self._clock):
+            return None
+        if rejected is not None and held.token.value == rejected:
+            age_s = self._clock.monotonic() - held.got_at
+            if not (held.replaced_rejected and age_s < REJECTED_AGAIN_S):
+                return None
+        return held.token
+
+    def _spare(self, rejected: Secret | None) -> AccessToken | None:
+        held = self._held
+        if held is None or held.token.value == rejected or not held.is_spare(self._clock):
+            return None
+        return held.token
+
+    def _locked(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:
+        return files.lock(self._lock_path, timeout_s=max(timeout_s, 0.0), what="the session")
+
+    def _refreshed(self, started: float, deadline: float, rejected: Secret | None) -> AccessToken:
+        with self._locked(deadline - self._clock.monotonic()):
+            store = self._open_store()
+            secret = self._stored(store)
+            self._failures.check(secret, started)
+            store.ready()
+            requested, monotonic = self._clock.now(), self._clock.monotonic()
+            try:
+                tokens = self._renew(secret, deadline)
+            except LoginRequiredError as error:
+                self._failures.remember(secret, error)
+                self._clear(store, secret)
+                raise
+            except UnreachableError as error:
+                self._failures.remember(secret, error)
+                raise
+            self._keep(store, secret, tokens.refresh)
+            self._failures.clear()
+            return self._hold(tokens, requested, monotonic, rejected)
+
+    def _stored(self, store: SessionStore) -> Secret:
+        """Return the refresh token to use; one that could not be stored before comes first."""
+        stored = store.load(self._key)
+        if self._unsaved and self._unsaved[0] == stored:
+            self._keep(store, *self._unsaved)
+            stored = store.load(self._key)
+        if stored is None:
+            raise self._failures.why_ended() or LoginRequiredError(
+                "cannot get an access token", why="nobody is signed in", next_step="thv-llm login"
+            )
+        return stored
+
+    def _keep(self, store: SessionStore, old: Secret, new: Secret | None) -> None:
+        """Store a rotated refresh token; the old one is dead already."""
+        if new is None or new == old:
+            return
+        self._unsaved = (old, new)
+        for pause_s in (*SAVE_PAUSES_S, None):
+            try:
+                store.save(self._key, new)
+                break
+            except ThvLlmError:
+                if pause_s is None:
+                    raise
+                self._clock.sleep(pause_s)
+        self._unsaved = None
+
+    def _clear(self, store: SessionStore, secret: Secret) -> None:
+        """Remove the session that has ended, if it is still the stored one."""
+        with contextlib.suppress(StoreError):  # the memory of the failure holds for now
+            if store.load(self._key) == secret:
+                store.delete(self._key)
+
+    def _hold(
+        self, tokens: Tokens, requested: float, monotonic: float, rejected: Secret | None
+    ) -> AccessToken:
+        lifetime_s = tokens.expires_at - requested
+        fresh_until = tokens.expires_at - needed_s(MIN_VALID_S, lifetime_s)
+        token = AccessToken(tokens.access, tokens.expires_at, fresh_until)
+        self._held = _Held(token, lifetime_s, monotonic, rejected is not None)
+        self._patient_until = 0.0
+        return token
