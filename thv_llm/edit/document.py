@@ -139,6 +139,15 @@ class Editor:
         return tuple(change.key for change in changes if not _is_ours(document, change))
 
     @refuses_deep_nesting
+    def remove(self, text: str, keys: Iterable[str]) -> str:
+        """Take keys out, whoever wrote them; a key that is not there is no fault."""
+        draft = _Draft(self.parse, text)
+        for key in keys:
+            if draft.find(key) is not MISSING:
+                draft.remove(key, {})
+        return draft.text
+
+    @refuses_deep_nesting
     def value(self, text: str, key: str) -> Json | Missing:
         """Return what is at a key, or MISSING."""
         document = self.parse(text)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from thv_llm.edit import jsonc
+from thv_llm.edit import jsonc, toml
 from thv_llm.edit.document import Editor
 from thv_llm.edit.jsonc_parse import Dialect
 
@@ -27,6 +27,7 @@ _EDITORS: dict[Format, Editor] = {
     Format.JSON: jsonc.editor(Dialect.STRICT),
     Format.JSONC: jsonc.editor(Dialect.COMMENTS),
     Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
+    Format.TOML: toml.EDITOR,
 }
 
 

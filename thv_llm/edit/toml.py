@@ -1,0 +1,279 @@
+"""Set and remove keys in TOML settings, touching nothing else.
+
+Keys are dotted TOML keys: "model_provider", "oidc.issuer", 'models."a.b"'. A name followed by
+`[name=value]` stands for the item of an array of tables whose key `name` is the string `value`:
+"providers[name=thv-llm]". A dict as value becomes a table with a header of its own, unless the
+place it belongs to is written with dotted keys or inline; then it becomes an inline table.
+
+What `Change.extra` holds here: `lead`, the white space before a header that we wrote; `made`, the
+place of a header that we wrote for single keys; `after`, the blank line after the first of the
+top-level keys; `close`, the space before the brace of an inline table that had been empty.
+
+Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from thv_llm.edit import toml_lex
+from thv_llm.edit.change import BOM, Change, EditError, Json
+from thv_llm.edit.document import Editor
+from thv_llm.edit.model import Item, Path
+from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice
+from thv_llm.edit.toml_lex import Pair, Place, Section
+from thv_llm.edit.toml_places import Places, Span, Value
+from thv_llm.edit.toml_text import dotted, key_of, literal, steps, table
+from thv_llm.errors import shown
+
+_BLANK_LINE = re.compile(r"(?:\A|\n)[ \t]*\r?\n\Z")
+
+
+def is_empty(text: str) -> bool:
+    """Tell whether there is nothing in a text but white space."""
+    return not text.removeprefix(BOM).strip()
+
+
+class TomlDocument:
+    """One parsed TOML text; see `document.Document`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._places = Places(text)
+        self._eol = eol_of(text)
+
+    @property
+    def model(self) -> Json:
+        """The plain value of the whole text."""
+        return self._places.model
+
+    def path(self, key: str) -> Path:
+        """Return the steps of a dotted key."""
+        return steps(key)
+
+    def child(self, key: str, name: str) -> str:
+        """Return the key of a member."""
+        return f"{key}.{dotted([name])}"
+
+    def raw(self, key: str) -> str:
+        """Return the text of a value; of a table with headers, all of its lines."""
+        place = self._places.place(steps(key))
+        found = self._places.find(place)
+        spans = [(found.node.start, found.node.end)] if found else self._places.lines_of(place)
+        return "".join(self.text[start:end] for start, end in spans)
+
+    def load(self, raw: str) -> Json:
+        """Return the value of a piece of TOML."""
+        value: Json = toml_lex.parse(f"value = {raw}\n")["value"]  # type: ignore[assignment]
+        return value
+
+    def render(self, key: str, value: Json) -> str:  # noqa: ARG002 - it looks the same at every key
+        """Write a value on one line."""
+        return literal(value)
+
+    def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> tuple[str, dict[str, str]]:
+        """Put in a key the way its table is written: inline, dotted, as a line, or with a new header."""
+        path = steps(key)
+        _check_item(path, value)
+        self._places.check_parents(path)
+        place = self._places.place(path)
+        inline = self._places.holder(place)
+        if inline is not None:
+            return self._insert_inline(*inline, path, value, earlier)
+        home = self._places.dotted_home(place)
+        if home is not None:
+            names, value = _as_pair(place[len(home[0].place) :], value)
+            return self._insert_line(*home, names, value), {}
+        if isinstance(value, dict):
+            text, lead = self._insert_table(place, value)
+            return text, {"lead": lead}
+        return self._insert_scalar(path, value, earlier)
+
+    def replace(self, key: str, raw: str) -> str:
+        """Put another value in the place of one."""
+        found = self._places.find(self._places.place(steps(key)))
+        if found is None:
+            raise EditError(f"{shown(key)} is a table")
+        return splice(self.text, [(found.node.start, found.node.end, raw)])
+
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+        """Take out a value or a table, and the header of ours that has nothing else under it."""
+        path = steps(key)
+        place = self._places.place(path)
+        found = self._places.find(place)
+        if found is not None and found.trail:
+            return self._remove_inline(found, path, extra), self._places.vanishing(path, ())
+        made = self._made(found, extra)
+        if made is not None:
+            spans = [(self._without_lead(made.start, extra), made.end)]
+            return self._cut(spans), self._places.vanishing(path, (made.place,))
+        if found is not None:
+            spans = [self._line(found.pair, extra)]
+        else:
+            spans = self._places.lines_of(place)
+            spans[:1] = [(self._without_lead(start, extra), end) for start, end in spans[:1]]
+        return self._cut(spans), self._places.vanishing(path, ())
+
+    def _insert_inline(
+        self, at: Place, node: Node, path: Path, value: Json, earlier: Sequence[Change]
+    ) -> tuple[str, dict[str, str]]:
+        names, value = _as_pair(self._places.place(path)[len(at) :], value)
+        if not names and isinstance(value, list):  # the item itself, in an array that is there
+            value = value[0]
+        body = f"{dotted(names)} = {literal(value)}" if names else literal(value)
+        holder = key_of(path[: len(at)])
+        extra = {
+            name: change.extra[name]
+            for change in earlier
+            if change.extra.get("at") == holder
+            for name in ("at", "close")
+        }
+        lead, close = self._spot(node)
+        if close:
+            extra = {"at": holder, "close": close}
+        return add_entry(self.text, node, body, lead=lead, close=close), extra
+
+    def _spot(self, node: Node) -> tuple[str, str]:
+        """Return the white space before and after an entry at the end of brackets."""
+        if not node.entries:
+            if node.tail in self._line_comments():
+                return self._eol, ""
+            if node.kind == "array" or node.end - node.tail > 1:
+                return " " * (node.kind == "object"), ""
+            return " ", " "
+        last = node.entries[-1]
+        if node.tail in self._line_comments():
+            return self._eol + indent_at(self.text, last.start), ""
+        if len(node.entries) > 1 or "\n" in self.text[last.lead : last.start]:
+            return self.text[last.lead : last.start], ""
+        return " ", ""
+
+    def _line_comments(self) -> set[int]:
+        return {end for _, end in self._places.comments}
+
+    def _insert_scalar(
+        self, path: Path, value: Json, earlier: Sequence[Change]
+    ) -> tuple[str, dict[str, str]]:
+        """Put in a key as a line of its table, with a header if there is none."""
+        place = self._places.place(path)
+        names, value = _as_pair(place[-1:], value)
+        made = key_of(path[:-1])
+        section = self._places.section(place[:-1])
+        if section is None:
+            text, lead = self._insert_table(place[:-1], {names[0]: value})
+            return text, {"lead": lead, "made": made}
+        extra: dict[str, str] = {}
+        for change in earlier:
+            if made and change.extra.get("made") == made:
+                extra |= {"made": made, "lead": change.extra.get("lead", "")}
+            if not section.place and "after" in change.extra:
+                extra["after"] = change.extra["after"]
+        if not section.place and not section.pairs and len(self._places.sections) > 1:
+            extra["after"] = self._eol
+            position = self._above(self._places.sections[1], self._places.start)
+            line = f"{dotted(names)} = {literal(value)}{self._eol}{self._eol}"
+            return splice(self.text, [(position, position, line)]), extra
+        last = section.pairs[-1] if section.pairs else None
+        return self._insert_line(section, last, names, value), extra
+
+    def _insert_line(self, section: Section, last: Pair | None, names: tuple[str, ...], value: Json) -> str:
+        """Put a pair after another one, or after the header."""
+        indent = indent_at(self.text, last.start) if last else ""
+        line = f"{indent}{dotted(names)} = {literal(value)}"
+        position = last.end if last else section.end
+        if last is None and not section.place:
+            position = len(self.text)
+        before = self.text[self._places.start : position]
+        line = line + self._eol if not before or before.endswith("\n") else self._eol + line
+        return splice(self.text, [(position, position, line)])
+
+    def _insert_table(self, place: Place, value: dict[str, Json]) -> tuple[str, str]:
+        """Put in a table with its header; return the text and the white space before the header."""
+        anchor = self._places.sections.index(self._places.last_relative(place))
+        position = len(self.text)
+        if anchor + 1 < len(self._places.sections):
+            position = self._gap_after(anchor)
+        before = self.text[self._places.start : position]
+        names = tuple(name for name in place if isinstance(name, str))
+        block = table(names, value, is_item=isinstance(place[-1], int)).replace("\n", self._eol)
+        lead = self._eol
+        if not before or _BLANK_LINE.search(before):
+            lead = ""
+        elif not before.endswith("\n"):
+            lead, block = self._eol * 2, block.removesuffix(self._eol)
+        return splice(self.text, [(position, position, lead + block)]), lead
+
+    def _gap_after(self, anchor: int) -> int:
+        """Return where a section ends for a reader: comments right above a header belong to that."""
+        end = self._places.sections[anchor].end
+        position = self._above(self._places.sections[anchor + 1], end)
+        while position > end and not self._line_before(position).strip():
+            position -= len(self._line_before(position))
+        return position
+
+    def _above(self, section: Section, floor: int) -> int:
+        """Return where the comment right above a header begins, or the header itself."""
+        position = section.start
+        while position > floor and self._line_before(position).lstrip(" \t\ufeff").startswith("#"):
+            position = max(position - len(self._line_before(position)), floor)
+        return position
+
+    def _line_before(self, position: int) -> str:
+        return self.text[self.text.rfind("\n", 0, position - 1) + 1 : position]
+
+    def _remove_inline(self, found: Value, path: Path, extra: Mapping[str, str]) -> str:
+        node, entry = found.trail[-1]
+        count = len(path) - max(len(entry.names), 1)
+        close = extra.get("close", "") if extra.get("at") == key_of(path[:count]) else ""
+        return remove_entry(self.text, node, entry, close=close, line_comments=self._line_comments())
+
+    def _made(self, found: Value | None, extra: Mapping[str, str]) -> Section | None:
+        """Return the section that we made for a key and that has nothing else in it."""
+        if "made" not in extra:
+            return None
+        section = self._places.section(self._places.place(steps(extra["made"])))
+        pair = found.pair if found else None
+        return section if section and self._places.is_bare(section, pair) else None
+
+    def _line(self, pair: Pair, extra: Mapping[str, str]) -> Span:
+        """Return the line of a pair, with the blank line that we put after it."""
+        start, end = pair.start, pair.end
+        if not self.text.endswith("\n", start, end) and start > self._places.start:
+            start -= 2 if self.text.endswith("\r\n", 0, start) else 1
+        after = extra.get("after", "")
+        if after and len(self._places.sections[0].pairs) == 1 and self.text.startswith(after, end):
+            end += len(after)
+        return start, end
+
+    def _without_lead(self, start: int, extra: Mapping[str, str]) -> int:
+        lead = extra.get("lead", "")
+        return start - len(lead) if lead and self.text.endswith(lead, 0, start) else start
+
+    def _cut(self, spans: Sequence[Span]) -> str:
+        """Take lines out; what comes after them stays on a line of its own."""
+        cuts = []
+        for start, end in spans:
+            joins = start > self._places.start and self.text[start - 1] != "\n" and end < len(self.text)
+            cuts.append((start, end, self._eol if joins else ""))
+        return splice(self.text, cuts)
+
+
+def _as_pair(rest: Place, value: Json) -> tuple[tuple[str, ...], Json]:
+    """Return names and value of a pair; an item in an array that is not there needs the array."""
+    names = tuple(name for name in rest if isinstance(name, str))
+    return names, [value] if isinstance(rest[-1], int) else value
+
+
+def _check_item(path: Path, value: Json) -> None:
+    step = path[-1]
+    if isinstance(step, Item) and not (isinstance(value, dict) and value.get(step.name) == step.value):
+        raise EditError(f"an item found by {shown(step.name)} needs that member")
+
+
+EDITOR = Editor(TomlDocument, is_empty)
+apply = EDITOR.apply
+revert = EDITOR.revert
+holds = EDITOR.holds
+value = EDITOR.value
+remove = EDITOR.remove

@@ -1,0 +1,210 @@
+"""TOML 1.0: where every header, pair and value of a valid text stands.
+
+The standard library's parser goes first and decides what is valid; so this one only has to find
+its way, and may take shortcuts that would be wrong for an invalid text.
+
+Pure: text in, positions out.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from thv_llm.edit.change import BOM, EditError
+from thv_llm.edit.splice import Entry, Node
+from thv_llm.edit.toml_text import names_of
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Where a value is in the parsed text: names of tables, and indices of array items."""
+
+_KEY = re.compile(r"""(?:"(?:[^"\\]|\\.)*+"|'[^']*'|[A-Za-z0-9_-]+|[ \t]*\.[ \t]*)++""")
+_STRING = re.compile(
+    r'"""(?:[^"\\]++|\\[\s\S]|"(?!""))*+"""(?:"{0,2})'
+    r"|'''(?:[^']++|'(?!''))*+'''(?:'{0,2})"
+    r'|"(?:[^"\\]++|\\.)*+"'
+    r"|'[^']*'"
+)
+_BARE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:[^\s,\]}#]*)?|[^\s,\]}#]+")
+_SPACE = re.compile(r"[ \t]*")
+_COMMENT = re.compile(r"#[^\r\n]*")
+_BLANK = re.compile(r"[ \t\r\n]+")
+_PLACE = re.compile(r"(.*?) *\(at (?:line (\d+), column (\d+)|end of document)\)", re.DOTALL)
+
+
+@dataclass(eq=False)
+class Pair:
+    """A line `key = value`; from the start of its line to behind the line end."""
+
+    place: Place
+    names: tuple[str, ...]
+    start: int
+    node: Node
+    end: int = 0
+
+
+@dataclass(eq=False)
+class Section:
+    """A header and the pairs under it; the first section has none and holds the top-level pairs.
+
+    `end` is behind the last line of the section that says something.
+    """
+
+    place: Place
+    start: int
+    end: int
+    pairs: list[Pair] = field(default_factory=list)
+
+
+def parse(text: str) -> dict[str, object]:
+    """Return the value of a text by the standard library.
+
+    Raises:
+        EditError: it is not valid.
+    """
+    try:
+        return tomllib.loads(text.removeprefix(BOM))
+    except ValueError as error:
+        raise _located(text, str(error)) from None
+
+
+class Lexer:
+    """Read the sections of a valid text, and where its comments are."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.start = self._position = len(BOM) if text.startswith(BOM) else 0
+        self._last = 0
+        self._counts: dict[Place, int] = {}
+        self.comments: list[tuple[int, int]] = []
+        self.sections = [Section((), self._position, self._position)]
+        while self._position < len(text):
+            self._line()
+
+    def _line(self) -> None:
+        start = self._position
+        self._take(_SPACE)
+        if self._at("["):
+            self.sections.append(Section(self._header(), start, 0))
+        elif not self._at("#", "\r", "\n") and self._position < len(self.text):
+            self._pair(start)
+        else:
+            self._rest_of_line()
+            return
+        self._rest_of_line()
+        section = self.sections[-1]
+        section.end = self._position
+        if section.pairs:
+            section.pairs[-1].end = self._position
+
+    def _rest_of_line(self) -> None:
+        self._take(_SPACE)
+        self._comment()
+        stop = self.text.find("\n", self._position)
+        self._position = len(self.text) if stop < 0 else stop + 1
+
+    def _header(self) -> Place:
+        is_array = self._at("[[")
+        self._position += 2 if is_array else 1
+        names = self._key()
+        self._take(_SPACE)
+        self._position += 2 if is_array else 1
+        place: Place = ()
+        for name in names[:-1]:
+            place = self._entered((*place, name))
+        place = (*place, names[-1])
+        if not is_array:
+            return place
+        self._counts[place] = self._counts.get(place, 0) + 1
+        return self._entered(place)
+
+    def _entered(self, place: Place) -> Place:
+        """Return the last item of an array of tables, or the table itself."""
+        return (*place, self._counts[place] - 1) if place in self._counts else place
+
+    def _pair(self, start: int) -> None:
+        names = self._key()
+        self._equals()
+        section = self.sections[-1]
+        section.pairs.append(Pair(section.place + names, names, start, self._value()))
+
+    def _key(self) -> tuple[str, ...]:
+        self._take(_SPACE)
+        start = self._position
+        self._take(_KEY)
+        return names_of(self.text[start : self._position])
+
+    def _equals(self) -> None:
+        self._take(_SPACE)
+        self._position += 1
+        self._take(_SPACE)
+
+    def _value(self) -> Node:
+        if self._at("["):
+            return self._container("array", "]")
+        if self._at("{"):
+            return self._container("object", "}")
+        start = self._position
+        self._take(_STRING if self._at('"', "'") else _BARE)
+        self._last = self._position
+        return Node("scalar", start, self._position)
+
+    def _container(self, kind: str, closing: str) -> Node:
+        node = Node(kind, self._position, 0)
+        self._token()
+        self._skip()
+        while not self._at(closing):
+            entry = Entry((), self._last, self._position, node)
+            if kind == "object":
+                entry.names = self._key()
+                self._equals()
+            entry.node = self._value()
+            node.entries.append(entry)
+            self._skip()
+            if self._at(","):
+                entry.comma = self._position
+                self._token()
+                self._skip()
+        node.tail = self._last
+        self._token()
+        node.end = self._position
+        return node
+
+    def _skip(self) -> None:
+        """Pass white space, line ends and comments inside brackets."""
+        while self._take(_BLANK) or self._comment():
+            pass
+
+    def _comment(self) -> bool:
+        start = self._position
+        if not self._take(_COMMENT):
+            return False
+        self._last = self._position
+        self.comments.append((start, self._position))
+        return True
+
+    def _token(self) -> None:
+        self._position += 1
+        self._last = self._position
+
+    def _at(self, *starts: str) -> bool:
+        return self.text.startswith(starts, self._position)
+
+    def _take(self, pattern: re.Pattern[str]) -> bool:
+        match = pattern.match(self.text, self._position)
+        if match is None:
+            return False
+        self._position = match.end()
+        return True
+
+
+def _located(text: str, message: str) -> EditError:
+    found = _PLACE.fullmatch(message)
+    if found is None:
+        return EditError(message)
+    reason = found[1][:1].lower() + found[1][1:]
+    if found[2]:
+        return EditError(reason, line=int(found[2]), column=int(found[3]))
+    return EditError.at(text, len(text), reason)
