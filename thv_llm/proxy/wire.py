@@ -29,7 +29,6 @@ class Wire:
 
     Attributes:
         ahead: bytes that were read before somebody wanted them (pipelined requests).
-        cut: the other end has closed, in whatever way.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -37,7 +36,6 @@ class Wire:
         self.sock = sock
         self.fd = sock.fileno()
         self.ahead = b""
-        self.cut = False
         self._recv = sock.recv
         self._send = sock.send
 

@@ -1,0 +1,163 @@
+"""A running proxy in front of a hostile gateway, and a raw client for it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tests.fakes.hostile_gateway import CA, HostileGateway, Script
+from thv_llm.proxy.connection import Timing
+from thv_llm.proxy.server import Proxy
+from thv_llm.proxy.stats import Exchange
+from thv_llm.proxy.upstream import Gateway, Limits
+from thv_llm.secret import Secret
+
+KEY = "thv-local-key-0123456789"
+TOKEN = "canary-token-1"
+PATIENCE_S = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+class Tokens:
+    """Hands out tokens: `canary-token-1`, and the next one for each that was refused."""
+
+    def __init__(self) -> None:
+        self.current = 1
+        self.refreshes = 0
+        self.failure: Exception | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, rejected: Secret | None) -> Secret:
+        with self._lock:
+            if self.failure is not None:
+                raise self.failure
+            if rejected is not None and rejected.reveal() == f"canary-token-{self.current}":
+                self.refreshes += 1
+                self.current += 1
+            return Secret(f"canary-token-{self.current}")
+
+
+@dataclass
+class Running:
+    """What a test gets."""
+
+    proxy: Proxy
+    gateway: HostileGateway
+    tokens: Tokens
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    @property
+    def port(self) -> int:
+        return self.proxy.port
+
+    def connect(self) -> Client:
+        return Client(self.port)
+
+    def send(self, data: bytes) -> bytes:
+        """Send bytes on a connection of their own; return all that comes back."""
+        with self.connect() as client:
+            client.send(data)
+            return client.everything()
+
+    def get(self, path: str = "/v1/models", *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
+        """Ask with a good head and `Connection: close`."""
+        return self.send(self.head(path, *lines, "Connection: close", method=method, body=body))
+
+    def head(self, path: str = "/v1/models", *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
+        """Return a request that the proxy takes."""
+        fields = [f"Host: 127.0.0.1:{self.port}", f"Authorization: Bearer {KEY}", *lines]
+        if body:
+            fields.append(f"Content-Length: {len(body)}")
+        return "\r\n".join([f"{method} {path} HTTP/1.1", *fields, "", ""]).encode("latin-1") + body
+
+    def exchange(self, count: int = 1) -> Exchange:
+        """Return the last exchange, after so many have been reported."""
+        until(lambda: len(self.exchanges) >= count)
+        return self.exchanges[-1]
+
+
+class Client:
+    """A tool on a raw socket."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # refused in the middle of it: the answer is what counts
+            self.sock.sendall(data)
+
+    def until(self, mark: bytes) -> bytes:
+        """Read up to a mark; less when the connection ended."""
+        found = b""
+        while mark not in found:
+            data = self.receive()
+            if not data:
+                break
+            found += data
+        return found
+
+    def receive(self) -> bytes:
+        try:
+            return self.sock.recv(65536)
+        except ConnectionError:
+            return b""
+
+    def everything(self) -> bytes:
+        """Read until the connection ends."""
+        pieces = []
+        while data := self.receive():
+            pieces.append(data)
+        return b"".join(pieces)
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """Wait for something that another thread is about to do."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.002)
+
+
+@contextlib.contextmanager
+def running(
+    script: Script,
+    *,
+    base: str = "",
+    limits: Limits = Limits(),
+    timing: Timing = Timing(linger=0.5),
+    max_connections: int = 512,
+    require_key: bool = True,
+    environ: dict[str, str] | None = None,
+    drain_s: float = 0.0,
+) -> Iterator[Running]:
+    """Run a proxy before a gateway that follows this script."""
+    with HostileGateway(script) as gateway:
+        tokens = Tokens()
+        exchanges: list[Exchange] = []
+        proxy = Proxy(
+            0,
+            Gateway(gateway.url + base, environ=environ or {}, ca_file=CA, limits=limits),
+            tokens,
+            Secret(KEY),
+            exchanges.append,
+            require_key=require_key,
+            timing=timing,
+            max_connections=max_connections,
+        )
+        proxy.start()
+        try:
+            yield Running(proxy, gateway, tokens, exchanges)
+        finally:
+            proxy.stop(drain_s)
+        assert not gateway.errors, gateway.errors

@@ -1,0 +1,246 @@
+"""The listener on 127.0.0.1, and on ::1 where there is one: threads, limits, start and stop.
+
+`http.server` gives the listener; its request parser is not used, `proxy.http1` is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable
+from http.server import ThreadingHTTPServer
+from queue import SimpleQueue
+from socketserver import BaseRequestHandler
+from typing import Any
+
+from thv_llm.errors import ThvLlmError
+from thv_llm.proxy import peer, replies
+from thv_llm.proxy.access import Rules
+from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
+from thv_llm.proxy.http1 import Refused
+from thv_llm.proxy.pump import Pump
+from thv_llm.proxy.stats import Exchange, Figures, Stats
+from thv_llm.proxy.upstream import Gateway
+from thv_llm.secret import Secret
+
+BACKLOG = 256
+"""Connections that wait to be accepted; an agent may open dozens at once."""
+MAX_CONNECTIONS = 512
+"""At a time, each with a thread; more are answered 503."""
+FULL_PAUSE_S = 0.05
+"""When the process has no descriptor left: waiting is better than asking again at once."""
+
+
+class Proxy:
+    """The reverse proxy.
+
+    Args:
+        port: to listen on; 0 for any free one.
+        get_token: returns a token; its argument is one that the gateway refused, or None. Called
+            from many threads. Raises ThvLlmError when there is none.
+        local_key: what the tools have to know, and what /healthz proves to know; None for neither.
+        report: called with each exchange that ended, from many threads.
+        require_key: False when tools need not know the key.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        gateway: Gateway,
+        get_token: Callable[[Secret | None], Secret],
+        local_key: Secret | None,
+        report: Callable[[Exchange], None],
+        *,
+        require_key: bool = True,
+        timing: Timing = DEFAULT_TIMING,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.port = port
+        self._required = local_key if require_key else None
+        self._max_connections = max_connections
+        self._listeners: list[_Listener] = []
+        self._threads: list[threading.Thread] = []
+        self._connections: set[Connection] = set()
+        self._lock = threading.Lock()
+        self._workers = _Workers()
+        self._shared = Shared(
+            gateway=gateway,
+            get_token=get_token,
+            rules=Rules(port, self._required),
+            key=local_key,
+            report=report,
+            pump=Pump(gateway.limits.idle),
+            timing=timing,
+            stats=Stats(),
+        )
+
+    def start(self) -> None:
+        """Bind and serve, in threads.
+
+        Raises:
+            ThvLlmError: the port is taken.
+        """
+        try:
+            first = _Listener("127.0.0.1", self.port, self._serve)
+        except OSError as error:
+            raise ThvLlmError(
+                f"cannot listen on 127.0.0.1:{self.port}",
+                why="another program listens there"
+                if error.errno == errno.EADDRINUSE
+                else str(error.strerror),
+                next_step="thv-llm proxy start, after `thv-llm config set --proxy-port PORT`",
+            ) from None
+        self.port = first.server_address[1]
+        self._shared.rules = Rules(self.port, self._required)
+        self._listeners = [first]
+        # Tools are told 127.0.0.1. Somebody else on ::1 must not keep us from serving them.
+        with contextlib.suppress(OSError):
+            self._listeners.append(_Listener6("::1", self.port, self._serve))
+        self._shared.pump.start()
+        for listener in self._listeners:
+            thread = threading.Thread(target=listener.serve_forever, name="thv-llm listener", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, drain_s: float = 10.0) -> None:
+        """Take nothing new, give running exchanges time to end, end the others, and all threads."""
+        self._shared.stopping = True
+        for listener in self._listeners:
+            listener.shutdown()
+            listener.server_close()
+        for thread in self._threads:
+            thread.join()
+        deadline = time.monotonic() + drain_s
+        while self._end_idle() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if self._threads:
+            self._shared.pump.stop()
+        for connection in self._running():
+            connection.stop_waiting()
+        self._workers.stop()
+        self._shared.gateway.close()
+
+    def stats(self) -> Figures:
+        """Return what has been served so far."""
+        running = self._running()
+        return self._shared.stats.figures(
+            running=sum(connection.busy for connection in running), connections=len(running)
+        )
+
+    def _running(self) -> list[Connection]:
+        with self._lock:
+            return list(self._connections)
+
+    def _end_idle(self) -> bool:
+        """End the connections on which nothing is going on; return whether others are left."""
+        running = self._running()
+        for connection in running:
+            if not connection.busy:
+                connection.stop_waiting()
+        return bool(running)
+
+    def _serve(self, sock: socket.socket) -> None:
+        """Serve an accepted connection in a thread; 503 when there are too many."""
+        with self._lock:
+            free = len(self._connections) < self._max_connections
+            if free:
+                connection = Connection(sock, self._shared)
+                self._connections.add(connection)
+        if not free:
+            with contextlib.suppress(OSError):
+                sock.settimeout(0)
+                sock.send(replies.error(Refused(503, "too many connections")))
+            sock.close()
+            return
+        self._workers.run(lambda: self._run(connection, sock))
+
+    def _run(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            if peer.is_stranger(sock):
+                sock.close()
+            else:
+                connection.run()
+        except Exception:  # a defect; its traceback could hold a token, and the others go on
+            sock.close()
+        finally:
+            with self._lock:
+                self._connections.discard(connection)
+
+
+class _Listener(ThreadingHTTPServer):
+    """Accepts, and hands each connection on."""
+
+    request_queue_size = BACKLOG
+
+    def __init__(self, host: str, port: int, serve: Callable[[socket.socket], None]) -> None:
+        self._serve = serve
+        super().__init__((host, port), BaseRequestHandler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: that one asks DNS for our own name.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return self.socket.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                time.sleep(FULL_PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        self._serve(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        # The inherited one prints a traceback, which may hold anything.
+        return
+
+
+class _Listener6(_Listener):
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        super().server_bind()
+
+
+class _Workers:
+    """Threads that are kept for the next connection: starting one costs more than a request."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+
+    def run(self, job: Callable[[], None]) -> None:
+        """Run a job in a thread."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            else:
+                thread = threading.Thread(target=self._work, name="thv-llm connection", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """End all threads; their jobs must be about to end."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            job()
+            with self._lock:
+                self._idle += 1

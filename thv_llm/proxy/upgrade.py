@@ -1,0 +1,95 @@
+"""Another protocol over the same connection (WebSocket), relayed both ways without looking at it.
+
+Only WebSocket is asked for. Java's HTTP client offers `h2c` with every request; a server that
+does not want it takes no notice (RFC 9110 section 7.8), and neither do we.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+
+from thv_llm.proxy import headers
+from thv_llm.proxy.forward import Answer
+from thv_llm.proxy.http1 import RequestHead
+from thv_llm.proxy.upstream import GatewayError
+from thv_llm.proxy.wire import Late, Wire
+
+WEBSOCKET = b"websocket"
+TICK_S = 1.0
+MAX_PENDING_BYTES = 256 * 1024
+"""Read from one side and not yet taken by the other."""
+
+
+def wanted(head: RequestHead) -> bytes:
+    """Return the protocol that a request asks to switch to; empty for none that we pass on."""
+    if (
+        head.method != b"GET"
+        or head.minor != 1
+        or b"upgrade" not in headers.listed(head.fields, b"connection")
+    ):
+        return b""
+    offered = headers.listed(head.fields, b"upgrade")
+    return WEBSOCKET if offered == {WEBSOCKET} else b""
+
+
+def relay(tool: Wire, answer: Answer, token: bytes, idle_s: float, stopping: Callable[[], bool]) -> int:
+    """Pass the 101 on, then bytes both ways until one side ends; return how many the tool got.
+
+    Raises:
+        GatewayError: the gateway switched to something else than was asked for.
+        OSError: one side broke.
+        Late: nothing moved for `idle_s`.
+    """
+    if headers.listed(answer.head.fields, b"upgrade") != {WEBSOCKET}:
+        raise GatewayError("it switched to another protocol than asked")
+    fields = [
+        *headers.to_tool(answer.head.fields, token),
+        (b"Connection", b"Upgrade"),
+        (b"Upgrade", WEBSOCKET),
+    ]
+    down = _Way(answer.link, tool, headers.write(b"HTTP/1.1 101 Switching Protocols", fields) + answer.rest)
+    up = _Way(tool, answer.link, tool.ahead)
+    tool.ahead = b""
+    ways = (down, up)
+    deadline = time.monotonic() + idle_s
+    while not any(way.over for way in ways) and not stopping():
+        poll = select.poll()
+        for wire in (tool, answer.link):
+            reads = any(way.source is wire and way.has_room for way in ways)
+            writes = any(way.sink is wire and way.pending for way in ways)
+            poll.register(wire.fd, (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0))
+        if poll.poll(TICK_S * 1000):
+            for way in ways:
+                way.move()
+            deadline = time.monotonic() + idle_s
+        elif time.monotonic() > deadline:
+            raise Late
+    return down.sent
+
+
+class _Way:
+    """One direction."""
+
+    def __init__(self, source: Wire, sink: Wire, pending: bytes) -> None:
+        self.source = source
+        self.sink = sink
+        self.pending = pending
+        self.sent = 0
+        self.over = False
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.pending) < MAX_PENDING_BYTES
+
+    def move(self) -> None:
+        """Read what there is room for, send what is taken."""
+        if self.has_room:
+            data = self.source.read()
+            self.over = data == b""
+            self.pending += data or b""
+        if self.pending:
+            sent = self.sink.write(self.pending)
+            self.sent += sent
+            self.pending = self.pending[sent:]
