@@ -25,20 +25,24 @@ class FakeBrowser:
     Args:
         before: paths to visit at the callback's host before the callback itself, such as
             `/favicon.ico` (they stand for whatever else may come along).
+        visits: how many times it goes to each URL, one after the other.
 
     Attributes:
         urls: what it was asked to open.
         page, status, headers: of the page at which it ended last.
+        statuses: of each visit.
         strays: status of each visit of `before`.
         errors: what kept it from a page.
     """
 
-    def __init__(self, ca_file: str = "", *, before: tuple[str, ...] = ()) -> None:
+    def __init__(self, ca_file: str = "", *, before: tuple[str, ...] = (), visits: int = 1) -> None:
         self.urls: list[str] = []
         self.page = ""
         self.status = 0
         self.headers: dict[str, str] = {}
+        self.statuses: list[int] = []
         self.strays: list[int] = []
+        self._visits = visits
         self.errors: list[Exception] = []
         context = ssl.create_default_context(cafile=ca_file or None)
         self._opener = urllib.request.build_opener(
@@ -71,7 +75,9 @@ class FakeBrowser:
 
     def _visit(self, url: str) -> None:
         try:
-            self.status, self.page, self.headers = self.fetch(url)
+            for _ in range(self._visits):
+                self.status, self.page, self.headers = self.fetch(url)
+                self.statuses.append(self.status)
         except OSError as error:
             self.errors.append(error)
 

@@ -44,11 +44,12 @@ class Grants:
         access_tokens: claims by token, also of opaque ones.
         refreshes: how many refreshes have worked.
         reuses: how many times a used refresh token came back and ended its session.
+        given_out: every code and token there ever was, so that a test can look for leaks.
     """
 
     def __init__(self, now: Callable[[], float], *, rotates: bool, reuse_grace_s: float) -> None:
         self._now = now
-        self._rotates = rotates
+        self.rotates = rotates
         self._reuse_grace_s = reuse_grace_s
         self._lock = threading.RLock()
         self._codes: dict[str, tuple[Grant, str, str]] = {}
@@ -57,13 +58,19 @@ class Grants:
         self._used: dict[str, tuple[Grant, str, float]] = {}  # token: grant, its successor, when
         self._ended: set[str] = set()
         self.access_tokens: dict[str, dict[str, Any]] = {}
+        self.given_out: list[str] = []
         self.refreshes = 0
         self.reuses = 0
+
+    def _new(self, kind: str) -> str:
+        text = f"{kind}-{secrets.token_urlsafe(32)}"
+        self.given_out.append(text)
+        return text
 
     def new_code(self, grant: Grant, redirect_uri: str, challenge: str) -> str:
         """Return a fresh authorization code."""
         with self._lock:
-            code = f"code-{secrets.token_urlsafe(24)}"
+            code = self._new("code")
             self._codes[code] = grant, redirect_uri, challenge
             return code
 
@@ -86,7 +93,7 @@ class Grants:
     def new_device_code(self, grant: Grant) -> str:
         """Return a fresh device code."""
         with self._lock:
-            code = f"device-{secrets.token_urlsafe(24)}"
+            code = self._new("device")
             self._device_codes[code] = grant
             return code
 
@@ -101,7 +108,7 @@ class Grants:
     def new_refresh_token(self, grant: Grant) -> str:
         """Return a fresh refresh token."""
         with self._lock:
-            token = f"rt-{secrets.token_urlsafe(32)}"
+            token = self._new("rt")
             self._live[token] = grant
             return token
 
@@ -118,7 +125,7 @@ class Grants:
             if grant.session in self._ended or grant.client_id != client_id:
                 raise OAuthError("invalid_grant", "the session has ended")
             self.refreshes += 1
-            if not self._rotates:
+            if not self.rotates:
                 return grant, None
             del self._live[token]
             successor = self.new_refresh_token(grant)
@@ -145,8 +152,9 @@ class Grants:
         """Return a fresh access token with these claims."""
         claims = {**claims, "jti": secrets.token_hex(8)}
         header = {"alg": "RS256", "kid": rsa.KEY.kid, "typ": "at+jwt"}
-        token = f"at-{secrets.token_urlsafe(32)}" if opaque else rsa.jwt(header, claims, rsa.KEY)
+        token = self._new("at") if opaque else rsa.jwt(header, claims, rsa.KEY)
         with self._lock:
+            self.given_out.append(token)
             self.access_tokens[token] = claims
         return token
 

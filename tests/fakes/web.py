@@ -101,7 +101,7 @@ class WebServer:
         self._server = _Server(self)
         self.port: int = self._server.server_address[1]
         self.url = f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake-web")
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), name="fake-web")
 
     def __enter__(self) -> Self:
         self._thread.start()

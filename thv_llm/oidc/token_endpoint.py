@@ -153,7 +153,7 @@ def refused(what: str, reply: Reply, sent: Mapping[str, str | Secret]) -> ThvLlm
         return UnreachableError(what, why=why, next_step=LOGIN)
     if error in ("invalid_client", "unauthorized_client"):
         return UnreachableError(what, why=why, next_step="check the client id: it must be a public client")
-    if error == "invalid_grant":  # of a code or a device code: that login is over
+    if error == "invalid_grant" and "refresh_token" not in sent:  # of a code: that login is over
         return ThvLlmError(what, why=why, next_step=LOGIN)
     return UnreachableError(what, why=why, next_step="try again later", retry_after_s=_retry_after(reply))
 

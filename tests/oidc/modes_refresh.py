@@ -1,0 +1,185 @@
+"""Misbehaviours of the answer to a refresh, and of a login by device code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.oidc.modes import (
+    DEEP,
+    HTML,
+    HUGE,
+    Install,
+    Json,
+    Mode,
+    answers,
+    cut,
+    dripping,
+    member,
+    nothing,
+    refuses,
+    rewritten,
+    takes,
+    twice,
+)
+
+
+@dataclass(frozen=True)
+class RefreshMode(Mode):
+    """One misbehaviour of a refresh.
+
+    Attributes:
+        ends: the session is over; else it must be kept.
+        maybe_sent: the provider may have acted on the request.
+        retry_after_s: what it asked for.
+    """
+
+    ends: bool = False
+    maybe_sent: bool = False
+    retry_after_s: float | None = None
+
+
+def keeps(name: str, install: Install, says: str, **options: Any) -> RefreshMode:
+    return RefreshMode(name, install, says, **options)
+
+
+def ends(name: str, install: Install) -> RefreshMode:
+    return RefreshMode(name, install, "the stored session has ended", ends=True)
+
+
+def says(status: int, error: str, **options: str) -> Install:
+    return answers("refresh", status, {"error": error, **options})
+
+
+def echo(provider: FakeProvider) -> None:
+    """Refuse, and quote the secret that was sent."""
+
+    def alter(_: Answer) -> Answer:
+        sent = provider.last("refresh").form["refresh_token"]
+        text = f"the token {sent} ({sent[:20]} … {sent[-20:]}) is not wanted"
+        return Answer(400, {"error": "invalid_request", "error_description": text})
+
+    provider.alter["refresh"] = alter
+
+
+def no_rotation(provider: FakeProvider) -> None:
+    provider.grants.rotates = False
+
+
+def with_id_token(**changes: Any) -> Install:
+    def install(provider: FakeProvider) -> None:
+        def alter(_: Json, claims: Json) -> None:
+            claims.update(changes)
+
+        provider.id_token_on_refresh = True
+        provider.alter_id_token = alter
+
+    return install
+
+
+REFRESH = (
+    takes("ref-ok", nothing),
+    takes("ref-no-rotation", no_rotation),
+    takes("ref-idt-ok", with_id_token()),
+    takes("ref-idt-aud-array", with_id_token(aud=["cli"])),
+    ends("ref-invalid-grant", says(400, "invalid_grant")),
+    ends("ref-invalid-grant-401", says(401, "invalid_grant")),
+    ends("ref-invalid-grant-403", says(403, "invalid_grant")),
+    ends("ref-bare-400", answers("refresh", 400)),
+    ends("ref-bare-401", answers("refresh", 401)),
+    keeps("ref-bare-403", answers("refresh", 403), "status 403"),
+    keeps("ref-401-html", answers("refresh", 401, HTML), "web page (status 401)"),
+    keeps("ref-400-html", answers("refresh", 400, HTML), "web page (status 400)"),
+    keeps("ref-500-invalid-grant", says(500, "invalid_grant"), "'invalid_grant'"),
+    keeps("ref-500", answers("refresh", 500, HTML), "status 500"),
+    keeps("ref-502-empty", answers("refresh", 502), "status 502"),
+    keeps(
+        "ref-503-retry-after",
+        answers("refresh", 503, headers={"Retry-After": "7"}),
+        "status 503",
+        retry_after_s=7.0,
+    ),
+    keeps(
+        "ref-429",
+        answers("refresh", 429, {"error": "slow"}, {"Retry-After": "99999999999"}),
+        "'slow'",
+        retry_after_s=3600.0,
+    ),
+    keeps("ref-retry-after-odd", answers("refresh", 503, headers={"Retry-After": "-1"}), "status 503"),
+    keeps("ref-temporarily-unavailable", says(400, "temporarily_unavailable"), "'temporarily_unavailable'"),
+    keeps("ref-invalid-client", says(401, "invalid_client"), "'invalid_client'"),
+    keeps("ref-invalid-scope", says(400, "invalid_scope"), "'invalid_scope'"),
+    keeps("ref-interaction-required", says(400, "interaction_required"), "thv-llm login"),
+    keeps("ref-echo", echo, "***"),
+    keeps("ref-error-type", answers("refresh", 400, {"error": 7}), "status 400"),
+    keeps("ref-200-html", answers("refresh", 200, HTML), "web page (status 200)"),
+    keeps("ref-200-empty", answers("refresh", 200), "is not JSON"),
+    keeps("ref-redirect", answers("refresh", 302, headers={"Location": "https://portal.example/"}), "portal"),
+    keeps("ref-lost", answers("refresh", raw=b""), "broke off", maybe_sent=True),
+    keeps("ref-cut", cut("refresh"), "broke off", maybe_sent=True),
+    keeps("ref-slow", dripping("refresh"), "no complete answer within", maybe_sent=True),
+    keeps("ref-huge", answers("refresh", body=HUGE), "larger than 1 MB", maybe_sent=True),
+    keeps("ref-deep", answers("refresh", body=DEEP), "nested too deeply"),
+    keeps("ref-dup", rewritten("refresh", twice), "'access_token' twice"),
+    keeps("ref-no-access", member("refresh", "access_token"), "no access_token"),
+    keeps("ref-access-crlf", member("refresh", "access_token", "a\r\nb"), "access_token holds"),
+    keeps("ref-type", member("refresh", "token_type", "mac"), "not Bearer"),
+    keeps("ref-idt-iss", with_id_token(iss="https://evil.example"), "iss is 'https://evil.example'"),
+    keeps("ref-idt-sub", with_id_token(sub="user-2"), "sub is not who logged in"),
+    keeps("ref-idt-aud", with_id_token(aud="other"), "aud is 'other'"),
+)
+
+
+def dev(name: str, value: Any = None) -> Install:
+    return member("device", name, value)
+
+
+def polls(*errors: str) -> Install:
+    def install(provider: FakeProvider) -> None:
+        provider.device_errors = list(errors)
+
+    return install
+
+
+def first_poll(answer: Answer) -> Install:
+    """Give this answer to the first poll, and the right ones later."""
+
+    def install(provider: FakeProvider) -> None:
+        provider.device_errors = ["authorization_pending"]
+        provider.alter["device_token"] = lambda right: (
+            answer if provider.count("device_token") == 1 else right
+        )
+
+    return install
+
+
+DEVICE = (
+    takes("dev-ok", nothing),
+    takes("dev-pending", polls("authorization_pending", "authorization_pending")),
+    takes("dev-slow-down", polls("slow_down", "authorization_pending", "slow_down")),
+    refuses("dev-expired", polls("expired_token"), "not entered in time"),
+    refuses("dev-denied", polls("authorization_pending", "access_denied"), "access_denied"),
+    refuses("dev-never", polls(*["authorization_pending"] * 1000), "not entered in time"),
+    refuses("dev-invalid-grant", polls("invalid_grant"), "'invalid_grant'"),
+    refuses("dev-unknown-error", polls("server_on_fire"), "'server_on_fire'"),
+    takes("dev-reset-once", first_poll(Answer(raw=b""))),
+    takes("dev-503-once", first_poll(Answer(503, HTML))),
+    refuses("dev-html", first_poll(Answer(200, HTML)), "web page"),
+    refuses("dev-no-such-flow", member("discovery", "device_authorization_endpoint"), "no login by code"),
+    refuses("dev-refused", answers("device", 400, {"error": "unauthorized_client"}), "'unauthorized_client'"),
+    refuses("dev-no-device-code", dev("device_code"), "no device_code"),
+    refuses("dev-no-user-code", dev("user_code"), "user_code"),
+    refuses("dev-user-code-escape", dev("user_code", "\x1b[2J"), "user_code"),
+    refuses("dev-user-code-long", dev("user_code", "A" * 100), "user_code"),
+    refuses("dev-no-uri", dev("verification_uri"), "verification_uri is not a string"),
+    refuses("dev-http-uri", dev("verification_uri", "http://idp.example/device"), "not an https URL"),
+    refuses(
+        "dev-js-uri", dev("verification_uri_complete", "javascript:alert(1)"), "verification_uri_complete"
+    ),
+    takes("dev-no-complete-uri", dev("verification_uri_complete")),
+    takes("dev-interval-missing", dev("interval")),
+    takes("dev-interval-odd", dev("interval", "soon")),
+    takes("dev-expires-missing", dev("expires_in")),
+)
