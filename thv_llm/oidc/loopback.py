@@ -32,6 +32,7 @@ MAX_CONNECTIONS = 64  # the oldest silent one makes room
 BACKLOG = 128
 SILENCE_S = 15.0
 SEND_S = 5.0
+LINGER_S = 1.0
 POLL_S = 0.2
 EPHEMERAL_TRIES = 5
 
@@ -51,10 +52,20 @@ class Answer:
     def show(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         """Send a page."""
         _reply(self._connection, status, body)
+        self._linger()
 
     def go_on(self, url: str) -> None:
         """Send the browser to another URL, for a second round of the login."""
         _reply(self._connection, HTTPStatus.SEE_OTHER, b"", location=url)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Let the browser take the page: closing with unread bytes in hand would throw it away."""
+        until = time.monotonic() + LINGER_S
+        with contextlib.suppress(OSError):
+            self._connection.settimeout(LINGER_S)
+            while time.monotonic() < until and self._connection.recv(16384):
+                pass
 
 
 class Listener:
