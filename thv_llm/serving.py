@@ -11,9 +11,7 @@ socket, write the pid file, report ready. On the way out: no new requests, runni
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -21,8 +19,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from thv_llm import log, settings, state, tokens
-from thv_llm.errors import LoginRequiredError, ThvLlmError, UsageError
-from thv_llm.files import lock
+from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.files import LockHeldError, lock
 from thv_llm.service import background, challenge, processes, record
 from thv_llm.service.agent import Agent
 
@@ -30,10 +28,7 @@ if TYPE_CHECKING:
     from thv_llm.paths import Paths
     from thv_llm.proxy.server import Proxy
     from thv_llm.proxy.stats import Exchange
-    from thv_llm.secret import Secret
     from thv_llm.service.record import Record
-    from thv_llm.settings import Settings
-    from thv_llm.tokens import AccessToken, TokenSource
 
 LOCK_WAIT_S = 1.0
 """A predecessor that is just ending may need a moment."""
@@ -41,62 +36,6 @@ LOCK_WAIT_S = 1.0
 
 class AlreadyRunningError(ThvLlmError):
     """Another process of ours is the service, or about to be."""
-
-
-class Session:
-    """The token source, opened when it is first needed and again when the session moved.
-
-    A login may put the session into another store than the one that was opened; the state
-    file says which, so a refusal after it changed is worth one more look.
-    """
-
-    def __init__(
-        self, known: Settings, where: Paths, environ: Mapping[str, str], now: Callable[[], float]
-    ) -> None:
-        self._open = lambda: tokens.open(known, where, environ, now=now)
-        self._state_file = where.state
-        self._lock = threading.Lock()
-        self._source: TokenSource | None = None
-        self._opened_for: tuple[int, int] | None = None
-
-    def get(self, min_valid_s: float | None = None, *, rejected: Secret | None = None) -> AccessToken:
-        """Return a fresh token; see `tokens.TokenSource.get`."""
-        wanted = {} if min_valid_s is None else {"min_valid_s": min_valid_s}
-        source = self._opened()
-        try:
-            return source.get(rejected=rejected, **wanted)
-        except LoginRequiredError:
-            if not self._moved():
-                raise
-        self._drop()
-        return self._opened().get(rejected=rejected, **wanted)
-
-    def forget(self) -> None:
-        """Drop what is held in memory."""
-        source = self._source
-        if source is not None:
-            source.forget()
-        self._drop()
-
-    def _opened(self) -> TokenSource:
-        with self._lock:
-            if self._source is None:
-                self._opened_for = self._state_stamp()
-                self._source = self._open()
-            return self._source
-
-    def _moved(self) -> bool:
-        return self._state_stamp() != self._opened_for
-
-    def _drop(self) -> None:
-        with self._lock:
-            self._source = None
-
-    def _state_stamp(self) -> tuple[int, int] | None:
-        with contextlib.suppress(OSError):
-            found = os.stat(self._state_file)
-            return found.st_mtime_ns, found.st_ino
-        return None
 
 
 class Service:
@@ -123,11 +62,11 @@ class Service:
         self.settings = settings.load(where.settings)
         self.settings.require_configured()
         self._key = state.local_key(where)
-        self._session = Session(self.settings, where, environ, now)
+        self._source = tokens.open(self.settings, where, environ, now=now)
         self._stopping = threading.Event()
         self._record: Record | None = None
         self._proxy = self._make_proxy(environ, watch) if with_proxy else None
-        self._agent = Agent(where.socket, self._session.get, self._control)
+        self._agent = Agent(where.socket, self._source.get, self._control)
 
     def _make_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
         from thv_llm.proxy.server import Proxy
@@ -141,7 +80,7 @@ class Service:
                 environ=environ,
                 verify=not self.settings.tls_skip_verify,
             ),
-            get_token=lambda rejected: self._session.get(rejected=rejected).value,
+            get_token=lambda rejected: self._source.get(rejected=rejected).value,
             local_key=self._key,
             require_key=self.settings.require_key,
             report=watch,
@@ -169,6 +108,7 @@ class Service:
             self._record = record.of_this_process(self._where, port=port, now=self._now())
             record.write(self._where.pid, self._record)
             ready(self._record)
+            self._keep_fresh()
             self._stopping.wait()
 
     def stop(self) -> None:
@@ -179,17 +119,27 @@ class Service:
         path = self._where.lock("service")
         try:
             closing.enter_context(lock(path, timeout_s=LOCK_WAIT_S, what="the service"))
-        except ThvLlmError as error:
+        except LockHeldError as error:
             raise AlreadyRunningError("the service is already running", why=error.why) from None
+
+    def _keep_fresh(self) -> None:
+        """Have the next token before a tool must wait for it."""
+        # A daemon: it may be waiting for the provider when the service ends.
+        threading.Thread(
+            target=lambda: tokens.keep_fresh(self._source.get, self._stopping, now=self._now),
+            name="keep-fresh",
+            daemon=True,
+        ).start()
 
     def _open_port(self, proxy: Proxy) -> None:
         try:
             proxy.start()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
+        except ThvLlmError:
             port = self.settings.proxy_port
-            raise background.taken(port, processes.listener(port)) from None
+            owner = processes.listener(port)
+            if not owner:
+                raise
+            raise background.taken(port, owner) from None
 
     def _control(self, verb: str, rest: str) -> str:
         """Answer what the agent is asked beside tokens."""
@@ -198,7 +148,7 @@ class Service:
         if verb == "status":
             return json.dumps(self.facts())
         if verb == "forget":
-            self._session.forget()
+            self._source.forget()
         elif verb == "stop":
             self.stop()
         else:

@@ -89,6 +89,8 @@ def describe(
 
 def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Option:
     metavar = action.metavar if isinstance(action.metavar, str) else ""
+    if action.option_strings and metavar == "NAME":
+        metavar = ""  # any name; as an argument it is a tool's
     choices = [str(choice) for choice in action.choices or ()]
     return Option(
         flags=tuple(action.option_strings),
@@ -109,11 +111,15 @@ def _flags_at(node: Node) -> list[tuple[str, str]]:
     return [(flag, option.help) for option in node.options for flag in option.flags if flag != "-h"]
 
 
-def _with_value(node: Node) -> Iterator[tuple[str, Option]]:
-    """Yield "PATH FLAG" for each option that wants a word after it."""
-    for option in node.options:
-        for flag in option.flags if option.takes_value else ():
-            yield f"{node.name} {flag}".strip(), option
+def _with_value(root: Node) -> Iterator[tuple[list[str], Option]]:
+    """Yield options that want a word after them, as "PATH FLAG"; those that want the same together."""
+    found: dict[tuple[bool, tuple[str, ...]], tuple[list[str], Option]] = {}
+    for node in root.all():
+        for option in node.options:
+            places = [f"{node.name} {flag}".strip() for flag in option.flags if option.takes_value]
+            if places:
+                found.setdefault((option.takes_file, option.values), ([], option))[0].extend(places)
+    yield from found.values()
 
 
 def _quoted(text: str) -> str:
@@ -127,12 +133,13 @@ def _pattern(paths: Sequence[str]) -> str:
 def bash(root: Node) -> str:
     """Return the script for bash 3.2 (macOS) and later."""
     values = []
-    for node in root.all():
-        for path, option in _with_value(node):
-            offer = 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null'
-            if not option.takes_file:
-                offer = f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur"))'
-            values.append(f"        {_quoted(path)}) {offer}; return ;;")
+    for places, option in _with_value(root):
+        offer = 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null; return'
+        if option.values:
+            offer = f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur")); return'
+        elif not option.takes_file:
+            offer = "return"  # anything may stand there
+        values.append(f"        {_pattern(places)}) {offer} ;;")
     words = []
     for node in root.all():
         names = " ".join(name for name, _ in _words_at(node))
@@ -174,11 +181,12 @@ def _described(pairs: Sequence[tuple[str, str]]) -> str:
 def zsh(root: Node) -> str:
     """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
     values = []
-    for node in root.all():
-        for path, option in _with_value(node):
+    for places, option in _with_value(root):
+        offer = "_files; return" if option.takes_file else "return"
+        if option.values:
             pairs = [(value, "") for value in option.values]
-            offer = "_files" if option.takes_file else f"items=({_described(pairs)}); _describe value items"
-            values.append(f"        {_quoted(path)}) {offer}; return ;;")
+            offer = f"items=({_described(pairs)}); _describe value items; return"
+        values.append(f"        {_pattern(places)}) {offer} ;;")
     words = []
     for node in root.all():
         items, flags = _described(_words_at(node)), _described(_flags_at(node))
@@ -229,11 +237,14 @@ def fish(root: Node) -> str:
         '    test "$at" = "$argv[1]"',
         "end",
     ]
-    for program in PROGRAMS:
-        lines += [f"complete -c {program} -f"]
-        for node in root.all():
-            lines += [f"complete -c {program} {line}" for line in _fish_lines(node)]
+    lines += [f"complete -c {PROGRAMS[0]} {line}" for line in ("-f", *_all_fish_lines(root))]
+    lines += [f"complete -c {program} -w {PROGRAMS[0]}" for program in PROGRAMS[1:]]
     return "\n".join(lines) + "\n"
+
+
+def _all_fish_lines(root: Node) -> Iterator[str]:
+    for node in root.all():
+        yield from _fish_lines(node)
 
 
 def _fish_lines(node: Node) -> Iterator[str]:
@@ -244,8 +255,9 @@ def _fish_lines(node: Node) -> Iterator[str]:
         for flag in option.flags:
             parts = [here, f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"]
             if option.takes_value:
-                parts.append("-r")
-                parts.append("-F" if option.takes_file else f"-a {_fish_quoted(' '.join(option.values))}")
+                parts.append(
+                    "-r -F" if option.takes_file else f"-x -a {_fish_quoted(' '.join(option.values))}"
+                )
             yield " ".join([*parts, f"-d {_fish_quoted(option.help)}"])
 
 
