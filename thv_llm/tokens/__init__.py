@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from thv_llm.tokens.keep_fresh import keep_fresh
 from thv_llm.tokens.session import open
-from thv_llm.tokens.source import MIN_VALID_S, AccessToken, TokenSource
+from thv_llm.tokens.source import MIN_VALID_S, AccessToken, Clock, TokenSource
 
-__all__ = ["MIN_VALID_S", "AccessToken", "TokenSource", "keep_fresh", "open"]
+__all__ = ["MIN_VALID_S", "AccessToken", "Clock", "TokenSource", "keep_fresh", "open"]

@@ -55,7 +55,7 @@ class FailureMemory:
         if age_s < -CLOCK_SLACK_S:
             return
         is_recent = known["permanent"] and age_s < PERMANENT_S
-        if is_recent or known["at"] >= since or self._now() < known["until"]:
+        if is_recent or known["at"] > since or self._now() < known["until"]:
             raise self._failure(known)
 
     def why_ended(self) -> ThvLlmError | None:

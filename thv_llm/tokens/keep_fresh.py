@@ -12,7 +12,7 @@ from thv_llm.tokens.source import AccessToken
 SHORTEST_S, LONGEST_S = 1.0, 30.0
 """The longest pause is short, because the machine may sleep or its clock be set meanwhile."""
 
-FIRST_RETRY_S, LAST_RETRY_S = 5.0, 60.0
+FIRST_RETRY_S = 5.0
 
 
 def keep_fresh(
@@ -30,5 +30,5 @@ def keep_fresh(
         except LoginRequiredError:
             pause_s = LONGEST_S
         except ThvLlmError:
-            pause_s, retry_s = retry_s, min(retry_s * 2, LAST_RETRY_S)
+            pause_s, retry_s = retry_s, min(retry_s * 2, LONGEST_S)
         stop.wait(min(max(pause_s, SHORTEST_S), LONGEST_S))

@@ -32,16 +32,18 @@ def open(
     environ: Mapping[str, str],
     *,
     now: Callable[[], float] = time.time,
+    clock: Clock | None = None,
     interactive: bool = False,
     ask_passphrase: Callable[[], Secret] | None = None,
 ) -> TokenSource:
     """Return the token source of the configured session. Nothing is read or asked yet.
 
     Args:
+        clock: in place of `now`, for tests that set the other clock, too.
         interactive: a person is there to unlock a keyring.
         ask_passphrase: asks for the passphrase of an encrypted session file.
     """
-    clock = Clock(now=now)
+    clock = clock or Clock(now=now)
     key = session_key(settings.oidc)
 
     def open_store(moved_from: str = "") -> SessionStore:
@@ -59,7 +61,7 @@ def open(
         if before and before != store:  # the session has moved: no second copy stays behind
             with contextlib.suppress(ThvLlmError):
                 open_store(before).delete(key)
-        _record(paths, store, result, now())
+        _record(paths, store, result, clock.now())
 
     return TokenSource(
         key,

@@ -1,0 +1,88 @@
+"""A signed-in user: settings, a stored session, a provider, and a clock that a test can set."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.fakes.provider import FakeProvider
+from thv_llm import paths, tokens
+from thv_llm.oidc.login import LoginResult
+from thv_llm.oidc.token_endpoint import Tokens
+from thv_llm.secret import Secret
+from thv_llm.settings import OidcSettings, Settings
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.tokens.session import session_key
+
+
+class FakeTime:
+    """Both clocks; `sleep` only moves them."""
+
+    def __init__(self) -> None:
+        self.wall = time.time()
+        self.steady = 1000.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.pass_(seconds)
+
+    def pass_(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+class Rig:
+    """One user of one provider.
+
+    Attributes:
+        source: like the one of a process that runs; `another()` is another process'.
+        refresh_token: what is stored now.
+    """
+
+    def __init__(self, directory: Path, provider: FakeProvider, clock: FakeTime) -> None:
+        self.environ = {"HOME": str(directory)}
+        self.paths = paths.find(self.environ)
+        self.provider = provider
+        self.clock = clock
+        self.settings = Settings(
+            gateway_url="https://llm.example",
+            ca_file=str(provider.ca_file),
+            token_store="file",
+            oidc=OidcSettings(issuer=provider.issuer, client_id="cli"),
+        )
+        self.key = session_key(self.settings.oidc)
+        self.store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        self.source = self.another()
+
+    def another(self) -> tokens.TokenSource:
+        return tokens.open(self.settings, self.paths, self.environ, clock=self.clock_as_value())
+
+    def clock_as_value(self) -> tokens.Clock:
+        return tokens.Clock(self.clock.now, self.clock.monotonic, self.clock.sleep)
+
+    def sign_in(self) -> None:
+        """Store a session, as a login on another day would have."""
+        self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
+
+    @property
+    def refresh_token(self) -> str | None:
+        found = self.store.load(self.key)
+        return found.reveal() if found else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the stored session is good at the provider."""
+        return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
+
+
+def login_result(access: str, refresh: str | None, expires_at: float) -> LoginResult:
+    """Return what a login yields."""
+    found = Tokens(Secret(access), expires_at, Secret(refresh) if refresh else None)
+    return LoginResult(found, "user-1", "dev@example.com", True)

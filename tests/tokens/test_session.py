@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.secret_service import FakeSecretService
+from tests.tokens.rig import FakeTime, Rig, login_result
+from thv_llm import state, tokens
+from thv_llm.errors import LoginRequiredError
+from thv_llm.settings import OidcSettings
+from thv_llm.tokens.session import session_key
+
+OIDC = OidcSettings(issuer="https://idp.example", client_id="cli")
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    clock = FakeTime()
+    with FakeProvider(tls=False, now=clock.now) as provider:
+        yield Rig(tmp_path, provider, clock)
+
+
+def test_every_difference_in_what_is_asked_for_is_another_session() -> None:
+    others = [
+        replace(OIDC, issuer="https://idp.example/"),
+        replace(OIDC, client_id="cli2"),
+        replace(OIDC, scopes=("openid",)),
+        replace(OIDC, audience="gateway"),
+        replace(OIDC, resource="gateway"),
+    ]
+
+    assert len({session_key(oidc) for oidc in [OIDC, *others]}) == 6
+
+
+def test_what_does_not_matter_is_the_same_session() -> None:
+    same = replace(OIDC, scopes=("offline_access", "openid"), prompt="consent", callback_port=9000)
+
+    assert session_key(same) == session_key(OIDC)
+    assert session_key(OIDC).startswith("cli https://idp.example ")
+
+
+def test_opening_reads_and_asks_nothing(tmp_path: Path) -> None:
+    clock = FakeTime()
+    with FakeProvider(tls=False) as provider:
+        Rig(tmp_path, provider, clock)
+
+        assert provider.requests == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, tmp_path: Path) -> None:
+    rig.source.adopt(login_result("at-1", "rt-1", rig.clock.now() + 60))
+    directory = tmp_path / "d"
+    directory.mkdir()
+
+    with FakeSecretService(directory) as bus:
+        settings = replace(rig.settings, token_store="keyring")
+        environ = {**rig.environ, **bus.environ}
+        source = tokens.open(settings, rig.paths, environ, clock=rig.clock_as_value())
+        source.adopt(login_result("at-2", "rt-2", rig.clock.now() + 60))
+
+        assert [item.secret for item in bus.items.values()] == [b"rt-2"]
+        assert rig.refresh_token is None
+        assert state.load(rig.paths.state).session.store == "secret-service"
+        assert "Secret Service" in source.describe()
+
+
+def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
+    rig.provider.id_token_on_refresh = True
+    rig.sign_in()
+    assert rig.source.get()
+
+    rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
+    rig.provider.user["sub"] = "somebody-else"
+    state.update(rig.paths, lambda known: replace(known, session=replace(known.session, subject="somebody")))
+    before = rig.refresh_token
+
+    with pytest.raises(Exception, match=r"another|sub|ID token") as caught:
+        rig.another().get()
+
+    assert not isinstance(caught.value, LoginRequiredError)
+    assert rig.refresh_token == before

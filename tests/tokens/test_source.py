@@ -1,0 +1,566 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.tokens.rig import FakeTime, Rig, login_result
+from thv_llm import files, state
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
+from thv_llm.secret import Secret
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.store.model import StoreError
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def provider(clock: FakeTime) -> Iterator[FakeProvider]:
+    with FakeProvider(tls=False, now=clock.now) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
+    made = Rig(tmp_path, provider, clock)
+    made.sign_in()
+    return made
+
+
+def broken(status: int = 503, **headers: str) -> Answer:
+    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
+
+
+# From memory, else by refresh
+
+
+def test_the_first_token_costs_one_refresh_and_the_next_ones_none(rig: Rig) -> None:
+    first = rig.source.get()
+    assert rig.provider.verify_access_token(first.value.reveal())
+
+    rig.clock.pass_(HOUR_S - 601)
+
+    assert rig.source.get() == first
+    assert rig.provider.count("refresh") == 1
+
+
+def test_a_token_with_less_than_the_asked_life_is_replaced(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.clock.pass_(HOUR_S - 599)
+
+    assert rig.source.get() != first
+    assert rig.source.get(60) is not first
+    assert rig.provider.count("refresh") == 2
+
+
+@pytest.mark.parametrize("lifetime_s", [2.0, 10.0, 300.0, 599.0, 1200.0])
+def test_a_token_shorter_than_the_asked_life_is_used_for_half_of_it_not_refreshed_at_each_call(
+    rig: Rig, lifetime_s: float
+) -> None:
+    rig.provider.access_lifetime_s = lifetime_s
+    first = rig.source.get(600)
+
+    for _ in range(9):
+        rig.clock.pass_(lifetime_s / 20)
+        assert rig.source.get(600) == first
+    rig.clock.pass_(lifetime_s / 10)
+
+    assert rig.source.get(600) != first
+    assert rig.provider.count("refresh") == 2
+
+
+def test_discovery_is_asked_once_by_many_processes(rig: Rig) -> None:
+    for _ in range(3):
+        rig.another().get()
+
+    assert rig.provider.count("discovery") == 1
+    assert rig.provider.count("refresh") == 3
+
+
+def test_after_forget_the_store_is_read_again(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.store.delete(rig.key)
+
+    rig.source.forget()
+
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+    rig.sign_in()
+    assert rig.source.get() != first
+
+
+# Clocks
+
+
+@pytest.mark.parametrize("jump_s", [86400.0, -86400.0, 3e9])
+def test_a_jump_of_the_wall_clock_neither_serves_dead_tokens_nor_refreshes_for_ever(
+    rig: Rig, jump_s: float
+) -> None:
+    rig.source.get()
+
+    rig.clock.wall += jump_s  # the machine's date was set
+    for _ in range(5):
+        rig.source.get()
+        rig.clock.pass_(60)
+    assert rig.provider.count("refresh") <= 2
+
+    rig.clock.pass_(HOUR_S)
+    before = rig.provider.count("refresh")
+    rig.source.get()
+    assert rig.provider.count("refresh") == before + 1
+
+
+def test_sleep_counts_although_the_monotonic_clock_stands_still(rig: Rig) -> None:
+    first = rig.source.get()
+
+    rig.clock.wall += HOUR_S
+
+    assert rig.source.get() != first
+
+
+# Rotation and the store
+
+
+def test_a_rotated_refresh_token_is_stored_before_the_access_token_is_given_out(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = rig.refresh_token
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rig.source, "_hold", killed)  # from here on the caller could have the token
+    with pytest.raises(KeyboardInterrupt):
+        rig.source.get()
+
+    assert rig.refresh_token != before
+    assert rig.is_alive
+
+
+def test_a_provider_that_does_not_rotate_keeps_the_old_one(tmp_path: Path, clock: FakeTime) -> None:
+    with FakeProvider(tls=False, now=clock.now, rotates=False) as provider:
+        rig = Rig(tmp_path, provider, clock)
+        rig.sign_in()
+        before = rig.refresh_token
+
+        rig.source.get()
+        rig.another().get()
+
+        assert rig.refresh_token == before
+
+
+def test_a_store_that_fails_is_an_error_and_the_rotated_token_is_stored_later(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: EncryptedFile, key: str, value: object) -> None:
+        raise StoreError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EncryptedFile, "save", full)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="disk full"):
+                rig.source.get()
+    assert rig.provider.count("refresh") == 1
+    assert not rig.is_alive  # what is stored was rotated away
+
+    assert rig.provider.verify_access_token(rig.source.get().value.reveal())
+    assert rig.is_alive
+
+
+def test_a_store_that_is_sure_to_fail_is_found_before_the_refresh_token_is_used_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str, data: bytes, **options: object) -> None:
+        raise ThvLlmError("cannot write", why="No space left on device")
+
+    monkeypatch.setattr(files, "replace", full)
+
+    with pytest.raises(ThvLlmError, match="No space left"):
+        rig.source.get()
+
+    assert rig.provider.count("refresh") == 0
+    assert rig.is_alive
+
+
+# When the provider fails
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        broken(500),
+        broken(503),
+        broken(429),
+        Answer(status=401, body="<!doctype html><p>who are you", headers={"Content-Type": "text/html"}),
+        Answer(status=200, body="<html>Wi-Fi login", headers={"Content-Type": "text/html"}),
+        Answer(status=200, body=""),
+        Answer(status=200, body="{]"),
+        Answer(status=200, body={"access_token": 5, "token_type": "Bearer"}),
+        Answer(status=302, body="", headers={"Location": "https://portal.example/"}),
+        Answer(status=400, body={"error": "invalid_client"}),
+        Answer(status=400, body={"error": "temporarily_unavailable"}),
+    ],
+    ids=lambda answer: f"{answer.status}-{str(answer.body)[:12]}",
+)
+def test_an_answer_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, answer: Answer) -> None:
+    before = rig.refresh_token
+    rig.provider.alter["refresh"] = lambda _: answer
+    rig.provider.grants.rotates = False  # what is altered was not carried out
+
+    with pytest.raises(UnreachableError):
+        rig.source.get()
+
+    assert rig.refresh_token == before
+    assert rig.provider.count("refresh") <= 3
+    rig.provider.alter.clear()
+    assert rig.source.get()
+
+
+def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig, provider: FakeProvider) -> None:
+    rig.source.get()
+    before = rig.refresh_token
+    provider.close()
+
+    with pytest.raises(UnreachableError):
+        rig.another().get()
+
+    assert rig.refresh_token == before
+    assert sum(rig.clock.slept) <= 5
+
+
+def test_a_lost_answer_is_asked_for_once_more_with_the_same_token_within_five_seconds(
+    tmp_path: Path, clock: FakeTime
+) -> None:
+    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=5) as provider:
+        rig = Rig(tmp_path, provider, clock)
+        rig.sign_in()
+        provider.lost_answers = 1
+
+        token = rig.source.get()
+
+        assert provider.verify_access_token(token.value.reveal())
+        assert provider.count("refresh") == 2
+        assert rig.is_alive
+        assert sum(rig.clock.slept) < 5
+
+
+def test_a_lost_answer_without_grace_ends_in_one_clear_sentence(rig: Rig) -> None:
+    rig.provider.lost_answers = 1
+
+    with pytest.raises(LoginRequiredError, match="thv-llm login"):
+        rig.source.get()
+
+    assert rig.provider.count("refresh") == 2
+
+
+def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path, clock: FakeTime) -> None:
+    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=60) as provider:
+        rig = Rig(tmp_path, provider, clock)
+        rig.sign_in()
+        provider.lost_answers = 2
+
+        with pytest.raises(UnreachableError):
+            rig.source.get()
+
+        assert provider.count("refresh") == 2
+        assert rig.source.get()
+
+
+def test_a_pause_that_the_provider_asks_for_is_kept_if_it_is_short(rig: Rig) -> None:
+    answers = [broken(429, **{"Retry-After": "7"})]
+    rig.provider.alter["refresh"] = lambda good: answers.pop() if answers else good
+    rig.provider.grants.rotates = False
+
+    assert rig.source.get()
+
+    assert rig.clock.slept == [7.0]
+
+
+def test_a_long_pause_is_not_waited_for_but_kept_by_other_processes_too(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: broken(429, **{"Retry-After": "1800"})
+    rig.provider.grants.rotates = False
+
+    for source in (rig.source, rig.another(), rig.another()):
+        with pytest.raises(UnreachableError):
+            source.get()
+    assert rig.provider.count("refresh") == 1
+    assert rig.clock.slept == []
+
+    rig.clock.pass_(61)  # bounded: the user may have mended it
+    rig.provider.alter.clear()
+    assert rig.another().get()
+
+
+def test_an_outage_does_not_take_away_a_token_that_is_still_good(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.clock.pass_(HOUR_S - 300)
+    rig.provider.alter["refresh"] = lambda _: broken()
+    rig.provider.grants.rotates = False
+
+    for _ in range(10):
+        assert rig.source.get() == first
+    assert rig.provider.count("refresh") <= 4
+
+    rig.clock.pass_(280)
+    with pytest.raises(UnreachableError):
+        rig.source.get()
+
+
+# When the session ends
+
+
+def test_an_ended_session_is_removed_and_eleven_calls_cost_the_provider_one_request(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    for number in range(11):
+        with pytest.raises(LoginRequiredError, match=r"the stored session has ended \(invalid_grant\)"):
+            (rig.source if number % 2 else rig.another()).get()
+        rig.clock.pass_(1)
+
+    assert rig.refresh_token is None
+    assert rig.provider.count("refresh") == 1
+
+
+def test_an_ended_session_that_cannot_be_removed_is_not_tried_again_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: EncryptedFile, key: str) -> None:
+        raise StoreError("locked")
+
+    monkeypatch.setattr(EncryptedFile, "delete", locked)
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    for _ in range(11):
+        with pytest.raises(LoginRequiredError):
+            rig.another().get()
+        rig.clock.pass_(0.4)
+
+    assert rig.provider.count("refresh") == 1
+    rig.clock.pass_(5)
+    with pytest.raises(LoginRequiredError):
+        rig.another().get()
+    assert rig.provider.count("refresh") == 2
+
+
+def test_a_login_after_the_end_counts_at_once(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+    rig.provider.alter.clear()
+
+    rig.sign_in()
+
+    assert rig.another().get()
+    assert rig.source.get()
+
+
+def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig) -> None:
+    newer = rig.provider.issue_refresh_token()
+
+    def refuse(_: Answer) -> Answer:
+        rig.store.save(rig.key, Secret(newer))  # a login of an older version
+        return Answer(status=400, body={"error": "invalid_grant"})
+
+    rig.provider.alter["refresh"] = refuse
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+
+    assert rig.refresh_token == newer
+    rig.provider.alter.clear()
+    assert rig.another().get()
+
+
+def test_nobody_signed_in_is_said_without_asking_the_provider(rig: Rig) -> None:
+    rig.store.delete(rig.key)
+
+    with pytest.raises(LoginRequiredError, match="nobody is signed in"):
+        rig.source.get()
+
+    assert rig.provider.requests == []
+
+
+# What the gateway refuses
+
+
+def test_a_rejected_token_is_replaced_once(rig: Rig) -> None:
+    first = rig.source.get()
+
+    second = rig.source.get(rejected=first.value)
+    assert second != first
+    assert rig.source.get(rejected=first.value) == second  # somebody else's complaint about the same one
+
+    assert rig.source.get(rejected=second.value) == second  # it is not its age
+    assert rig.provider.count("refresh") == 2
+    rig.clock.pass_(11)
+    assert rig.source.get(rejected=second.value) != second
+
+
+def test_a_rejected_token_is_no_spare_one(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.provider.alter["refresh"] = lambda _: broken()
+    rig.provider.grants.rotates = False
+
+    with pytest.raises(UnreachableError):
+        rig.source.get(rejected=first.value)
+    assert rig.source.get() == first
+
+
+# Many at once
+
+
+def test_fifty_threads_cost_one_refresh(rig: Rig) -> None:
+    rig.provider.latency_s = 0.1
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(rig.source.get().value.reveal())) for _ in range(50)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 50
+    assert len(set(found)) == 1
+    assert rig.provider.count("refresh") == 1
+
+
+def test_threads_that_waited_for_a_failure_do_not_try_each_by_himself(rig: Rig) -> None:
+    rig.provider.latency_s = 0.1
+    rig.provider.grants.rotates = False
+
+    def portal(_: Answer) -> Answer:
+        rig.clock.pass_(1)
+        return Answer(status=200, body="<html>portal")
+
+    rig.provider.alter["refresh"] = portal
+    failures: list[Exception] = []
+    together = threading.Barrier(20)
+
+    def ask() -> None:
+        together.wait()
+        try:
+            rig.source.get()
+        except UnreachableError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(failures) == 20
+    assert rig.provider.count("refresh") == 1
+
+
+def test_while_one_thread_refreshes_the_others_get_the_token_in_hand(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.clock.pass_(HOUR_S - 590)
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        asked.set()
+        answer.wait(5)
+        return good
+
+    rig.provider.alter["refresh"] = wait
+    refreshing = threading.Thread(target=rig.source.get)
+    refreshing.start()
+    assert asked.wait(5)
+
+    assert rig.source.get() == first
+
+    answer.set()
+    refreshing.join()
+    assert rig.source.get() != first
+
+
+def test_what_another_process_rotated_is_taken_up(rig: Rig) -> None:
+    rig.source.get()
+    rig.another().get()
+    rig.source.forget()
+
+    assert rig.source.get()
+    assert rig.provider.grants.reuses == 0
+    assert rig.is_alive
+
+
+def test_a_lock_that_is_held_too_long_names_its_holder_and_nothing_is_refreshed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thv_llm.tokens.source.DEADLINE_S", 0.1)
+
+    with files.lock(rig.paths.lock("session"), timeout_s=1, what="the session"):
+        with pytest.raises(ThvLlmError, match=r"process [0-9]+"):
+            rig.source.get()
+
+    assert rig.provider.count("refresh") == 0
+
+
+# Login and logout
+
+
+def test_a_login_is_stored_used_and_recorded(rig: Rig) -> None:
+    rig.source.adopt(login_result("at-new", "rt-new", rig.clock.now() + HOUR_S))
+
+    assert rig.refresh_token == "rt-new"
+    assert rig.source.get().value.reveal() == "at-new"
+    assert rig.source.has_session()
+    facts = state.load(rig.paths.state).session
+    assert (facts.store, facts.subject, facts.who) == ("file", "user-1", "dev@example.com")
+    assert rig.provider.requests == []
+
+
+def test_a_login_without_a_refresh_token_lasts_as_long_as_its_access_token(rig: Rig) -> None:
+    rig.source.adopt(login_result("at-new", None, rig.clock.now() + HOUR_S))
+
+    assert rig.source.get().value.reveal() == "at-new"
+    assert rig.refresh_token is None
+    rig.clock.pass_(HOUR_S)
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+
+
+def test_a_logout_hands_back_what_it_removed(rig: Rig) -> None:
+    rig.source.get()
+    before = rig.refresh_token
+
+    removed = rig.source.logout()
+
+    assert removed is not None
+    assert removed.reveal() == before
+    assert rig.refresh_token is None
+    assert state.load(rig.paths.state).session.store == ""
+    with pytest.raises(LoginRequiredError, match="nobody is signed in"):
+        rig.source.get()
+    assert rig.source.logout() is None
+
+
+def test_a_session_that_cannot_be_read_can_be_logged_out(rig: Rig) -> None:
+    Path(rig.paths.session_file).write_bytes(b"garbage")
+
+    assert rig.source.logout() is None
+    assert not Path(rig.paths.session_file).exists()
+
+
+def test_no_token_is_ever_on_disk(rig: Rig) -> None:
+    rig.source.get()
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    rig.source.adopt(login_result("at-canary", "rt-canary", rig.clock.now()))
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+
+    secrets = [text.encode() for text in rig.provider.grants.given_out] + [b"canary"]
+    for path in Path(rig.paths.directory).rglob("*"):
+        if path.is_file():
+            assert not [secret for secret in secrets if secret in path.read_bytes()], path
