@@ -2,14 +2,132 @@
 
 The map. A module imports only from lower layers, or from siblings in its own subpackage.
 
-0  errors                 failures a user can meet, and their exit codes
-0  secret                 a string that cannot be printed by accident
-1  log                    stderr and file logging; a last filter that hides anything token-shaped
-1  paths                  every path we use, and the command lines by which we start ourselves
-1  files                  atomic replace that keeps symlink, owner and mode; private directories; locks
-1  aesgcm                 AES-256-GCM, bytes to bytes
-1  tls                    the client's TLS context: which authorities, which checks
-1  env_proxy              which HTTP proxy the environment asks for
+0  errors                      failures a user can meet, and their exit codes
+0  secret                      a string that cannot be printed by accident
+1  aesgcm                      AES-256-GCM, bytes to bytes
+1  env_proxy                   which HTTP proxy the environment asks for
+1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks
+1  log                         stderr and file logging; a last filter that hides anything token-shaped
+1  paths                       every path we use, and the command lines by which we start ourselves
+1  tls                         the client's TLS context: which authorities, which checks
+1  validation                  what a setting's value may be
+1  edit.change                 what an edit leaves behind: the record of one key
+1  edit.document               the rules of editing that hold for every format: what is ours
+1  edit.dotenv                 set and remove variables in a `.env` file, touching nothing else
+1  edit.formats                which editor a file's format has: the one place where formats are told apart
+1  edit.jsonc                  set and remove members of JSON settings, touching nothing else
+1  edit.jsonc_parse            JSON (RFC 8259), with or without comments and trailing commas
+1  edit.model                  paths into plain values: what an edit has to come to once the text is parsed
+1  edit.splice                 bracketed lists in text (objects, arrays, inline tables): put an entry in
+1  edit.toml                   set and remove keys in TOML settings, touching nothing else
+1  edit.toml_lex               TOML 1.0: where every header, pair and value of a valid text stands
+1  edit.toml_places            where the values and tables of a TOML text are written
+1  edit.toml_text              keys and values as TOML text; keys also the other way round
+1  edit.yaml_scan              the shape of a YAML file's top level
+1  proxy.headers               which headers pass through the proxy, in each direction
+1  proxy.http1                 heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
+2  settings                    `llm.toml`: the connection settings
+2  state                       `llm-state.json`: the undo record, the local key
+2  tools.model                 the words in which an AI tool is described: where it is, what marks it
+2  tools.registry              one entry per AI tool. Data only: adding a tool is adding an entry here
+2  tools.registry.direct       tools that get each token from the helper and talk to the gateway themselves
+2  tools.registry.editors      editors and IDEs with a settings file of their own: all go through our proxy
+2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste
+2  tools.registry.proxy        tools that can only hold a base URL and a fixed key
+2  tools.registry.words        what we call ourselves in the settings of other programs
+3  oidc.callback               what the browser brings back: the query of the redirect
+3  oidc.device                 a login with a code that is typed in on another device
+3  oidc.discovery              what a provider says of itself: its metadata, checked and kept for a day
+3  oidc.endpoint               which URLs of a provider we are willing to use
+3  oidc.exchange               one HTTP request on one connection, under one deadline for everything
+3  oidc.failures               how a provider can fail us
+3  oidc.http                   the only door to the provider: JSON over https, with limits, without redirects
+3  oidc.id_token               who logged in: the claims of an ID token, checked
+3  oidc.interaction            the person at the machine, as a login sees them
+3  oidc.login                  a login, from the first URL to checked tokens
+3  oidc.login_once             one login at a time per machine
+3  oidc.loopback               the listener to which the browser brings the answer of a login
+3  oidc.page                   the page that the browser shows when a login has ended
+3  oidc.pkce                   what makes one login attempt unguessable: code verifier, state, nonce
+3  oidc.revocation             tell the provider that a session is over
+3  oidc.rs256                  RS256 signatures with what Python brings: one `pow`
+3  oidc.strict_json            JSON objects from a server that may be broken or hostile
+3  oidc.tls_trouble            what is wrong with a server's certificate, in words a person can act on
+3  oidc.token_endpoint         codes and refresh tokens in, access tokens out (RFC 6749)
+3  store.choose                which store holds the session
+3  store.encrypted_file        the session in an encrypted file, where there is no OS keyring
+3  store.model                 what every store of the session offers, and how a store can fail
+3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain
+3  store.secret_service        the session in the Secret Service of the Linux desktop (GNOME Keyring, KWallet
+4  tokens                      a fresh access token: from memory, else by refreshing the session
+4  proxy.access                who may use the proxy
+4  proxy.body                  the body of a tool's request: decoded as it comes, encoded for the gateway
+4  proxy.connection            one connection of a tool, in a thread of its own: request after request
+4  proxy.forward               one request to the gateway, as far as the head of its answer
+4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
+4  proxy.peer                  which user is at the other end of a loopback connection. Linux only
+4  proxy.pump                  one thread that passes on all answers which are still coming
+4  proxy.relay                 one answer on its way from the gateway to the tool, a read at a time
+4  proxy.replies               our own answers: health
+4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: threads, limits
+4  proxy.stats                 what is told of each exchange, and the figures over all of them
+4  proxy.target                where a request goes: the path and query of its target
+4  proxy.upgrade               another protocol over the same connection (WebSocket)
+4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
+4  proxy.wire                  one end of a connection that never blocks
+4  service.autostart           have the service started at every login: a systemd user unit
+4  service.background          the detached service process: start it, find it, stop it
+4  service.challenge           is the other end our own service? It proves that it knows the local key
+4  service.processes           other processes: who they are, what they listen on
+4  service.record              the pid file: which process is our service, and what it was started from
+4  service.spawn               both ends of the moment in which a service process comes to life
+4  tokens.failure              the last refresh that failed, remembered across processes, with no token in it
+4  tokens.keep_fresh           a thread's work in the service
+4  tokens.renewal              one refresh at the provider, with the retries that are safe
+4  tokens.session              from settings to a `TokenSource`: which session, which store, which provider
+4  tokens.source               `TokenSource`: the one place where a session is used up and replaced
+4  tools.apply                 write what was planned, so that a kill at any instant can be undone
+4  tools.detect                is a tool on this machine, and how do we know?
+4  tools.difference            what a run would change, as a unified diff that can be shown to anyone
+4  tools.engine                find, plan, apply and undo the wiring of any tool; knows none by name
+4  tools.original              what a file was before us: our editions taken out of its present bytes
+4  tools.place                 where things are on this machine: directories that variables can move, programs
+4  tools.plan                  what setup would write for one tool, and what it would say: texts in, texts out
+4  tools.undo                  put back what setup changed, from the undo record alone
+4  tools.values                turn an entry's templates into plain values
+4  tools.warnings              what may keep a wired tool from reaching the gateway: variables, policies
+5  checks                      what `doctor` checks and `status --check` asks
+5  gateway                     what the gateway says of itself: its models
+5  serving                     the service itself: token source
+5  world                       what tests replace, as one value: environment, streams, clock, browser
+5  checks.local                checks of this machine alone: Python, our files and their modes, the helper
+5  checks.model                the words of a finding, and what the checks look at
+5  checks.remote               checks over the network: provider, its clock against ours, gateway
+5  checks.running              checks of the background service: alive, ours, up to date, alone on its port
+5  checks.session              checks of the session: where it is kept, whether it can be read
+5  checks.wiring               checks of the wired tools: do they still hold our values
+6  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
+6  commands.completion_scripts completion scripts for bash, zsh and fish, from a tree of what can be typed
+6  commands.config             `thv-llm config set|show|reset`: the settings by hand
+6  commands.connection         the connection flags that `setup` and `config set` share
+6  commands.doctor             `thv-llm doctor`: check everything that can be wrong
+6  commands.env                `thv-llm env`: shell lines for tools and scripts that are configured by environ
+6  commands.login              `thv-llm login`: sign in, and keep the session
+6  commands.logout             `thv-llm logout`: end the session here and, as far as it can be done
+6  commands.parser             the command-line parser: examples first, no abbreviations
+6  commands.proxy              `thv-llm proxy …`: the background service, by hand
+6  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
+6  commands.screen             how things are shown to people: colour, times, sizes
+6  commands.setup              `thv-llm setup`: find the tools, sign in, wire them, start what must run
+6  commands.signing_in         signing a person in, for `setup`, `login` and `token --login`
+6  commands.signing_out        ending the session, for `logout`, `teardown --purge-tokens` and `config reset`
+6  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
+6  commands.teardown           `thv-llm teardown`: put back what setup changed
+6  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
+6  commands.watching           how the service is shown: one line per request
+6  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
+7  cli                         what can be typed, and how a run ends
+8  __main__                    `python -m thv_llm`: the same as running the built file
 """
 
 __version__ = "0.1.0"
