@@ -30,8 +30,9 @@ This is the whole of what commands need; each part lives in a sibling module.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thv_llm import files
 from thv_llm.edit.change import EditError
@@ -140,9 +141,10 @@ def _texts(planned: Plan) -> tuple[str, ...]:
     return tuple(text for text in texts if isinstance(text, str))
 
 
-def diff_of_undo(undone: Undone, local_key: Secret) -> str:
+def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str = "") -> str:
     """Return what undoing changes in one file, secrets masked."""
-    return difference.unified(undone.before, undone.after, undone.path, local_key=local_key)
+    public = (helper_path, shlex.quote(helper_path))
+    return difference.unified(undone.before, undone.after, undone.path, local_key=local_key, public=public)
 
 
 def drift(state: State) -> tuple[Drift, ...]:
@@ -177,5 +179,5 @@ def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], 
 
 def snippet(tool: Tool, values: Values) -> str:
     """Return what to paste into a tool that setup cannot write to; "" if there is nothing."""
-    text = resolve(tool.snippet or Text(), values)
+    text = resolve(tool.snippet or Text(), replace(values, models=values.models or ("MODEL",)))
     return text if isinstance(text, str) else ""

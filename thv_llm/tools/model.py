@@ -173,6 +173,9 @@ class Edit:
         names: file names in the folder; the first that exists is edited, else the last is made.
         set: key (in the words of `edit` for that format) to template, in order.
         new_file: keys to set besides when the file is made by us.
+        beside: members to put into an object of ours that a key of `set` makes, for values that
+            the tool itself keeps writing anew: they come and go with the object, and what they
+            hold is nobody's business.
         requires: top-level keys that an existing file must have; without one of them the
             tool would drop the whole file, so it is not touched.
         ours_alone: the file carries our id and goes as a whole, with all that the tool added.
@@ -184,6 +187,7 @@ class Edit:
     format: Format
     set: Mapping[str, Template]
     new_file: Mapping[str, Template] = field(default_factory=dict)
+    beside: Mapping[str, Template] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     ours_alone: bool = False
     in_profiles: str = ""

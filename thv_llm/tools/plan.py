@@ -161,6 +161,7 @@ def _file(
         if old and _is_right(data, old, key):
             return PlannedFile(data, data, old, None)
         after, changes = editor(edit.format).apply(text, wanted)
+        after = _with_members_beside(edit, text, after, values)
     except EditError as error:
         raise RefusedError(tool, path, error.reason, line=error.line, column=error.column) from error
     new = Edition(changes, before=digest(was), after=digest(after.encode()), wanted=key)
@@ -183,6 +184,18 @@ def _require_keys(edit: Edit, text: str, *, is_new: bool) -> None:
     for key in () if is_new else edit.requires:
         if editor(edit.format).value(text, key) is MISSING:
             raise EditError(f"it has no {key.lstrip('/')!r}, so it is not the file that was expected")
+
+
+def _with_members_beside(edit: Edit, before: str, after: str, values: Values) -> str:
+    """Put members without a record into objects that are wholly ours; they go with the object."""
+    change = editor(edit.format)
+    wanted: dict[str, Json] = {}
+    for key, template in edit.beside.items():
+        value = templates.resolve(template, values)
+        is_ours = change.value(before, key.rpartition("/")[0]) is MISSING
+        if is_ours and not isinstance(value, Absent):
+            wanted[key] = value
+    return change.apply(after, wanted)[0]
 
 
 def _wanted(edit: Edit, text: str, values: Values, left_alone: list[str], *, is_new: bool) -> dict[str, Json]:

@@ -198,11 +198,11 @@ def leaves(template: Template) -> Iterator[Template]:
 
 
 def used(tool: Tool) -> frozenset[Value]:
-    """Return the values that a tool's files, or else its snippet, are made of."""
+    """Return the values that a tool's files are made of, or its snippet when it has no files."""
     templates: list[Template] = [
         template for edit in tool.edits for template in (*edit.set.values(), *edit.new_file.values())
     ]
-    if tool.snippet:
+    if tool.snippet and not tool.edits:
         templates.append(tool.snippet)
     return frozenset(leaf for template in templates for leaf in leaves(template) if isinstance(leaf, Value))
 

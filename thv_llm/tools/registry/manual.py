@@ -6,73 +6,138 @@ from thv_llm.tools.model import App, Binary, Directory, Extension, Folder, Text,
 
 CODE_OF_THEIR_OWN = "its settings are a program of yours, which cannot be edited safely"
 
+# api_key_name = 'cmd:…' would run once per editor session and keep a dead token.
+AVANTE = Text(
+    """-- in the opts of avante.nvim
+provider = 'thv_llm',
+providers = {
+  thv_llm = {
+    __inherited_from = 'openai',
+    endpoint = '""",
+    Value.GATEWAY_OPENAI,
+    """',
+    model = '""",
+    Value.MODEL,
+    """',
+    api_key_name = 'THV_LLM_TOKEN',
+    parse_api_key = function()
+      return vim.trim(vim.fn.system({ '""",
+    Value.HELPER_PATH,
+    """' }))
+    end,
+  },
+},""",
+)
+
+CODECOMPANION = Text(
+    """-- in adapters.http of codecompanion.nvim
+thv_llm = function()
+  return require('codecompanion.adapters').extend('openai_compatible', {
+    env = {
+      url = '""",
+    Value.GATEWAY_ROOT,
+    """',
+      api_key = 'cmd:""",
+    Value.TOKEN_COMMAND,
+    """',
+      chat_url = '/v1/chat/completions',
+    },
+    schema = { model = { default = '""",
+    Value.MODEL,
+    """' } },
+  })
+end,""",
+)
+
+GPTEL = Text(
+    """;; in your init file
+(require 'gptel)
+(gptel-make-openai "thv-llm"
+  :protocol "https"
+  :host \"""",
+    Value.GATEWAY_HOST,
+    """"
+  :endpoint \"""",
+    Value.GATEWAY_PATH,
+    """/chat/completions"
+  :stream t
+  :key (lambda () (string-trim (shell-command-to-string """,
+    Value.TOKEN_COMMAND_QUOTED,
+    """)))
+  :models '(""",
+    Value.MODEL,
+    "))",
+)
+
+CONTINUE = Text(
+    """# the first of the models in ~/.continue/config.yaml
+models:
+  - name: thv-llm
+    provider: openai
+    model: """,
+    Value.MODEL,
+    """
+    apiBase: """,
+    Value.PROXY_OPENAI,
+    """
+    apiKey: """,
+    Value.LOCAL_KEY,
+    """
+    roles: [chat, edit, apply]""",
+)
+
+CRUSH = Text(
+    """{
+  "providers": {
+    "thv-llm": {
+      "type": "openai-compat",
+      "base_url": \"""",
+    Value.PROXY_OPENAI,
+    """",
+      "api_key": \"""",
+    Value.LOCAL_KEY,
+    """",
+      "models": [{"id": \"""",
+    Value.MODEL,
+    """", "name": \"""",
+    Value.MODEL,
+    """"}]
+    }
+  }
+}""",
+)
+
 SNIPPETS: tuple[Tool, ...] = (
     Tool(
         id="avante",
         title="avante.nvim",
         found_by=(Directory(Folder("~/.local/share/nvim/lazy/avante.nvim")),),
-        # api_key_name = 'cmd:…' would run once per editor session and keep a dead token.
-        snippet=Text(
-            "-- in the opts of avante.nvim\nprovider = 'thv_llm',\nproviders = {\n  thv_llm = {\n"
-            "    __inherited_from = 'openai',\n    endpoint = '",
-            Value.GATEWAY_OPENAI,
-            "',\n    model = 'MODEL',\n    api_key_name = 'THV_LLM_TOKEN',\n    parse_api_key = function()\n"
-            "      return vim.trim(vim.fn.system({ '",
-            Value.HELPER_PATH,
-            "' }))\n    end,\n  },\n},",
-        ),
+        snippet=AVANTE,
         reason=CODE_OF_THEIR_OWN,
-        remedy="paste the snippet of `thv-llm tools avante`",
         checked="run headless in Neovim, 2026-11-23",
     ),
     Tool(
         id="codecompanion",
         title="codecompanion.nvim",
         found_by=(Directory(Folder("~/.local/share/nvim/lazy/codecompanion.nvim")),),
-        snippet=Text(
-            "-- in the adapters.http of codecompanion.nvim\nthv_llm = function()\n"
-            "  return require('codecompanion.adapters').extend('openai_compatible', {\n    env = {\n"
-            "      url = '",
-            Value.GATEWAY_ROOT,
-            "',\n      api_key = 'cmd:",
-            Value.TOKEN_COMMAND,
-            "',\n      chat_url = '/v1/chat/completions',\n    },\n"
-            "    schema = { model = { default = 'MODEL' } },\n  })\nend,",
-        ),
+        snippet=CODECOMPANION,
         reason=CODE_OF_THEIR_OWN,
-        remedy="paste the snippet of `thv-llm tools codecompanion`",
         checked="run headless in Neovim, 2026-11-23",
     ),
     Tool(
         id="gptel",
         title="gptel (Emacs)",
         found_by=(Directory(Folder("~/.emacs.d/elpa/gptel")),),
-        snippet=Text(
-            ';; in your init file\n(require \'gptel)\n(gptel-make-openai "thv-llm"\n  :host "',
-            Value.GATEWAY_HOST,
-            '"\n  :protocol "https"\n  :endpoint "',
-            Value.GATEWAY_PATH,
-            '/chat/completions"\n  :stream t\n  :key (lambda ()\n'
-            "         (string-trim (shell-command-to-string ",
-            Value.TOKEN_COMMAND_QUOTED,
-            ")))\n  :models '(MODEL))",
-        ),
+        snippet=GPTEL,
         reason=CODE_OF_THEIR_OWN,
-        remedy="paste the snippet of `thv-llm tools gptel`",
         checked="run in batch Emacs, 2026-11-23",
     ),
     Tool(
         id="continue",
         title="Continue",
         found_by=(Binary("cn"), Extension("continue.continue"), Directory(Folder("~/.continue"))),
-        snippet=Text(
-            "# first in the list of models in ~/.continue/config.yaml\nmodels:\n  - name: thv-llm\n"
-            "    provider: openai\n    model: MODEL\n    apiBase: ",
-            Value.PROXY_OPENAI,
-            "\n    apiKey: KEY  # `thv-llm env` prints it\n    roles: [chat, edit, apply]",
-        ),
-        reason="its YAML file goes by the order of its list, and the project is archived",
-        remedy="paste the snippet of `thv-llm tools continue`",
+        snippet=CONTINUE,
+        reason="the order of the list in its YAML file decides, and the project is archived",
         checked="Continue 1.5.47, run headless against a recording gateway, 2026-11-23",
     ),
     Tool(
@@ -82,16 +147,9 @@ SNIPPETS: tuple[Tool, ...] = (
             Binary("crush"),
             Directory(Folder("~/.config/crush", env="XDG_CONFIG_HOME", below="crush")),
         ),
-        snippet=Text(
-            "# into ~/.config/crush/crush.json\n"
-            '{"providers": {"thv-llm": {"type": "openai-compat", "base_url": "',
-            Value.GATEWAY_OPENAI,
-            '", "api_key": "$(',
-            Value.TOKEN_COMMAND,
-            ')",\n  "models": [{"id": "MODEL", "name": "MODEL"}]}}}',
-        ),
-        reason="how long it keeps the output of a key command could not be checked with the program",
-        remedy="try the snippet of `thv-llm tools crush`, and restart Crush when a token has ended",
+        snippet=CRUSH,
+        reason="no version of it could be run to check an entry for it",
+        remedy="put the snippet into ~/.config/crush/crush.json",
         checked="from source, 2026-11-23; the program was not run",
     ),
 )

@@ -134,7 +134,9 @@ COPILOT_CLI = Tool(
                     "baseUrl": Value.PROXY_OPENAI,
                     "apiKey": Value.LOCAL_KEY,
                 },
-                "/models/[provider=thv-llm]": {"id": Value.MODEL, "provider": NAME},
+                "/models/[name=thv-llm {model}]": PerModel(
+                    {"id": Value.MODEL, "provider": NAME, "name": Text("thv-llm ", Value.MODEL)}
+                ),
             },
         ),
         Edit(
@@ -263,7 +265,7 @@ DROID = Tool(
         ),
     ),
     afterwards=("restart droid; another model: /model",),
-    checked="Droid 0.225.1, run headless against a recording gateway, 2026-11-23",
+    checked="Droid 0.225.2, run headless against a recording gateway, 2026-11-23",
 )
 
 KIMI_CODE = Tool(
@@ -305,21 +307,15 @@ VIBE_CLI = Tool(
                 "providers[name=thv-llm]": {
                     "name": NAME,
                     "api_base": Value.PROXY_OPENAI,
-                    "api_key_env_var": KEY_VARIABLE,
                     "api_style": "openai",
                     "backend": "generic",
+                    "extra_headers": {"Authorization": BEARER},
                 },
                 'models[alias="thv-{model}"]': PerModel(
                     {"name": Value.MODEL, "provider": NAME, "alias": Text("thv-", Value.MODEL)}
                 ),
                 "active_model": Text("thv-", Value.MODEL),
             },
-        ),
-        Edit(
-            folder=VIBE,
-            names=(".env",),
-            format=Format.DOTENV,
-            set={KEY_VARIABLE: Value.LOCAL_KEY},
         ),
     ),
     afterwards=("restart vibe",),
@@ -337,6 +333,7 @@ CLINE_CLI = Tool(
             format=Format.JSON,  # a comment, or a member too few, and Cline drops every login in the file
             requires=("/version", "/providers"),
             new_file={"/version": 1, "/modes": {}},
+            beside={"/providers/openai-compatible/updatedAt": "2026-01-01T00:00:00.000Z"},
             set={
                 "/providers/openai-compatible": {
                     "settings": {
@@ -345,7 +342,6 @@ CLINE_CLI = Tool(
                         "baseUrl": Value.PROXY_OPENAI,
                         "model": Value.MODEL,
                     },
-                    "updatedAt": "2026-01-01T00:00:00.000Z",  # must be there; which time does not matter
                     "tokenSource": "manual",
                 },
                 "/lastUsedProvider": "openai-compatible",
