@@ -11,7 +11,8 @@ import ssl
 NOT_YET_VALID, EXPIRED = 9, 10
 SELF_SIGNED = 18
 UNKNOWN_AUTHORITY = frozenset({2, 19, 20, 21})
-INVALID_AUTHORITY = frozenset({24, 25, 26, 79, 92})
+INVALID_AUTHORITY = frozenset({24, 25, 32, 79, 92})
+WRONG_PURPOSE = 26
 WEAK = frozenset({66, 67, 68})
 WRONG_HOST = frozenset({62, 64})
 
@@ -36,6 +37,8 @@ def explain(error: ssl.SSLCertVerificationError, host: str) -> tuple[str, str]:
         return f"the certificate of {host} is self-signed", OWN_AUTHORITY
     if code in UNKNOWN_AUTHORITY:
         return f"the certificate of {host} comes from an authority that is not trusted here", OWN_AUTHORITY
+    if code == WRONG_PURPOSE:
+        return f"the certificate of {host} was made for another purpose", f"tell the people who run {host}"
     if code in WEAK:
         return f"the certificate of {host} is signed too weakly", f"tell the people who run {host}"
     if code in INVALID_AUTHORITY:
