@@ -73,14 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = fast(arguments)
         if code is not None:
             return code
-    if arguments and arguments[0] == "--debug":  # accepted in front of the verb, too
-        arguments = [*arguments[1:2], "--debug", *arguments[2:]]
     from thv_llm import world
 
-    return _bounded(arguments, world.real())
+    return bounded(arranged(arguments), world.real())
 
 
-def _bounded(arguments: list[str], world: World) -> int:
+def arranged(arguments: list[str]) -> list[str]:
+    """Return the arguments with a `--debug` in front of the verb put behind it."""
+    is_early = arguments[:1] == ["--debug"] and len(arguments) > 1
+    return [arguments[1], "--debug", *arguments[2:]] if is_early else arguments
+
+
+def bounded(arguments: list[str], world: World) -> int:
     """Run, and end every way a run can end with a sentence and an exit code."""
     from thv_llm.errors import ExitCode, ThvLlmError
 

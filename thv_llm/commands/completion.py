@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 SUMMARY = "tab completion for bash, zsh and fish"
 EXAMPLES = """
-bash   thv-llm completion bash > ~/.local/share/bash-completion/completions/thv-llm
-zsh    thv-llm completion zsh > ~/.zfunc/_thv-llm
-       (with fpath+=~/.zfunc before compinit in ~/.zshrc)
-fish   thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
+thv-llm completion bash \\
+        > ~/.local/share/bash-completion/completions/thv-llm
+thv-llm completion zsh > ~/.zfunc/_thv-llm
+        with fpath+=~/.zfunc before compinit in ~/.zshrc
+thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
 """
 SHELLS = ("bash", "zsh", "fish")
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "settings by hand: set, show, reset"
 EXAMPLES = """
-thv-llm config show                           all that is in effect, defaults included
-thv-llm config set --proxy-port 14001         change one setting
-thv-llm config set --audience ""              back to the default
-thv-llm config reset                          forget settings and session
+thv-llm config show                      all in effect, defaults included
+thv-llm config set --proxy-port 14001    change one setting
+thv-llm config set --audience ""         back to the default
+thv-llm config reset                     forget settings and session
 """
 NOT_CONFIGURED = "not configured; run: thv-llm setup --gateway-url URL --issuer URL --client-id ID"
 

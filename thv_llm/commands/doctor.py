@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "check everything, and name the command that mends it"
 EXAMPLES = """
-thv-llm doctor                    one line per check; FAIL comes with a command
-thv-llm doctor --format json      for scripts; exit code 1 when something fails
+thv-llm doctor                    a line per check; FAIL comes with a command
+thv-llm doctor --format json      for scripts; exit code 1 if something fails
 """
 NAME_COLUMN, TEXT_COLUMN = 6, 20
 COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}

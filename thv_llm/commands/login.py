@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "sign in at the provider"
 EXAMPLES = """
-thv-llm login                           in the browser
-thv-llm login --skip-browser            print the URL, e.g. over SSH; takes the pasted answer, too
-thv-llm login --device-code             with a code to type on another device
-thv-llm login --force --prompt select_account     as somebody else
+thv-llm login                            in the browser
+thv-llm login --skip-browser             print the URL; takes a pasted answer
+thv-llm login --device-code              by a code to type on another device
+thv-llm login --prompt select_account    as somebody else
 """
 
 

@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         """Return description, examples, then usage and options."""
         examples = "".join(f"  {line}\n" for line in self.examples.strip().splitlines())
         formatter = self._get_formatter()
-        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_usage(self._short_usage(), (), ())
         for group in self._action_groups:
             formatter.start_section(group.title)
             formatter.add_text(group.description)
@@ -34,6 +34,19 @@ class Parser(argparse.ArgumentParser):
             formatter.end_section()
         about = f"{self.prog}: {self.description}\n\n" if self.description else ""
         return f"{about}{examples}{chr(10) if examples else ''}{formatter.format_help()}"
+
+    def _short_usage(self) -> str:
+        """Name what has no name; the options are listed below it anyway."""
+        words = [self.prog, "[OPTION]..."]
+        for action in self._actions:
+            if not action.option_strings:
+                word = str(action.metavar or action.dest)
+                words.append(
+                    {"?": f"[{word}]", "*": f"[{word}]...", "A...": f"{word} ..."}.get(
+                        str(action.nargs), word
+                    )
+                )
+        return " ".join(words)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing; `cli.main` prints."""

@@ -23,7 +23,7 @@ thv-llm proxy restart              after a change of settings or program
 thv-llm proxy stop && thv-llm proxy start
                                    watch every request live; Ctrl-C ends it
 thv-llm proxy logs --follow        the same from the service's log
-thv-llm proxy install              have it started at every login (systemd, launchd)
+thv-llm proxy install              have it started at every login
 """
 DETACHED = argparse.SUPPRESS  # options that only our own processes and unit files use
 

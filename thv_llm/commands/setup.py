@@ -26,11 +26,10 @@ SUMMARY = "find tools, sign in, wire them, start the service"
 EXAMPLES = """
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
-thv-llm setup --dry-run                 show every change as a diff, make none
-thv-llm setup --client codex            only this tool
-thv-llm setup                           again: put right what has changed
-thv-llm setup --lazy --yes --models A,B --gateway-url URL --issuer URL --client-id ID
-                                        unattended; people sign in later
+thv-llm setup --dry-run           show every change as a diff, make none
+thv-llm setup --client codex      only this tool
+thv-llm setup                     again: put right what has changed
+thv-llm setup --lazy --yes …      unattended; people sign in later
 """
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SUMMARY = "what is supported, found and wired"
 EXAMPLES = """
 thv-llm tools                     the table
-thv-llm tools codex               what is written for one tool, or what to paste
+thv-llm tools codex               what setup writes for it, or what to paste
 thv-llm tools --format json
 """
 
