@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "tab completion for bash, zsh and fish"
 EXAMPLES = """
-thv-llm completion bash \\
-        > ~/.local/share/bash-completion/completions/thv-llm
+thv-llm completion bash > ~/.local/share/bash-completion/completions/thv-llm
 thv-llm completion zsh > ~/.zfunc/_thv-llm
-        with fpath+=~/.zfunc before compinit in ~/.zshrc
+       ~/.zshrc needs fpath+=~/.zfunc in front of compinit
 thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
 """
 SHELLS = ("bash", "zsh", "fish")

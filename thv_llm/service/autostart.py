@@ -158,7 +158,7 @@ def unit(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> by
         "",
         "[Service]",
         "Type=exec",
-        f"ExecStart={' '.join(_quoted(word, in_command=True) for word in command)}",
+        f"ExecStart=:{' '.join(_quoted(word) for word in command)}",  # with `:`, `$` is no variable
         *settings,
         "UMask=0077",
         "NoNewPrivileges=yes",
@@ -178,10 +178,10 @@ def _kept(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(name, environ[name]) for name in KEPT if environ.get(name)]
 
 
-def _quoted(word: str, *, in_command: bool = False) -> str:
-    """Quote one word for a unit file: `%` starts a specifier, and `$` a variable in commands."""
+def _quoted(word: str) -> str:
+    """Quote one word for a unit file, where `%` starts a specifier."""
     word = _printable(word).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-    return f'"{word.replace("$", "$$") if in_command else word}"'
+    return f'"{word}"'
 
 
 def _printable(text: str) -> str:

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.commands import worlds
+from tests.commands.worlds import Home
+from thv_llm import cli, state
+from thv_llm.commands import env
+from thv_llm.errors import NotConfiguredError
+
+NASTY = "it's a \"$HOME\" `id` \\ %x; \u2019 \\'"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = worlds.make(tmp_path)
+    home.configure(anthropic_path_prefix="/anthropic")
+    return home
+
+
+def test_it_exports_what_the_libraries_look_for(home: Home) -> None:
+    done = home.run("env", "--shell", "sh")
+    key = state.local_key(home.paths).reveal()
+
+    assert done.out.splitlines() == [
+        "export OPENAI_BASE_URL=http://127.0.0.1:14000/v1",
+        f"export OPENAI_API_KEY={key}",
+        "export ANTHROPIC_BASE_URL=http://127.0.0.1:14000/anthropic",
+        f"export ANTHROPIC_AUTH_TOKEN={key}",
+        "export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:14000",
+        f"export GEMINI_API_KEY={key}",
+    ]
+
+
+def test_it_says_when_the_proxy_does_not_run(home: Home) -> None:
+    assert "thv-llm proxy start --background" in home.run("env").err
+
+
+def test_it_warns_of_a_proxy_in_the_environment(tmp_path: Path) -> None:
+    home = worlds.make(tmp_path, HTTP_PROXY="http://proxy:3128")
+    home.configure()
+
+    assert "NO_PROXY" in home.run("env").err
+
+
+@pytest.mark.parametrize(
+    ("shell", "first"),
+    [
+        ("/bin/zsh", "export OPENAI_BASE_URL="),
+        ("/usr/bin/fish", "set -gx OPENAI_BASE_URL "),
+        ("/opt/pwsh", "$env:OPENAI_BASE_URL = "),
+        ("", "export OPENAI_BASE_URL="),
+    ],
+)
+def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, first: str) -> None:
+    home = worlds.make(tmp_path, SHELL=shell)
+    home.configure()
+
+    assert home.run("env").out.startswith(first)
+
+
+@pytest.mark.parametrize("shell", ["sh", "fish", "powershell"])
+def test_unset_names_every_variable_and_needs_no_settings(tmp_path: Path, shell: str) -> None:
+    lines = worlds.make(tmp_path).run("env", "--unset", "--shell", shell).out.splitlines()
+
+    assert [name for name in env.NAMES if not any(name in line for line in lines)] == []
+    assert len(lines) == len(env.NAMES)
+
+
+def test_without_settings_it_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotConfiguredError):
+        worlds.make(tmp_path).run("env")
+
+
+@pytest.mark.parametrize(
+    ("shell", "command"),
+    [("sh", ["sh", "-c"]), ("sh", ["zsh", "-f", "-c"]), ("fish", ["fish", "--no-config", "-c"])],
+)
+def test_any_value_arrives_unchanged_in_the_shell(shell: str, command: list[str], tmp_path: Path) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    script = f"{env.SET[shell]('X', NASTY)}\nprintenv X"
+    done = subprocess.run(
+        [*command, script],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+    )
+
+    assert done.stdout == f"{NASTY}\n"
+
+
+def test_powershell_doubles_every_kind_of_single_quote() -> None:
+    assert env.SET["powershell"]("X", "a'b\u2019c") == "$env:X = 'a''b\u2019\u2019c'"
+
+
+def test_every_verb_has_a_summary_and_examples() -> None:
+    for verb in ("status", "doctor", "env", "proxy", "completion"):
+        module = cli._module(verb)
+        assert len(f"  {verb:<12}{module.SUMMARY}") <= 80
+        assert "thv-llm" in module.EXAMPLES
+        assert all(len(line) <= 78 for line in module.EXAMPLES.splitlines())

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from tests.commands.worlds import NOW
+from thv_llm.commands import watching
+from thv_llm.proxy.stats import Exchange, Figures
+from thv_llm.service.background import Running
+from thv_llm.service.record import Record
+
+DONE = Exchange(NOW, "POST", "/v1/chat/completions", 200, 210.4, 1840.0, 300, 14_234, "claude-cli/2.1", "")
+RUN = Record(4242, "then", NOW - 7800, "/opt/thv-llm.pyz", "1:2", "0.1.0", 14000, "abc")
+FIGURES = Figures(152, 1, 3, {"2xx": 149, "4xx": 3}, 3, 210.4, 1840.0)
+
+
+def test_a_request_is_one_line_of_a_table() -> None:
+    assert watching.request(DONE) == (
+        "POST /v1/chat/completions             200   210 ms  1.84 s  14.2 kB  claude-cli/2.1"
+    )
+
+
+def test_a_refusal_says_why() -> None:
+    line = watching.request(replace(DONE, status=403, refusal="wrong Host"))
+
+    assert line.endswith("(wrong Host)")
+
+
+def test_a_tool_that_went_away_had_no_answer() -> None:
+    line = watching.request(replace(DONE, method="", status=0, first_byte_ms=None, agent=""))
+
+    assert line.split()[:3] == ["?", "/v1/chat/completions", "gone"]
+    assert line.endswith(" -")
+
+
+def test_columns_stay_in_place_for_long_paths() -> None:
+    long = replace(DONE, path="/v1beta/models/gemini-3-pro:streamGenerateContent")
+
+    assert watching.request(long).index(" 200") == watching.request(DONE).index(" 200")
+
+
+@pytest.mark.parametrize("found", [None, Running(RUN, answers=True), Running(RUN, answers=False)])
+def test_the_screen_fits_80_columns(found: Running | None) -> None:
+    lines = watching.lines(found, {"proxy": asdict(FIGURES)}, ["the settings changed"], now=NOW)
+
+    assert all(len(part) <= 80 for line in lines for part in line.splitlines())
+
+
+def test_the_screen_tells_since_when_where_and_how_fast() -> None:
+    lines = watching.lines(Running(RUN, answers=True), {"proxy": asdict(FIGURES)}, [], now=NOW)
+
+    assert lines == [
+        "running     for 2 h 10 min (pid 4242, thv-llm 0.1.0)",
+        "listens on  http://127.0.0.1:14000",
+        "requests    152 served, 1 running, 3 refused by us",
+        "answers     149 2xx, 3 4xx",
+        "first byte  half within 210 ms, 99 % within 1.84 s",
+    ]
+
+
+def test_a_service_without_proxy_has_no_counts() -> None:
+    found = Running(replace(RUN, port=None), answers=True)
+
+    assert len(watching.lines(found, {"proxy": None}, [], now=NOW)) == 2
+
+
+def test_json_holds_the_same_and_is_plain() -> None:
+    document = watching.document(Running(RUN, answers=True), {"proxy": asdict(FIGURES)}, ["why"])
+
+    assert document["proxy_port"] == 14000
+    assert document["restart_because"] == ["why"]
+    assert document["requests"] == asdict(FIGURES)
+    assert watching.document(None, {}, []) == {"running": False}

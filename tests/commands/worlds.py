@@ -1,0 +1,90 @@
+"""A `World` for tests of commands: a home of its own, streams that are read back, a fixed clock."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from thv_llm import cli, paths, settings
+from thv_llm.errors import ExitCode
+from thv_llm.world import World
+
+NOW = 1_800_000_000.0
+
+
+class Stream(io.StringIO):
+    """A text stream that may claim to be a terminal."""
+
+    def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
+        super().__init__(text)
+        self.is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+
+@dataclass(frozen=True)
+class Home:
+    """A home directory, and commands run in it."""
+
+    path: Path
+    environ: Mapping[str, str]
+    platform: str = "linux"
+    is_terminal: bool = False
+    now: float = NOW
+
+    @property
+    def paths(self) -> paths.Paths:
+        return paths.find(self.environ)
+
+    def configure(self, **changes: object) -> None:
+        """Save settings; those that are a must have defaults here."""
+        self.paths_ready()
+        wanted: dict[str, object] = {
+            "gateway_url": "https://llm.example.com",
+            "oidc.issuer": "https://id.example.com",
+            "oidc.client_id": "thv-llm",
+        }
+        wanted.update({key.replace("__", "."): value for key, value in changes.items()})
+        settings.save(self.paths.settings, wanted)
+
+    def paths_ready(self) -> None:
+        Path(self.paths.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def run(self, *arguments: str) -> Run:
+        """Run one command line, without the error boundary."""
+        stdout, stderr = Stream(is_terminal=self.is_terminal), Stream(is_terminal=self.is_terminal)
+        args = cli.build_parser(arguments[0]).parse_args(arguments)
+        world = World(
+            environ=self.environ,
+            stdin=Stream(),
+            stdout=stdout,
+            stderr=stderr,
+            paths=self.paths,
+            now=lambda: self.now,
+            platform=self.platform,
+        )
+        code = self._module(args).run(args, world)
+        return Run(code, stdout.getvalue(), stderr.getvalue())
+
+    def _module(self, args: argparse.Namespace) -> cli.Command:
+        return cli._module(args.verb)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command left behind."""
+
+    code: ExitCode
+    out: str
+    err: str
+
+
+def make(path: Path, **environ: str) -> Home:
+    """Return a home directory whose environment holds nothing but what is given."""
+    return Home(
+        path, {"HOME": str(path), "THV_LLM_HOME": str(path / "toolhive"), "PATH": "/usr/bin:/bin", **environ}
+    )

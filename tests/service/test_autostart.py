@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import plistlib
+import shutil
+import stat
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from thv_llm import paths
+from thv_llm.errors import ThvLlmError
+from thv_llm.paths import Paths
+from thv_llm.service import autostart
+from thv_llm.service.autostart import Autostart
+
+
+class Manager:
+    """Stands for `systemctl` and `launchctl`: remembers what it was told, answers as it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.works = True
+
+    def __call__(self, command: Sequence[str]) -> str:
+        words = list(command[4:]) if command[0] == "/bin/sh" else list(command)
+        self.told.append(" ".join(words))
+        return "done\n" if self.works else ""
+
+
+@pytest.fixture
+def manager() -> Manager:
+    return Manager()
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin",
+        "HTTPS_PROXY": "http://proxy:3128",
+        "OPENAI_API_KEY": "canary",
+    }
+
+
+@pytest.fixture
+def where(environ: dict[str, str]) -> Paths:
+    return paths.find(environ)
+
+
+@pytest.fixture
+def systemd(environ: dict[str, str], manager: Manager) -> Autostart:
+    return autostart.of(environ, "linux", manager)
+
+
+@pytest.fixture
+def launchd(environ: dict[str, str], manager: Manager) -> Autostart:
+    return autostart.of(environ, "darwin", manager)
+
+
+def test_systemd_is_told_to_start_it_now_and_at_every_login(
+    systemd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    systemd.install(where, environ)
+
+    assert manager.told == [
+        "systemctl --user daemon-reload",
+        "systemctl --user enable --now thv-llm.service",
+    ]
+    assert systemd.file == f"{environ['HOME']}/.config/systemd/user/thv-llm.service"
+    assert systemd.is_installed(where)
+    assert systemd.is_current(where, environ)
+
+
+def test_the_unit_carries_what_it_needs_and_no_secret(
+    systemd: Autostart, where: Paths, environ: dict[str, str]
+) -> None:
+    systemd.install(where, environ)
+    text = Path(systemd.file).read_text()
+
+    assert 'Environment="HTTPS_PROXY=http://proxy:3128"' in text
+    assert '"proxy" "start" "--managed"' in text
+    assert "canary" not in text
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not here")
+@pytest.mark.parametrize("name", ["plain", "with space", "per%cent", "dol$lar"])
+def test_systemd_itself_accepts_the_unit(tmp_path: Path, name: str) -> None:
+    program = tmp_path / name / "thv-llm.pyz"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    environ = {"HOME": str(tmp_path), "THV_LLM_HOME": str(tmp_path / name), "NO_PROXY": 'a"b\\c'}
+    unit = tmp_path / "thv-llm.service"
+    unit.write_bytes(
+        autostart.unit(
+            [str(program), 'quo"te', "back\\slash", "proxy", "start"], environ, paths.find(environ)
+        )
+    )
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--user", "--man=no", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+
+    assert "thv-llm.service" not in done.stderr
+    assert done.returncode == 0
+
+
+def test_launchd_gets_a_property_list_that_holds_the_same(
+    launchd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    launchd.install(where, environ)
+    document = plistlib.loads(Path(launchd.file).read_bytes())
+
+    assert document["ProgramArguments"][-3:] == ["proxy", "start", "--managed"]
+    assert document["EnvironmentVariables"] == {"HTTPS_PROXY": "http://proxy:3128"}
+    assert document["RunAtLoad"] is True
+    assert document["KeepAlive"] == {"SuccessfulExit": False}
+    assert launchd.file == f"{environ['HOME']}/Library/LaunchAgents/dev.thv-llm.service.plist"
+    assert [line.split()[1] for line in manager.told] == ["bootout", "bootstrap"]
+    assert launchd.is_installed(where)
+    assert stat.S_IMODE(Path(launchd.file).stat().st_mode) == 0o600
+
+
+def test_a_directory_with_special_characters_is_recognised_again(tmp_path: Path, manager: Manager) -> None:
+    environ = {"HOME": str(tmp_path), "THV_LLM_HOME": str(tmp_path / "a & <b>")}
+    where = paths.find(environ)
+    for platform in ("linux", "darwin"):
+        one = autostart.of(environ, platform, manager)
+        one.install(where, environ)
+        assert one.is_installed(where)
+
+
+def test_uninstall_takes_everything_back(
+    systemd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    systemd.install(where, environ)
+    manager.told.clear()
+
+    assert systemd.uninstall(where)
+    assert manager.told == [
+        "systemctl --user disable --now thv-llm.service",
+        "systemctl --user daemon-reload",
+    ]
+    assert not Path(systemd.file).exists()
+    assert not systemd.uninstall(where)
+
+
+@pytest.mark.parametrize("kind", ["systemd", "launchd"])
+def test_somebody_elses_file_is_left_alone(
+    kind: str, request: pytest.FixtureRequest, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    one: Autostart = request.getfixturevalue(kind)
+    Path(one.file).parent.mkdir(parents=True)
+    Path(one.file).write_text("mine")
+
+    with pytest.raises(ThvLlmError, match="is there already"):
+        one.install(where, environ)
+    assert not one.uninstall(where)
+    assert not one.start(where)
+    assert Path(one.file).read_text() == "mine"
+    assert manager.told == []
+
+
+def test_a_unit_of_another_directory_of_ours_is_not_started_for_this_one(
+    systemd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    systemd.install(where, environ)
+    manager.told.clear()
+    other = paths.find({**environ, "THV_LLM_HOME": "/elsewhere"})
+
+    assert not systemd.start(other)
+    assert manager.told == []
+    assert systemd.start(where)
+    assert manager.told == ["systemctl --user restart thv-llm.service"]
+
+
+def test_a_manager_that_refuses_is_an_error_with_a_way_out(
+    systemd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    manager.works = False
+
+    with pytest.raises(ThvLlmError) as caught:
+        systemd.install(where, environ)
+    assert "thv-llm proxy uninstall" in caught.value.next_step
+
+
+def test_a_path_with_a_line_break_cannot_add_lines_to_the_unit(where: Paths) -> None:
+    with pytest.raises(ThvLlmError):
+        autostart.unit(["/bin/x\nExecStartPre=/bin/evil"], {}, where)
+
+
+def test_an_outdated_file_is_noticed(
+    systemd: Autostart, where: Paths, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd.install(where, environ)
+    monkeypatch.setattr(paths, "own_command", lambda *arguments: ["/elsewhere", *arguments])
+
+    assert systemd.is_installed(where)
+    assert not systemd.is_current(where, environ)
