@@ -24,7 +24,8 @@ class Value(Enum):
     """What is known only at setup time."""
 
     TOKEN_COMMAND = "the token helper, quoted for a POSIX shell"
-    TOKEN_COMMAND_QUOTED = "the same between double quotes, as Lisp, JSON and most others want it"
+    TOKEN_COMMAND_STRING = "TOKEN_COMMAND as a string of Lisp or JSON"
+    TOKEN_COMMAND_WORD = "TOKEN_COMMAND as one word of a shell command"
     HELPER_PATH = "absolute path of the token helper"
     GATEWAY_ANTHROPIC = "base URL of the gateway for Anthropic clients, without /v1"
     GATEWAY_OPENAI = "base URL of the gateway for OpenAI clients, with exactly one /v1"
@@ -78,11 +79,16 @@ class PerModel:
 
 @dataclass(frozen=True)
 class IfAbsent:
-    """Set only where the user has no value of their own."""
+    """Set only where the user has no value of their own.
+
+    Attributes:
+        otherwise: what to tell the user when theirs was left in place.
+        line: start of a line that shows there is one, for YAML, which we do not read.
+    """
 
     value: Template
     otherwise: str = ""
-    """What to tell the user when theirs was left in place."""
+    line: str = ""
 
 
 Template: TypeAlias = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from thv_llm import files
-from thv_llm.edit.change import MISSING, EditError, Json
+from thv_llm.edit.change import BOM, MISSING, EditError, Json
 from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, State, WiredFile, WiredTool
@@ -186,6 +186,12 @@ def _require_keys(edit: Edit, text: str, *, is_new: bool) -> None:
             raise EditError(f"it has no {key.lstrip('/')!r}, so it is not the file that was expected")
 
 
+def _has_own(kind: Format, text: str, key: str, template: IfAbsent) -> bool:
+    if template.line:
+        return any(line.startswith(template.line) for line in text.removeprefix(BOM).splitlines())
+    return editor(kind).value(text, key) is not MISSING
+
+
 def _with_members_beside(edit: Edit, before: str, after: str, values: Values) -> str:
     """Put members without a record into objects that are wholly ours; they go with the object."""
     change = editor(edit.format)
@@ -208,7 +214,7 @@ def _wanted(edit: Edit, text: str, values: Values, left_alone: list[str], *, is_
         value = templates.resolve(template, values)
         if isinstance(value, Absent):
             continue
-        if isinstance(template, IfAbsent) and editor(edit.format).value(text, key) is not MISSING:
+        if isinstance(template, IfAbsent) and _has_own(edit.format, text, key, template):
             left_alone += [template.otherwise] if template.otherwise else []
             continue
         wanted[key] = value

@@ -38,7 +38,14 @@ class Absent:
 
 ABSENT: Final = Absent()
 
-HELPER_VALUES = frozenset({Value.TOKEN_COMMAND, Value.TOKEN_COMMAND_QUOTED, Value.HELPER_PATH})
+HELPER_VALUES = frozenset(
+    {
+        Value.TOKEN_COMMAND,
+        Value.TOKEN_COMMAND_STRING,
+        Value.TOKEN_COMMAND_WORD,
+        Value.HELPER_PATH,
+    }
+)
 PROXY_VALUES = frozenset({Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT, Value.LOCAL_KEY})
 GATEWAY_VALUES = frozenset(
     {
@@ -157,7 +164,8 @@ def _bedrock(word: str, default: str, *, long_context: bool) -> Callable[[Values
 
 SOURCES: Mapping[Value, Callable[[Values], str]] = {
     Value.TOKEN_COMMAND: lambda values: shlex.quote(values.helper_path),
-    Value.TOKEN_COMMAND_QUOTED: lambda values: json.dumps(shlex.quote(values.helper_path)),
+    Value.TOKEN_COMMAND_STRING: lambda values: json.dumps(shlex.quote(values.helper_path)),
+    Value.TOKEN_COMMAND_WORD: lambda values: shlex.quote(shlex.quote(values.helper_path)),
     Value.HELPER_PATH: lambda values: values.helper_path,
     Value.GATEWAY_ANTHROPIC: lambda values: without_v1(values.anthropic_url or values.gateway_url),
     Value.GATEWAY_OPENAI: lambda values: without_v1(values.gateway_url) + "/v1",

@@ -186,7 +186,6 @@ GOOSE_CLI = Tool(
     id="goose",
     title="goose",
     found_by=(
-        Binary("goose", says="goose"),
         App("/Applications/Goose.app"),
         Directory(Folder("~/.config/goose", env="XDG_CONFIG_HOME", below="goose")),
     ),
@@ -216,7 +215,8 @@ GOOSE_CLI = Tool(
     ),
     afterwards=("choose it: goose configure, Configure Providers, thv-llm gateway",),
     overridden_by=(Overrides("GOOSE_PROVIDER", "goose uses that provider"),),
-    note="needs a version of goose whose custom providers take auth.command",
+    note="needs a goose whose custom providers take auth.command; a program called goose is no proof, "
+    "because a database tool has that name, too",
     checked="from source, 2026-11-23; the program was not run",
 )
 

@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 from thv_llm.edit.formats import Format
-from thv_llm.tools.model import App, Binary, Directory, EachModel, Edit, Folder, Mark, Text, Tool, Value
+from thv_llm.tools.model import (
+    App,
+    Binary,
+    Directory,
+    EachModel,
+    Edit,
+    Folder,
+    Mark,
+    Template,
+    Text,
+    Tool,
+    Value,
+)
 from thv_llm.tools.registry.proxy import BEARER, CONTEXT_TOKENS, OUTPUT_TOKENS
 from thv_llm.tools.registry.words import NAME, TITLE
+
+
+VSCODE_GROUP: Template = {
+    "name": NAME,
+    "vendor": "customendpoint",
+    "apiType": "chat-completions",
+    "models": EachModel(
+        {
+            "id": Value.MODEL,
+            "name": Value.MODEL,
+            "url": Value.PROXY_OPENAI,
+            "toolCalling": True,
+            "vision": True,
+            "maxInputTokens": CONTEXT_TOKENS,
+            "maxOutputTokens": OUTPUT_TOKENS,
+            # A literal apiKey is taken for a reference into secret storage.
+            "requestHeaders": {"Authorization": BEARER},
+        }
+    ),
+}
 
 
 def _vscode(id: str, title: str, product: str, *programs: Mark, checked: str) -> Tool:
@@ -16,38 +48,18 @@ def _vscode(id: str, title: str, product: str, *programs: Mark, checked: str) ->
         below=f"{product}/User",
         mac=f"~/Library/Application Support/{product}/User",
     )
+    groups = Edit(
+        folder=user,
+        in_profiles="profiles",
+        names=("chatLanguageModels.json",),
+        format=Format.JSONC,
+        set={"/[name=thv-llm]": VSCODE_GROUP},
+    )
     return Tool(
         id=id,
         title=title,
         found_by=(*programs, Directory(user)),
-        edits=(
-            Edit(
-                folder=user,
-                in_profiles="profiles",
-                names=("chatLanguageModels.json",),
-                format=Format.JSONC,
-                set={
-                    "/[name=thv-llm]": {
-                        "name": NAME,
-                        "vendor": "customendpoint",
-                        "apiType": "chat-completions",
-                        "models": EachModel(
-                            {
-                                "id": Value.MODEL,
-                                "name": Value.MODEL,
-                                "url": Value.PROXY_OPENAI,
-                                "toolCalling": True,
-                                "vision": True,
-                                "maxInputTokens": CONTEXT_TOKENS,
-                                "maxOutputTokens": OUTPUT_TOKENS,
-                                # A literal apiKey is taken for a reference into secret storage.
-                                "requestHeaders": {"Authorization": BEARER},
-                            }
-                        ),
-                    },
-                },
-            ),
-        ),
+        edits=(groups,),
         afterwards=(
             "run “Developer: Reload Window”, then “Chat: Manage Language Models”, and pick the model",
         ),

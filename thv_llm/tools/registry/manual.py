@@ -21,9 +21,9 @@ providers = {
     """',
     api_key_name = 'THV_LLM_TOKEN',
     parse_api_key = function()
-      return vim.trim(vim.fn.system({ '""",
+      return vim.trim(vim.fn.system({ [[""",
     Value.HELPER_PATH,
-    """' }))
+    """]] }))
     end,
   },
 },""",
@@ -37,9 +37,9 @@ thv_llm = function()
       url = '""",
     Value.GATEWAY_ROOT,
     """',
-      api_key = 'cmd:""",
+      api_key = [[cmd:""",
     Value.TOKEN_COMMAND,
-    """',
+    """]],
       chat_url = '/v1/chat/completions',
     },
     schema = { model = { default = '""",
@@ -62,7 +62,7 @@ GPTEL = Text(
     """/chat/completions"
   :stream t
   :key (lambda () (string-trim (shell-command-to-string """,
-    Value.TOKEN_COMMAND_QUOTED,
+    Value.TOKEN_COMMAND_STRING,
     """)))
   :models '(""",
     Value.MODEL,

@@ -153,7 +153,7 @@ COPILOT_CLI = Tool(
         "export COPILOT_PROVIDER_BASE_URL=",
         Value.GATEWAY_OPENAI,
         "\nexport COPILOT_PROVIDER_API_KEY_COMMAND=",
-        Value.TOKEN_COMMAND,
+        Value.TOKEN_COMMAND_WORD,
         "\nexport COPILOT_MODEL=",
         Value.MODEL,
     ),
@@ -198,8 +198,12 @@ AIDER_CLI = Tool(
                 NAME: {
                     "openai-api-base": Value.PROXY_OPENAI,
                     "openai-api-key": Value.LOCAL_KEY,
-                    "model": IfAbsent(Text("openai/", Value.MODEL)),
                 },
+                "thv-llm-model": IfAbsent(
+                    {"model": Text("openai/", Value.MODEL)},
+                    otherwise="your model stays; to use the gateway, name one with openai/ before it",
+                    line="model:",
+                ),
             },
         ),
     ),
