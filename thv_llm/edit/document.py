@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from thv_llm.edit.change import MISSING, Change, EditError, Json, Missing
-from thv_llm.edit.model import Path, contains, drop, lookup, put, same
+from thv_llm.edit.model import Path, contains, lookup, put, same
 from thv_llm.errors import shown
 
 PARTS = "parts"
@@ -69,10 +69,10 @@ class Document(Protocol):
     def replace(self, key: str, raw: str) -> str:
         """Put another value's text at a key that is there."""
 
-    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:
         """Take a key out, and the containers that `extra` calls ours when nothing else is in them.
 
-        The key itself may be gone already. Returns the text and the outermost path that went.
+        The key itself may be gone already. Returns the text, and the model that it has to have.
         """
 
 
@@ -179,8 +179,7 @@ class _Draft:
         self._become(key, text, put(self.document.model, self.document.path(key), value))
 
     def remove(self, key: str, extra: Mapping[str, str]) -> None:
-        text, path = self.document.remove(key, extra)
-        self._become(key, text, drop(self.document.model, path))
+        self._become(key, *self.document.remove(key, extra))
 
     def _become(self, key: str, text: str, expected: Json | Missing) -> None:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from thv_llm.edit import jsonc, toml
+from thv_llm.edit import dotenv, jsonc, toml, yaml_block
 from thv_llm.edit.document import Editor
 from thv_llm.edit.jsonc_parse import Dialect
 
@@ -28,6 +28,8 @@ _EDITORS: dict[Format, Editor] = {
     Format.JSONC: jsonc.editor(Dialect.COMMENTS),
     Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
     Format.TOML: toml.EDITOR,
+    Format.DOTENV: dotenv.EDITOR,
+    Format.YAML: yaml_block.EDITOR,
 }
 
 

@@ -19,10 +19,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
+from thv_llm.edit.change import BOM, MISSING, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
 from thv_llm.edit.jsonc_parse import Dialect, Parsed
-from thv_llm.edit.model import Item, Path, Step
+from thv_llm.edit.model import Item, Path, Step, drop
 from thv_llm.edit.splice import Entry, Node, add_entry, eol_of, indent_at, remove_entry, splice
 from thv_llm.errors import shown
 
@@ -144,7 +144,7 @@ class JsonDocument:
         node = self._trail(key)[-1].node
         return splice(self.text, [(node.start, node.end, raw)])
 
-    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:
         """Take out a member or an item, and the containers of ours that hold nothing else."""
         path = steps(key)
         made = json.loads(extra.get("made", "[]"))
@@ -153,14 +153,14 @@ class JsonDocument:
             step = path[len(trail) - 2] if len(trail) > 1 else None
             at = _prefix(key, len(trail) - 1)
             if not trail or at not in made or not self._holds_only(trail[-1].node, None, step):
-                return self.text, path
+                return self.text, self.model
         while len(trail) > 1 and _prefix(key, len(trail) - 2) in made:
             step = path[len(trail) - 3] if len(trail) > 2 else None
             if not self._holds_only(trail[-2].node, trail[-1], step):
                 break
             trail.pop()
         if len(trail) == 1:
-            return self._without_root(extra.get("blank", "")), ()
+            return self._without_root(extra.get("blank", "")), MISSING
         at = _prefix(key, len(trail) - 2)
         text = remove_entry(
             self.text,
@@ -169,7 +169,7 @@ class JsonDocument:
             close=extra.get("close", "") if extra.get("at") == at else "",
             line_comments=self._parsed.line_comments,
         )
-        return text, path[: len(trail) - 1]
+        return text, drop(self.model, path[: len(trail) - 1])
 
     def _trail(self, key: str) -> list[Entry]:
         """Return the entries on the way to a key, the whole document first, as far as they are there."""

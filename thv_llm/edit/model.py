@@ -54,7 +54,7 @@ def drop(model: Json | Missing, path: Path) -> Json | Missing:
     if not path:
         return MISSING
     inner = _inner(model, path[0])
-    if inner is MISSING or isinstance(model, Missing):
+    if isinstance(inner, Missing) or isinstance(model, Missing):
         return model
     left = drop(inner, path[1:])
     if isinstance(left, Missing):

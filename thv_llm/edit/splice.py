@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from thv_llm.edit.change import BOM
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -110,6 +112,21 @@ def remove_entry(
     if close and len(node.entries) == 1 and text.startswith(close, after):
         cuts.append((after, after + len(close), ""))
     return splice(text, cuts)
+
+
+def whole_lines(text: str, start: int, end: int) -> tuple[int, int]:
+    """Widen a span to the lines it is on; with the last line of a text goes the line end before it.
+
+    So it is the inverse of adding a line, with a line end after it, or before it where the text
+    had none at its end.
+    """
+    start = text.rfind("\n", 0, start) + 1
+    stop = text.find("\n", end)
+    if stop < 0 and start > 0:
+        start -= 2 if text.endswith("\r\n", 0, start) else 1
+    if start == 0 and text.startswith(BOM):
+        start = len(BOM)
+    return start, len(text) if stop < 0 else stop + 1
 
 
 def indent_at(text: str, position: int) -> str:

@@ -15,13 +15,13 @@ Pure: text in, text out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.change import BOM, Change, EditError, Json
+from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
-from thv_llm.edit.model import Item, Path
-from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice
+from thv_llm.edit.model import Item, Path, drop
+from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
 from thv_llm.edit.toml_lex import Pair, Place, Section
 from thv_llm.edit.toml_places import Places, Span, Value
 from thv_llm.edit.toml_text import dotted, key_of, literal, steps, table
@@ -97,23 +97,26 @@ class TomlDocument:
             raise EditError(f"{shown(key)} is a table")
         return splice(self.text, [(found.node.start, found.node.end, raw)])
 
-    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Path]:
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:
         """Take out a value or a table, and the header of ours that has nothing else under it."""
         path = steps(key)
         place = self._places.place(path)
         found = self._places.find(place)
         if found is not None and found.trail:
-            return self._remove_inline(found, path, extra), self._places.vanishing(path, ())
+            return self._remove_inline(found, path, extra), self._without(path, ())
         made = self._made(found, extra)
         if made is not None:
             spans = [(self._without_lead(made.start, extra), made.end)]
-            return self._cut(spans), self._places.vanishing(path, (made.place,))
+            return self._cut(spans), self._without(path, (made.place,))
         if found is not None:
             spans = [self._line(found.pair, extra)]
         else:
             spans = self._places.lines_of(place)
             spans[:1] = [(self._without_lead(start, extra), end) for start, end in spans[:1]]
-        return self._cut(spans), self._places.vanishing(path, ())
+        return self._cut(spans), self._without(path, ())
+
+    def _without(self, path: Path, gone: Collection[Place]) -> Json | Missing:
+        return drop(self.model, self._places.vanishing(path, gone))
 
     def _insert_inline(
         self, at: Place, node: Node, path: Path, value: Json, earlier: Sequence[Change]
@@ -238,9 +241,7 @@ class TomlDocument:
 
     def _line(self, pair: Pair, extra: Mapping[str, str]) -> Span:
         """Return the line of a pair, with the blank line that we put after it."""
-        start, end = pair.start, pair.end
-        if not self.text.endswith("\n", start, end) and start > self._places.start:
-            start -= 2 if self.text.endswith("\r\n", 0, start) else 1
+        start, end = whole_lines(self.text, pair.start, pair.node.end)
         after = extra.get("after", "")
         if after and len(self._places.sections[0].pairs) == 1 and self.text.startswith(after, end):
             end += len(after)

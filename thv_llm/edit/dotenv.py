@@ -1,0 +1,131 @@
+"""Set and remove variables in a `.env` file, touching nothing else.
+
+Lines are read as the `dotenv` package of npm reads them, which is what the tools use: an optional
+`export`, values bare or in one of three quotes (then over several lines, too), comments after
+` #`. What is not an assignment is passed over. Of several lines for one variable the last one
+counts, so that is the one we change.
+
+Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
+from thv_llm.edit.document import Editor
+from thv_llm.edit.model import Path
+from thv_llm.edit.splice import eol_of, splice, whole_lines
+from thv_llm.errors import shown
+
+_ASSIGNMENT = re.compile(
+    r"""(?<![^\r\n\ufeff])\s*(?:export\s+)?(?P<name>[\w.-]+)(?P<sign>\s*=\s*?|:\s+?)
+    (?P<value>\s*'(?:\\'|[^'])*'|\s*"(?:\\"|[^"])*"|\s*`(?:\\`|[^`])*`|[^\#\r\n]+)?
+    \s*(?:\#[^\r\n]*)?(?=[\r\n]|\Z)""",
+    re.VERBOSE | re.ASCII,
+)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*")
+
+
+def is_empty(text: str) -> bool:
+    """Tell whether there is nothing in a text but white space."""
+    return not text.removeprefix(BOM).strip()
+
+
+class DotenvDocument:
+    """One parsed `.env` text; see `document.Document`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._found = list(_ASSIGNMENT.finditer(text))
+        self._eol = eol_of(text)
+
+    @property
+    def model(self) -> dict[str, Json]:
+        """The variables and their values."""
+        return {found["name"]: _value(found["value"] or "") for found in self._found}
+
+    def path(self, key: str) -> Path:
+        """Return the one step of a variable."""
+        return (key,)
+
+    def child(self, key: str, name: str) -> str:
+        """Refuse: a variable has no members."""
+        raise EditError(f"{shown(key)} has no {shown(name)}")
+
+    def raw(self, key: str) -> str:
+        """Return the text of the value that counts."""
+        start, end = self._span(key)
+        return self.text[start:end]
+
+    def load(self, raw: str) -> Json:
+        """Return the value of a piece of text as it would stand after `=`."""
+        return _value(raw)
+
+    def render(self, key: str, value: Json) -> str:
+        """Write a value so that every reader of such files, and a shell, takes it for the same."""
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise EditError(f"{shown(key)} takes a text only")
+        text = str(value)
+        if _BARE.fullmatch(text):
+            return text
+        if _PRINTABLE.fullmatch(text) and "'" not in text:
+            return f"'{text}'"
+        if _PRINTABLE.fullmatch(text) and not set(text) & set('"\\$`'):
+            return f'"{text}"'
+        raise EditError(f"the value of {shown(key)} cannot be quoted safely")
+
+    def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> tuple[str, dict[str, str]]:  # noqa: ARG002
+        """Put a line at the end."""
+        if not _NAME.fullmatch(key):
+            raise EditError(f"{shown(key)} is not the name of a variable")
+        line = f"{key}={self.render(key, value)}"
+        if not self.text.removeprefix(BOM) or self.text.endswith("\n"):
+            return self.text + line + self._eol, {}
+        return self.text + self._eol + line, {}
+
+    def replace(self, key: str, raw: str) -> str:
+        """Put another value in the line that counts."""
+        return splice(self.text, [(*self._span(key), raw)])
+
+    def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
+        """Take out the line that counts; a line before it may count then."""
+        values = [_value(found["value"] or "") for found in self._found if found["name"] == key]
+        rest: dict[str, Json] = {name: value for name, value in self.model.items() if name != key}
+        if not values:
+            return self.text, rest
+        if len(values) > 1:
+            rest[key] = values[-2]
+        found = self._last(key)
+        return splice(
+            self.text, [(*whole_lines(self.text, found.start("name"), self._span(key)[1]), "")]
+        ), rest
+
+    def _last(self, key: str) -> re.Match[str]:
+        return next(found for found in reversed(self._found) if found["name"] == key)
+
+    def _span(self, key: str) -> tuple[int, int]:
+        found = self._last(key)
+        raw = found["value"] or ""
+        if not raw.strip():
+            return found.end("sign"), found.end("sign")
+        return found.end("value") - len(raw.lstrip()), found.start("value") + len(raw.rstrip())
+
+
+def _value(raw: str) -> str:
+    text = raw.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"`":
+        quote, text = text[0], text[1:-1]
+        if quote == '"':
+            text = text.replace("\\n", "\n").replace("\\r", "\r")
+    return text
+
+
+EDITOR = Editor(DotenvDocument, is_empty)
+apply = EDITOR.apply
+revert = EDITOR.revert
+holds = EDITOR.holds
+value = EDITOR.value

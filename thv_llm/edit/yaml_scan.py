@@ -1,0 +1,204 @@
+"""The shape of a YAML file's top level, as far as it can be told without a YAML parser.
+
+There is no YAML parser at run time, and we only append; so this one reads just enough to know
+that the end of the file is outside of everything. It follows quotes, brackets, blocks of text and
+indentation, and refuses what it does not know. Refusing is always safe.
+
+Pure: text in, shape out.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NoReturn
+
+from thv_llm.edit.change import BOM, EditError
+
+_ODD = re.compile(
+    r"\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_DOCUMENT_MARK = re.compile(r"^(?:---|\.\.\.)(?=\s|\Z)|^%", re.MULTILINE)
+_SPACES = re.compile(r" *")
+_END = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\n]*)?\r?(?:\n|\Z)")
+_PROPERTY = re.compile(r"[&!][^\s,\[\]{}]*")
+_QUOTED = re.compile(r'"(?:[^"\\]++|\\[\s\S])*+"' + r"|'(?:[^']++|'')*+'")
+_TEXT_HEADER = re.compile(r"[|>][-+0-9]{0,2}")
+_ALIAS = re.compile(r"\*[^\s,\[\]{}]+")
+_PLAIN = re.compile(
+    r"(?:[^\s\[\]{}?:,#&*!|>%@`\"'-]|[-?:](?=\S))(?:[^\s:#]|:(?!\s|\Z)|(?<!\s)#|[ \t]+(?=[^\s#]))*"
+)
+_FLOW_PLAIN = re.compile(r"(?:[^\s\[\]{},:#]|:(?![\s,\[\]{}])|(?<!\s)#|[ \t]+(?=[^\s#]))+")
+
+
+class Shape(Enum):
+    """What the top level is."""
+
+    EMPTY = "empty"
+    LIST = "a list"
+    MAP = "a map"
+
+
+class Scan:
+    """Read a text; `shape` and `indent` say how an entry of the top level begins.
+
+    Raises:
+        EditError: there is something that could reach beyond the end of the file, or that is not
+            known here.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.shape = Shape.EMPTY
+        self.indent: int | None = None
+        self._text = text
+        self._position = self._line_start = len(BOM) if text.startswith(BOM) else 0
+        self._deeper: int | None = None  # lines with more indentation than this are text
+        self._in_block_text = False
+        self._check_characters()
+        while self._position < len(text):
+            self._line()
+        if self._in_block_text and not text.endswith("\n"):
+            self._fail("the block of text at the end has no line end")
+
+    def _check_characters(self) -> None:
+        odd = _ODD.search(self._text, self._position)
+        if odd is not None:
+            self._position = odd.start()
+            self._fail("a character that YAML does not take, or takes for a line end")
+
+    def _line(self) -> None:
+        self._line_start = self._position
+        self._take(_SPACES)
+        indent = self._position - self._line_start
+        if self._ends_line():
+            return
+        if self._deeper is not None and indent > self._deeper:
+            self._next_line()
+            return
+        self._deeper, self._in_block_text = None, False
+        if self._at("#"):
+            self._next_line()
+        elif self._at("\t"):
+            self._fail("a tab for indentation")
+        elif indent == 0 and _DOCUMENT_MARK.match(self._text, self._position):
+            self._document_mark()
+        else:
+            self._entry(indent)
+
+    def _document_mark(self) -> None:
+        if not self._at("---") or self.indent is not None or self._marked:
+            self._fail("more than one document in the file")
+        self._marked = True
+        self._position += 3
+        if not self._ends_line():
+            self._fail("something after '---'")
+
+    _marked = False
+
+    def _entry(self, indent: int) -> None:
+        if self.indent is None:
+            self.indent = indent
+        if indent < self.indent:
+            self._fail("less indentation than at the top")
+        at_top = indent == self.indent
+        column = indent
+        while self._at("- ", "-\n", "-\r\n") or self._text[self._position :] == "-":
+            self._found(Shape.LIST, at_top)
+            at_top = False
+            self._position += 1
+            self._take(_SPACES)
+            if self._ends_line():
+                return
+            column = self._position - self._line_start
+        if self._key():
+            self._found(Shape.MAP, at_top)
+            self._take(_SPACES)
+            if not self._ends_line():
+                self._value(column)
+        elif at_top:
+            self._fail("the top level is neither a list nor a map in block style")
+        else:
+            self._value(indent if column > indent else indent - 1)
+
+    def _found(self, shape: Shape, at_top: bool) -> None:
+        if not at_top or self.shape is shape:
+            return
+        if self.shape is Shape.LIST:
+            self._fail("a key in a list")
+        if self.shape is Shape.EMPTY:  # else a list under a key, with the key's indentation
+            self.shape = shape
+
+    def _key(self) -> bool:
+        """Pass a key and its colon, if there is one."""
+        start = self._position
+        if self._take(_QUOTED) or self._take(_PLAIN):
+            if "\n" not in self._text[start : self._position]:
+                self._take(_SPACES)
+                if self._at(": ", ":\n", ":\r\n") or self._text[self._position :] == ":":
+                    self._position += 1
+                    return True
+            self._position = start
+        return False
+
+    def _value(self, parent: int) -> None:
+        """Pass a value to the end of its last line; `parent` is the indentation of what it belongs to."""
+        while self._take(_PROPERTY):
+            self._take(_SPACES)
+            if self._ends_line():
+                return
+        if self._take(_TEXT_HEADER):
+            self._deeper, self._in_block_text = parent, True
+        elif self._at("[", "{"):
+            self._flow()
+        elif not (self._take(_QUOTED) or self._take(_ALIAS)):
+            if not self._take(_PLAIN):
+                self._fail("a value that cannot be told")
+            self._deeper = parent
+        if not self._ends_line():
+            self._fail("something after a value")
+
+    def _flow(self) -> None:
+        start = self._position
+        closing: list[str] = []
+        while True:
+            if self._at("[", "{"):
+                closing.append("]" if self._at("[") else "}")
+                self._position += 1
+            elif closing and self._at(closing[-1]):
+                closing.pop()
+                self._position += 1
+                if not closing:
+                    return
+            elif self._at(",", ":"):
+                self._position += 1
+            elif not (self._take(_QUOTED) or self._ends_line() or self._take(_FLOW_PLAIN)):
+                self._position = min(self._position, len(self._text))
+                self._fail("brackets that do not match")
+            self._take(_SPACES)
+            if self._position >= len(self._text):
+                self._position = start
+                self._fail("brackets that are not closed")
+
+    def _ends_line(self) -> bool:
+        """Pass blanks, a comment and the line end, if there is nothing else on the line."""
+        before = self._text[self._position - 1 : self._position]
+        if self._at("#") and before not in (" ", "\n", ""):
+            return False
+        return self._take(_END)
+
+    def _next_line(self) -> None:
+        stop = self._text.find("\n", self._position)
+        self._position = len(self._text) if stop < 0 else stop + 1
+
+    def _at(self, *starts: str) -> bool:
+        return self._text.startswith(starts, self._position)
+
+    def _take(self, pattern: re.Pattern[str]) -> bool:
+        found = pattern.match(self._text, self._position)
+        if found is None:
+            return False
+        self._position = found.end()
+        return True
+
+    def _fail(self, reason: str) -> NoReturn:
+        raise EditError.at(self._text, self._position, reason)
