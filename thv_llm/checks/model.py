@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from thv_llm import settings, state
 from thv_llm.errors import ThvLlmError
+from thv_llm.secret import Secret
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from thv_llm.settings import Settings
     from thv_llm.state import State
     from thv_llm.tokens import AccessToken
+
+MIN_VALID_S = 60
+AGENT_TIMEOUT_S = 35.0
+"""More than the agent itself waits for the provider."""
 
 
 class Level(Enum):
@@ -98,6 +103,12 @@ class Ground:
     @cached_property
     def token(self) -> AccessToken:
         """A token that is good now, from the service if it runs; ThvLlmError when none can be had."""
-        from thv_llm.checks import session
+        from thv_llm import tokens
 
-        return session.fetch(self)
+        if self.running is not None and self.running.answers:
+            from thv_llm.service import client
+
+            words = client.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
+            return tokens.AccessToken(Secret(words[1]), float(words[0]))
+        source = tokens.open(self.settings, self.where, self.environ, now=self.now)
+        return source.get(MIN_VALID_S)

@@ -5,20 +5,14 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from thv_llm import tokens
 from thv_llm.checks.model import Check, Ground, fail, ok, warn
 from thv_llm.errors import shown
 from thv_llm.secret import Secret
 
-if TYPE_CHECKING:
-    from thv_llm.tokens import AccessToken
-
-MIN_VALID_S = 60
 SHORT_LIFE_S = 300.0
 """Tools ask the helper every five minutes; a token of less life dies in their hands."""
-AGENT_TIMEOUT_S = 20.0
 LOGIN = "thv-llm login"
 
 
@@ -49,21 +43,6 @@ def token(ground: Ground) -> Iterator[Check]:
     if claims and wanted and wanted not in _audiences(claims):
         reason = f"it is for {_audience(claims)}, the settings ask for {shown(wanted)}"
         yield warn("token", reason, "thv-llm config set --audience NAME, then thv-llm login --force")
-
-
-def fetch(ground: Ground) -> AccessToken:
-    """Return a token from the service, or as `token` does without it.
-
-    Raises:
-        ThvLlmError: none can be had.
-    """
-    if ground.running is not None and ground.running.answers:
-        from thv_llm.service import agent
-
-        words = agent.ask(ground.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
-        return tokens.AccessToken(Secret(words[1]), float(words[0]))
-    source = tokens.open(ground.settings, ground.where, ground.environ, now=ground.now)
-    return source.get(MIN_VALID_S)
 
 
 def _claims(token: Secret) -> dict[str, object]:

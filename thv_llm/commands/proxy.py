@@ -65,11 +65,12 @@ def _serve_here(args: argparse.Namespace, world: World) -> ExitCode:
     """Run in the foreground: the tool for looking at what goes wrong."""
     from thv_llm import serving
     from thv_llm.commands import watching
-    from thv_llm.service import background
+    from thv_llm.service import background, hardening
 
     found = background.find(world.paths)
     if found:
         return _already(world, found.record)
+    hardening.harden()
     log.to(world.stderr, debug=args.debug)
     service = serving.Service(
         world.paths,
@@ -129,8 +130,9 @@ def _serve_managed(world: World) -> ExitCode:
 def _serve_into_log(world: World, on_ready: Callable[[], None]) -> ExitCode:
     from thv_llm import files, serving
     from thv_llm.commands import watching
-    from thv_llm.service import spawn
+    from thv_llm.service import hardening, spawn
 
+    hardening.harden()
     known = state.load(world.paths.state).service
     files.private_directory(world.paths.directory)
     log.to(log.File(world.paths.log, takes_stderr=True))
