@@ -1,0 +1,108 @@
+"""The launcher: every Python gets to the program, or to one line that says what is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thv_llm import __version__
+
+TOP = Path(__file__).resolve().parent.parent
+LAUNCHER = TOP / "thv_llm.py"
+STANDARD_NAMES = ("argparse", "json", "socket", "ssl", "struct", "tomllib", "typing", "dataclasses")
+OLD = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10")
+
+
+def _old_pythons() -> list[str]:
+    """Return the real old ones, where a version manager keeps some."""
+    kept = Path(os.environ.get("PYENV_ROOT") or Path("~/.pyenv").expanduser()) / "versions"
+    return [str(path) for version in OLD for path in sorted(kept.glob(f"{version}.*/bin/python"))]
+
+
+def _run(command: list[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": "/usr/bin:/bin", "HOME": os.environ["HOME"], **environ}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+def _old_python(tmp_path: Path) -> Path:
+    """Return a Python that says that it is 3.8 before it runs anything."""
+    pretender = tmp_path / "python3.8"
+    code = (
+        "import sys, runpy; sys.version_info = (3, 8, 18, 'final', 0); sys.version = '3.8.18 (main)'; "
+        "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    pretender.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c "{code}" "$@"\n')
+    pretender.chmod(0o755)
+    return pretender
+
+
+def test_the_version_is_told() -> None:
+    assert _run([sys.executable, LAUNCHER, "--version"]).stdout == f"thv-llm {__version__}\n"
+
+
+def test_files_of_the_callers_project_shadow_nothing(tmp_path: Path) -> None:
+    for name in STANDARD_NAMES:
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken over')")
+
+    told = subprocess.run(
+        [sys.executable, LAUNCHER, "--version"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (told.returncode, told.stdout) == (0, f"thv-llm {__version__}\n"), told.stderr
+
+
+def test_a_deleted_directory_is_a_place_to_start_from(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'rmdir "{gone}"; exec "{sys.executable}" "{LAUNCHER}" --version'
+
+    told = subprocess.run(["/bin/sh", "-c", script], cwd=gone, capture_output=True, text=True, check=False)
+
+    assert told.stdout == f"thv-llm {__version__}\n", told.stderr
+
+
+def test_an_old_python_becomes_a_newer_one_that_is_on_path(tmp_path: Path) -> None:
+    places = tmp_path / "bin"
+    places.mkdir()
+    (places / "python3.13").write_text("#!/bin/sh\nexit 127\n")  # a version manager's name for nothing
+    (places / "python3.13").chmod(0o755)
+    (places / "python3.12").symlink_to(sys.executable)
+
+    told = _run([_old_python(tmp_path), LAUNCHER, "--version"], PATH=f"{places}:/usr/bin:/bin")
+
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"thv-llm {__version__}\n", "")
+
+
+def test_an_old_python_alone_says_in_one_line_what_is_needed(tmp_path: Path) -> None:
+    launcher = tmp_path / "thv_llm.py"
+    launcher.write_text(LAUNCHER.read_text().replace('"/usr/', '"/nowhere/').replace('"/opt/', '"/nowhere/'))
+
+    told = _run([_old_python(tmp_path), launcher, "token"], PATH="/nowhere")
+
+    assert told.returncode == 1
+    assert told.stdout == ""
+    assert told.stderr == "thv-llm: error: Python 3.11 or later is needed; this is 3.8.18\n"
+
+
+def test_a_newer_python_that_is_none_is_not_started_again_and_again(tmp_path: Path) -> None:
+    told = _run([_old_python(tmp_path), LAUNCHER], THV_LLM_STARTED_BY_OLDER_PYTHON="1")
+
+    assert told.returncode == 1
+    assert "is needed" in told.stderr
+
+
+@pytest.mark.parametrize("python", _old_pythons())
+def test_an_old_python_of_this_machine_can_read_it(python: str) -> None:
+    told = _run([Path(python), LAUNCHER, "--version"])
+
+    assert told.stdout == f"thv-llm {__version__}\n" or "is needed" in told.stderr
+    assert "Traceback" not in told.stderr

@@ -1,0 +1,141 @@
+"""The build: the same bytes from everywhere, everything inside that runs, nothing compiled."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests import matrix
+
+TOP = Path(__file__).resolve().parent.parent
+WHEELS = TOP / ".cache" / "wheels"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _build(sys.executable, TOP, tmp_path_factory.mktemp("dist"), umask=0o022)
+
+
+def _build(python: str, checkout: Path, dist: Path, *, umask: int) -> Path:
+    command = [python, str(checkout / "zipapp.spec"), "--cache", str(WHEELS), "--dist", str(dist)]
+    subprocess.run(command, check=True, capture_output=True, umask=umask, cwd=dist)
+    return dist / "thv-llm.pyz"
+
+
+def _recipe() -> ModuleType:
+    loader = SourceFileLoader("recipe", str(TOP / "zipapp.spec"))
+    spec = importlib.util.spec_from_loader("recipe", loader)
+    assert spec
+    recipe = importlib.util.module_from_spec(spec)
+    dont_write_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        loader.exec_module(recipe)
+    finally:
+        sys.dont_write_bytecode = dont_write_bytecode
+    return recipe
+
+
+def test_every_python_directory_and_umask_builds_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "another place" / "checkout"
+    checkout.mkdir(parents=True)
+    os.umask(os.umask(0o077))
+    for name in ("zipapp.spec", "thv_llm.py"):
+        shutil.copy(TOP / name, checkout)
+        (checkout / name).chmod(0o600)
+    shutil.copytree(TOP / "thv_llm", checkout / "thv_llm", copy_function=shutil.copyfile)
+    for version in matrix.VERSIONS:
+        python = matrix.interpreter(version)
+        if python:
+            dist = tmp_path / version
+            dist.mkdir()
+            assert _build(python, checkout, dist, umask=0o077).read_bytes() == built.read_bytes(), version
+
+
+def test_the_checksum_lies_beside_the_file_in_the_form_of_sha256sum(built: Path) -> None:
+    checksum = hashlib.sha256(built.read_bytes()).hexdigest()
+
+    assert built.with_name("thv-llm.pyz.sha256").read_text() == f"{checksum}  thv-llm.pyz\n"
+
+
+def test_the_file_runs_by_itself_and_shuts_out_the_callers_directory(built: Path) -> None:
+    assert built.read_bytes().startswith(b"#!/usr/bin/env -S python3 -I\n")
+    assert built.stat().st_mode & 0o111 == 0o111
+
+
+def test_nothing_inside_is_compiled_hidden_dated_or_packed(built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        entries = archive.infolist()
+        elf = [entry.filename for entry in entries if archive.read(entry)[:4] == b"\x7fELF"]
+
+    assert not elf
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.compress_type for entry in entries} == {zipfile.ZIP_STORED}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+    assert [entry.filename for entry in entries] == sorted({entry.filename for entry in entries})
+    assert not [entry.filename for entry in entries if "__pycache__" in entry.filename]
+
+
+@pytest.mark.parametrize("version", matrix.VERSIONS)
+def test_keyring_and_its_needs_are_inside_for_every_python(built: Path, version: str) -> None:
+    python = matrix.interpreter(version) or sys.executable
+    code = (
+        "import sys, json; sys.path[:0] = [sys.argv[1]]; import keyring.core, keyring.backends.fail\n"
+        "import jeepney.io.blocking, tomli_w, keyring.backends.macOS, keyring.backends.chainer\n"
+        "names = ('keyring', 'jeepney', 'tomli_w', 'jaraco.context', 'more_itertools')\n"
+        "print(json.dumps([sys.modules[name].__file__ for name in names]))"
+    )
+
+    told = subprocess.run(
+        [python, "-I", "-S", "-c", code, str(built)], capture_output=True, text=True, check=True
+    )
+
+    assert all(path.startswith(str(built)) for path in json.loads(told.stdout))
+
+
+def test_licences_and_hashes_of_all_packages_are_listed_inside(built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        listing = archive.read("LICENSES.txt").decode()
+        texts = [name for name in archive.namelist() if "LICENSE" in name and ".dist-info/" in name]
+
+    for name, version, licence, sha256 in _recipe().WHEELS:
+        assert any(line.split() == [name, version, licence, sha256] for line in listing.splitlines())
+    assert len(texts) == len(_recipe().WHEELS)
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe()
+    cache = tmp_path / "wheels"
+    shutil.copytree(WHEELS, cache)
+    altered = next(cache.glob("tomli_w-*.whl"))
+    altered.write_bytes(altered.read_bytes() + b"\n")
+    monkeypatch.setattr(recipe.subprocess, "run", lambda *_, **__: None)  # no pip mends the cache
+
+    with pytest.raises(SystemExit, match="no wheel of tomli-w"):
+        recipe.wheels(cache)
+
+
+@pytest.mark.parametrize("name", ["a/b.so", "a.pyd", "x.dylib", "x.dll", "c.pyc", "run.pth"])
+def test_a_package_with_compiled_or_self_starting_files_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    recipe = _recipe()
+    wheel = tmp_path / "one.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(name, b"")
+    monkeypatch.setattr(recipe, "wheels", lambda _: [wheel])
+
+    with pytest.raises(SystemExit, match="refused"):
+        recipe.contents(tmp_path)
