@@ -19,7 +19,6 @@ from thv_llm.tools.model import (
 from thv_llm.tools.registry.proxy import BEARER, CONTEXT_TOKENS, OUTPUT_TOKENS
 from thv_llm.tools.registry.words import NAME, TITLE
 
-
 VSCODE_GROUP: Template = {
     "name": NAME,
     "vendor": "customendpoint",
