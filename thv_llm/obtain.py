@@ -1,0 +1,176 @@
+"""One access token for a process that does not stay.
+
+The agent has it. If none listens, one process becomes an agent for a moment: a detached worker
+(`service.detached`) claims the socket, refreshes, answers its caller and everybody who asks
+meanwhile, and leaves when nobody has come for `LINGER_S`. So fifty helpers at once cost one
+refresh with and without the service, and a helper may be killed at any time.
+
+Light to import: the caller of a worker loads nothing heavy; the worker does, after the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from thv_llm.service import client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Mapping
+
+    from thv_llm.paths import Paths
+    from thv_llm.service.agent import Agent
+    from thv_llm.tokens import AccessToken
+
+LINGER_S = 2.0
+LONGEST_S = 60.0
+POLL_S = 0.02
+WORKER_FLAG = "--answer-request"
+
+
+def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: bool = False) -> AccessToken:
+    """Return a fresh access token, from the agent or from a worker.
+
+    Args:
+        force: refresh even if the one in memory is fresh.
+
+    Raises:
+        LoginRequiredError, NotConfiguredError, UnreachableError, ThvLlmError: as the agent reports.
+    """
+    from thv_llm.secret import Secret
+    from thv_llm.tokens import AccessToken
+
+    expires_at, _, text = client.content(answer(paths, environ, request(min_valid_s, force=force))).partition(
+        " "
+    )
+    return AccessToken(Secret(text), float(expires_at))
+
+
+def request(min_valid_s: int, *, force: bool = False) -> str:
+    """Return the line that asks for a token."""
+    return f"token {min_valid_s}{' force' if force else ''}"
+
+
+def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
+    """Return the answer to a request, in the words of `service.client`."""
+    deadline = time.monotonic() + client.TOKEN_TIMEOUT_S
+    while True:
+        try:
+            found = client.converse(paths.socket, line)
+        except TimeoutError:
+            found = _silent(paths)
+        if found is not None:
+            return found
+        try:
+            claim = _claim(paths)
+        except BlockingIOError:  # somebody is about to listen
+            if time.monotonic() > deadline:
+                return _silent(paths)
+            time.sleep(POLL_S)
+            continue
+        return _from_worker(paths, environ, line, claim)
+
+
+def _silent(paths: Paths) -> str:
+    from thv_llm.errors import UnreachableError
+
+    why = f"the process that listens at {paths.socket} does not answer"
+    error = UnreachableError("cannot get an access token", why=why, next_step="thv-llm proxy restart")
+    return client.failure_line(error)
+
+
+def _claim(paths: Paths) -> int | None:
+    """Claim the socket; None where there is nothing to serve or no place for a socket."""
+    if not os.path.exists(paths.settings):
+        return None
+    from thv_llm.errors import ThvLlmError
+    from thv_llm.service.claim import claim
+
+    try:
+        return claim(paths.socket)
+    except BlockingIOError:
+        raise
+    except (OSError, ThvLlmError):
+        return None
+
+
+def _from_worker(paths: Paths, environ: Mapping[str, str], line: str, claim: int | None) -> str:
+    from thv_llm.paths import own_command
+    from thv_llm.service import detached
+
+    is_claimed = "claimed" if claim is not None else "unclaimed"
+    found = detached.first_line(
+        lambda: work(paths, environ, line, is_claimed=claim is not None),
+        own_command("token", WORKER_FLAG, f"{is_claimed} {line}"),
+        keep=claim,
+    )
+    return found or "err 1 cannot get an access token\x1f  why:  the worker was killed\x1f  next: try again"
+
+
+def work(paths: Paths, environ: Mapping[str, str], line: str, *, is_claimed: bool) -> None:
+    """Be the worker: answer the caller, then whoever comes, until nobody does."""
+    from thv_llm.service import detached
+
+    try:
+        agent, leave = _short_lived_agent(paths, environ)
+        is_listening = is_claimed and _starts(agent)
+        found = agent.reply(line)
+    except Exception as error:  # reported like one of the agent's own
+        detached.answer(client.failure_line(error))
+        return
+    detached.answer(found)
+    _start_service_again(paths, environ)
+    if is_listening:
+        end = time.monotonic() + LONGEST_S if found.startswith("ok ") else 0.0
+        while agent.idle_s() < LINGER_S and time.monotonic() < end and not leave.wait(POLL_S):
+            pass
+        agent.stop()
+
+
+def _short_lived_agent(paths: Paths, environ: Mapping[str, str]) -> tuple[Agent, threading.Event]:
+    """Return an agent, and the event that tells it to leave."""
+    import threading
+
+    from thv_llm import settings, tokens
+    from thv_llm.errors import UsageError
+    from thv_llm.service import hardening
+    from thv_llm.service.agent import Agent
+
+    hardening.harden()
+    known = settings.load(paths.settings)
+    known.require_configured()
+    source = tokens.open(known, paths, environ)
+    leave = threading.Event()
+
+    def control(verb: str, _rest: str) -> str:
+        if verb == "forget":
+            source.forget()
+        if verb not in ("forget", "yield"):
+            raise UsageError("this agent is here for a moment only")
+        leave.set()
+        return ""
+
+    return Agent(paths.socket, source.get, control, claimed=True), leave
+
+
+def _starts(agent: Agent) -> bool:
+    from thv_llm.errors import ThvLlmError
+
+    try:
+        agent.start()
+    except ThvLlmError:  # no place for a socket: those who wait will refresh one after the other
+        return False
+    return True
+
+
+def _start_service_again(paths: Paths, environ: Mapping[str, str]) -> None:
+    import contextlib
+
+    from thv_llm import state
+    from thv_llm.errors import ThvLlmError
+    from thv_llm.service import spawn
+
+    with contextlib.suppress(ThvLlmError):  # `doctor` will tell; this worker has done its duty
+        spawn.ensure(paths, state.load(paths.state), environ)

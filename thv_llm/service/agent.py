@@ -1,0 +1,248 @@
+"""The socket that answers the helper: a token from memory in well under a millisecond.
+
+Rule 1: only processes of the same user are answered. The directory is private, the socket 0600,
+        and the system is asked who is there.
+Rule 2: no token in any log; of a bug only its type and place.
+Rule 3: one agent at a time listens on a socket: whoever holds the lock beside it (`claim`). A
+        short-lived one (`obtain`) makes room when it is asked to `yield`.
+Rule 4: `stop` waits for the answers that are under way, so that no refresh is cut off.
+
+`service.client` describes the protocol. The agent answers `token`; every other verb goes to
+`control`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from thv_llm import files, paths
+from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.secret import Secret
+from thv_llm.service import hardening
+from thv_llm.service.claim import claim
+from thv_llm.service.client import ask, failure_line
+
+__all__ = ["Agent", "ask"]
+
+READ_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 5.0
+LONGEST_LINE_BYTES = 4096
+BACKLOG = 1024
+"""A crowd of helpers at once must not be refused."""
+
+MAX_CONNECTIONS = 512
+TAKE_OVER_S = 5.0
+TAKE_OVER_POLL_S = 0.02
+
+
+class Token(Protocol):
+    """What `get_token` returns: `tokens.AccessToken`."""
+
+    @property
+    def value(self) -> Secret:
+        """The token itself."""
+
+    @property
+    def expires_at(self) -> float:
+        """Seconds since the epoch."""
+
+
+class GetToken(Protocol):
+    """`tokens.TokenSource.get`, or what stands in front of it."""
+
+    def __call__(self, min_valid_s: float, *, rejected: Secret | None = None) -> Token:
+        """Return a fresh token."""
+
+
+class Agent:
+    """Answers on one socket, from `start` to `stop`.
+
+    Args:
+        control: answers every verb but `token` (verb, rest), or raises ThvLlmError.
+        claimed: the caller holds the `claim` on the socket already.
+    """
+
+    def __init__(
+        self,
+        socket_path: str,
+        get_token: GetToken,
+        control: Callable[[str, str], str],
+        *,
+        claimed: bool = False,
+    ) -> None:
+        self._path = socket_path
+        self._get_token = get_token
+        self._control = control
+        self._claimed = claimed
+        self._claim: int | None = None
+        self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._last_answer = time.monotonic()
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ThvLlmError: another agent listens, or there can be no socket at this path.
+        """
+        if len(os.fsencode(self._path)) > paths.MAX_SOCKET_PATH_BYTES:
+            raise ThvLlmError(
+                f"there can be no socket at {self._path}",
+                why=f"the path is longer than {paths.MAX_SOCKET_PATH_BYTES} bytes",
+                next_step="set THV_LLM_SOCKET to a shorter one",
+            )
+        files.private_directory(os.path.dirname(self._path))
+        if not self._claimed:
+            self._claim = _take_over(self._path)
+        try:
+            self._listener = _listen(self._path)
+        except OSError as error:
+            self._release()
+            why = error.strerror or type(error).__name__
+            raise ThvLlmError(f"there can be no socket at {self._path}", why=why) from None
+        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="agent")
+        self._acceptor.start()
+
+    def stop(self) -> None:
+        """Take no more questions, finish the answers that are under way, and leave."""
+        if self._listener is None or self._acceptor is None:
+            return
+        with contextlib.suppress(OSError):
+            os.unlink(self._path)
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._acceptor.join()
+        with self._lock:
+            still_open = dict(self._open)
+        for sock in still_open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RD)  # whoever has not asked yet will not be heard
+        for thread in still_open.values():
+            thread.join()
+        self._listener = None
+        self._release()
+
+    def idle_s(self) -> float:
+        """Return for how long there was nobody to answer."""
+        with self._lock:
+            return 0.0 if self._open else time.monotonic() - self._last_answer
+
+    def reply(self, line: str) -> str:
+        """Return the answer to one line; never raises."""
+        try:
+            verb, _, rest = line.partition(" ")
+            text = self._token(rest) if verb == "token" else self._control(verb, rest)
+            return f"ok {text}".rstrip()
+        except Exception as error:  # the other side gets the type and place of a bug
+            return failure_line(error)
+        finally:
+            self._last_answer = time.monotonic()
+
+    def _token(self, rest: str) -> str:
+        seconds, _, force = rest.partition(" ")
+        if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 10 and force in ("", "force")):
+            raise UsageError("token takes a number of seconds")
+        token = self._get_token(float(seconds))
+        if force:
+            token = self._get_token(float(seconds), rejected=token.value)
+        return f"{token.expires_at:.0f} {token.value.reveal()}"
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError as error:
+                if listener.fileno() < 0 or error.errno is None or not _passes(error.errno):
+                    return
+                time.sleep(TAKE_OVER_POLL_S)  # no descriptors left for a moment
+                continue
+            self._room.acquire()
+            thread = threading.Thread(target=self._serve, args=(sock,), name="agent-answer")
+            with self._lock:
+                self._open[sock] = thread
+            thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        try:
+            with sock, contextlib.suppress(OSError):
+                if hardening.peer_uid(sock) == os.getuid():
+                    line = _read_line(sock)
+                    if line is not None:
+                        sock.settimeout(WRITE_TIMEOUT_S)
+                        sock.sendall(self.reply(line).encode("utf-8", "replace") + b"\n")
+        finally:
+            with self._lock:
+                del self._open[sock]
+            self._room.release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
+
+
+def _take_over(socket_path: str) -> int:
+    """Claim the socket; a short-lived agent that has it makes room."""
+    deadline = time.monotonic() + TAKE_OVER_S
+    while True:
+        try:
+            return claim(socket_path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise ThvLlmError(
+                    f"another process answers at {socket_path}", next_step="thv-llm proxy stop"
+                ) from None
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise ThvLlmError(f"there can be no socket at {socket_path}", why=why) from None
+        with contextlib.suppress(OSError, ThvLlmError):
+            ask(socket_path, "yield", timeout_s=1.0)
+        time.sleep(TAKE_OVER_POLL_S)
+
+
+def _listen(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FileExistsError(17, "there is a file of that name")
+        os.unlink(path)  # left by one that was killed: we hold the claim
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)  # before `listen` nobody can connect
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _read_line(sock: socket.socket) -> str | None:
+    deadline = time.monotonic() + READ_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or len(line) > LONGEST_LINE_BYTES:
+            return None
+        sock.settimeout(left_s)
+        more = sock.recv(LONGEST_LINE_BYTES)
+        if not more:
+            return None
+        line += more
+    return line[:-1].decode("utf-8", "replace")
+
+
+def _passes(number: int) -> bool:
+    import errno
+
+    return number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
