@@ -1,0 +1,112 @@
+"""A developer's machine for tests of whole commands: tools, provider, gateway, browser, error boundary."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.commands.worlds import Run, Stream
+from tests.fakes.browser import FakeBrowser
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.provider import FakeProvider
+from thv_llm import cli, paths, state
+from thv_llm.errors import ExitCode
+from thv_llm.world import World
+
+CLAUDE = '{\r\n\t"model": "opus"\r\n}\r\n'
+OPENCODE = '{\n  // mine\n  "theme": "gruvbox",\n}\n'
+
+
+@dataclass
+class Machine:
+    """One home directory with Claude Code and OpenCode in it, and what is around it."""
+
+    home: Path
+    provider: FakeProvider
+    gateway: FakeGateway
+    browser: FakeBrowser
+    open_browser: Callable[[str], bool]
+    port: int
+    environ: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def claude(self) -> Path:
+        return self.home / ".claude" / "settings.json"
+
+    @property
+    def opencode(self) -> Path:
+        return self.home / ".config" / "opencode" / "opencode.jsonc"
+
+    @property
+    def paths(self) -> paths.Paths:
+        return paths.find(self.environ)
+
+    @property
+    def wired(self) -> list[str]:
+        return [tool.tool for tool in state.load(self.paths.state).wired]
+
+    def install(self, *programs: str) -> None:
+        (self.home / "bin").mkdir(exist_ok=True)
+        for name in programs:
+            path = self.home / "bin" / name
+            path.write_text("#!/bin/sh\nexit 0\n")
+            path.chmod(0o755)
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode())
+
+    def run(self, *arguments: str, stdin: str = "", is_terminal: bool = False) -> Run:
+        """Type one command line, and see it through to its end."""
+        streams = [Stream(text, is_terminal=is_terminal) for text in (stdin, "", "")]
+        world = World(self.environ, *streams, self.paths, open_browser=self.open_browser, platform="linux")
+        code = cli.bounded(list(arguments), world)
+        return Run(ExitCode(code), streams[1].getvalue(), streams[2].getvalue())
+
+    def setup(self, *arguments: str, is_terminal: bool = False, stdin: str = "") -> Run:
+        """Type `setup` with the connection of this machine; the service is left alone."""
+        connection = {
+            "--gateway-url": self.gateway.url,
+            "--issuer": self.provider.issuer,
+            "--client-id": "thv-llm",
+            "--ca-file": str(self.provider.ca_file),
+            "--proxy-port": str(self.port),
+        }
+        words = [word for pair in connection.items() for word in pair]
+        return self.run("setup", *words, "--no-service", *arguments, is_terminal=is_terminal, stdin=stdin)
+
+    def snapshot(self) -> dict[str, tuple[bytes, int]]:
+        """Return bytes and mode of every file but those of ours."""
+        own = Path(self.paths.directory)
+        return {
+            str(path.relative_to(self.home)): (path.read_bytes(), path.stat().st_mode)
+            for path in sorted(self.home.rglob("*"))
+            if path.is_file() and own not in path.parents
+        }
+
+
+@contextlib.contextmanager
+def machine(home: Path) -> Iterator[Machine]:
+    """Set one up while the context lasts."""
+    with (
+        FakeProvider() as provider,
+        FakeGateway(provider.verify_access_token) as gateway,
+        FakeBrowser(str(provider.ca_file)) as browser,
+    ):
+        made = Machine(home, provider, gateway, browser, browser.open, free_port())
+        made.environ = {"HOME": str(home), "PATH": f"{home}/bin"}
+        made.install("claude", "opencode")
+        made.write(made.claude, CLAUDE)
+        made.write(made.opencode, OPENCODE)
+        yield made
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,297 @@
+"""Setting up: what is written, what is refused, and that a refusal changes nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.machine import Machine, machine
+from tests.fakes.browser import no_browser
+from tests.fakes.web import Answer
+from thv_llm import settings
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        yield made
+
+
+def test_setup_signs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:
+    done = here.setup()
+
+    assert done.code == 0, done.err
+    assert done.out == ""
+    assert here.wired == ["claude-code", "opencode"]
+    claude = json.loads(here.claude.read_text())
+    assert claude["apiKeyHelper"] == here.paths.helper
+    assert claude["env"]["ANTHROPIC_BASE_URL"] == f"{here.gateway.url}/anthropic"
+    assert claude["model"] == "opus"
+    opencode = here.opencode.read_text()
+    assert f"http://127.0.0.1:{here.port}/v1" in opencode
+    assert "// mine" in opencode
+    assert '"m-1"' in opencode
+    assert str(here.claude) in done.err
+    assert "thv-llm teardown" in done.err
+    assert settings.load(here.paths.settings).gateway_url == here.gateway.url
+
+
+def test_setup_then_teardown_gives_every_byte_and_mode_back(here: Machine) -> None:
+    here.claude.chmod(0o640)
+    before = here.snapshot()
+
+    assert here.setup().code == 0
+    assert here.snapshot() != before
+    undone = here.run("teardown")
+
+    assert undone.code == 0, undone.err
+    assert here.snapshot() == before
+    assert here.wired == []
+
+
+def test_a_second_setup_changes_nothing_and_teardown_still_finds_the_first_state(here: Machine) -> None:
+    before = here.snapshot()
+    here.setup()
+    wired = here.snapshot()
+    record = Path(here.paths.state).read_bytes()
+
+    again = here.setup()
+
+    assert again.code == 0
+    assert here.snapshot() == wired
+    assert "already wired" in again.err
+    assert json.loads(Path(here.paths.state).read_bytes())["wired"] == json.loads(record)["wired"]
+    here.run("teardown")
+    assert here.snapshot() == before
+
+
+def test_files_that_setup_made_are_gone_after_teardown_and_so_are_their_directories(here: Machine) -> None:
+    here.claude.unlink()
+    here.opencode.unlink()
+    here.claude.parent.rmdir()
+    here.opencode.parent.rmdir()
+
+    assert here.setup().code == 0
+    assert here.claude.stat().st_mode & 0o777 == 0o600
+    assert here.run("teardown").code == 0
+
+    assert not here.claude.parent.exists()
+    assert not here.opencode.parent.exists()
+
+
+def test_a_second_login_is_not_asked_for_while_the_session_is_good(here: Machine) -> None:
+    here.setup()
+    here.open_browser = no_browser
+
+    assert "Already signed in" in here.setup().err
+
+
+def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:
+    before = here.snapshot()
+    here.open_browser = no_browser
+
+    done = here.setup("--dry-run")
+
+    assert done.code == 0
+    assert "+++ " in done.out
+    assert "apiKeyHelper" in done.out
+    assert here.snapshot() == before
+    assert not Path(here.paths.directory).exists()
+    assert here.gateway.requests == []
+    assert here.provider.requests == []
+
+
+def test_nothing_found_says_what_was_looked_for_and_changes_nothing(here: Machine) -> None:
+    for name in ("claude", "opencode"):
+        (here.home / "bin" / name).unlink()
+        here.opencode.unlink(missing_ok=True)
+    here.claude.unlink()
+    for directory in (here.claude.parent, here.opencode.parent):
+        directory.rmdir()
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert "Looked for: Claude Code" in done.err
+    assert not Path(here.paths.directory).exists()
+
+
+def test_a_file_that_does_not_parse_is_skipped_with_line_and_column_and_the_others_go_on(
+    here: Machine,
+) -> None:
+    here.write(here.claude, '{\n  "model": oops\n}\n')
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert f"{here.claude}:2:12" in done.err
+    assert here.wired == ["opencode"]
+    assert here.claude.read_text() == '{\n  "model": oops\n}\n'
+
+
+def test_when_every_file_is_broken_setup_fails_before_the_login(here: Machine) -> None:
+    here.write(here.claude, "{")
+    here.write(here.opencode, "[")
+    here.open_browser = no_browser
+
+    assert here.setup().code == 1
+    assert not Path(here.paths.settings).exists()
+
+
+def test_a_refused_login_leaves_every_file_as_it_was(here: Machine) -> None:
+    before = here.snapshot()
+    here.provider.alter_callback = lambda pairs: [
+        ("error", "access_denied"),
+        *[pair for pair in pairs if pair[0] in ("state", "iss")],
+    ]
+
+    done = here.setup()
+
+    assert done.code == 1
+    assert "access_denied" in done.err
+    assert here.snapshot() == before
+    assert not Path(here.paths.settings).exists()
+
+
+def test_a_provider_that_is_down_is_exit_6_and_leaves_every_file_as_it_was(here: Machine) -> None:
+    before = here.snapshot()
+    here.provider.alter["discovery"] = lambda answer: Answer(503, "down")
+
+    done = here.setup()
+
+    assert done.code == 6
+    assert "  next: " in done.err
+    assert here.snapshot() == before
+    assert not Path(here.paths.settings).exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        (["--gateway-url", "http://llm.example.com"], 2, "gateway_url"),
+        (["--gateway-url", "https://u:hunter2@llm.example.com"], 2, "user info"),
+        (["--gateway-url", "https://llm.example.com?x=1"], 2, "query"),
+        (["--gateway-url", "https://"], 2, "host"),
+        (["--proxy-port", "70000"], 2, "proxy.listen_port"),
+        (["--client", "notepad"], 2, "notepad"),
+        (["--issuer", "https://127.0.0.1:1/other"], 6, "127.0.0.1"),
+    ],
+)
+def test_bad_input_is_one_error_and_changes_nothing(
+    here: Machine, flags: list[str], code: int, said: str
+) -> None:
+    before = here.snapshot()
+    here.open_browser = no_browser
+
+    done = here.setup(*flags)
+
+    assert done.code == code, done.err
+    assert said in done.err
+    assert "hunter2" not in done.err
+    assert here.snapshot() == before
+    assert not Path(here.paths.settings).exists()
+
+
+def test_an_issuer_that_is_not_the_documents_is_refused_with_both_names(here: Machine) -> None:
+    done = here.setup("--issuer", here.provider.issuer + "/")
+
+    assert done.code == 6
+    assert here.provider.issuer in done.err
+    assert not Path(here.paths.settings).exists()
+
+
+def test_missing_settings_are_named_with_the_command(here: Machine) -> None:
+    done = here.run("setup", "--gateway-url", here.gateway.url)
+
+    assert done.code == 5
+    assert "oidc.issuer, oidc.client_id" in done.err
+
+
+def test_a_settings_file_that_is_not_toml_is_named_with_its_place(here: Machine) -> None:
+    here.write(Path(here.paths.settings), "gateway_url = \nx")
+
+    done = here.setup()
+
+    assert done.code == 1
+    assert here.paths.settings in done.err
+    assert "line 1" in done.err
+
+
+def test_a_stranger_on_the_port_stops_setup_before_anything_is_written(here: Machine) -> None:
+    before = here.snapshot()
+    with socket.create_server(("127.0.0.1", here.port)):
+        done = here.setup()
+
+    assert done.code == 1
+    assert f"port {here.port}" in done.err
+    assert "--proxy-port" in done.err
+    assert here.snapshot() == before
+
+
+def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here: Machine) -> None:
+    here.gateway.models = ()
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert here.wired == ["claude-code"]
+    assert "--models" in done.err
+
+
+def test_models_on_the_command_line_are_offered_and_saved(here: Machine) -> None:
+    here.setup("--models", "alpha,beta")
+
+    assert '"alpha"' in here.opencode.read_text()
+    assert settings.load(here.paths.settings).models == ("alpha", "beta")
+
+
+def test_lazy_setup_needs_no_login_and_the_first_token_says_what_to_run(here: Machine) -> None:
+    here.open_browser = no_browser
+
+    done = here.setup("--lazy", "--yes", "--models", "alpha")
+
+    assert done.code == 0, done.err
+    assert here.wired == ["claude-code", "opencode"]
+    token = here.run("token")
+    assert (token.code, token.out) == (4, "")
+    assert "thv-llm login" in token.err
+
+
+def test_only_the_named_tool_is_wired(here: Machine) -> None:
+    here.setup("--client", "opencode")
+
+    assert here.wired == ["opencode"]
+
+
+def test_a_tool_that_cannot_be_wired_is_refused_with_the_reason(here: Machine) -> None:
+    done = here.setup("--client", "cursor")
+
+    assert done.code == 2
+    assert "Cursor" in done.err
+
+
+def test_at_a_terminal_a_no_stops_before_anything_is_changed(here: Machine) -> None:
+    before = here.snapshot()
+
+    done = here.setup(is_terminal=True, stdin="n\n")
+
+    assert done.code == 1
+    assert str(here.claude) in done.err
+    assert here.snapshot() == before
+    assert not Path(here.paths.settings).exists()
+
+
+def test_an_unwritable_directory_is_named_and_the_other_tool_goes_on(here: Machine) -> None:
+    target = here.home / "elsewhere"
+    here.claude.unlink()
+    here.claude.symlink_to(target)  # dangling: refused, because nobody knows what it should be
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert str(here.claude) in done.err
+    assert here.wired == ["opencode"]
