@@ -1,0 +1,261 @@
+"""What the proxy costs, beside nothing at all, nginx and Go's ReverseProxy: `make bench`.
+
+Every row is measured on all of them in turn, for several rounds; the table shows medians. The
+figures are those of this machine at this moment, so what counts is the ratio to Go in the last
+column. Each load is bounded in count and time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import stage
+from tests.bench.serve import KEY
+from tests.bench.stage import GATEWAY, PEER, TLS, WRK, Stage
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SECONDS = int(os.environ.get("BENCH_SECONDS", "2"))
+STREAMS = 256
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of the competitors.
+
+    Attributes:
+        url: where its answers come from; `events` where its event streams do.
+        pid: of its process, for its CPU time and memory; 0 for the gateway itself.
+    """
+
+    name: str
+    url: str
+    events: str
+    pid: int
+    events_pid: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        goal: of ours divided by Go's: a most when less is better, a least when more is.
+    """
+
+    name: str
+    title: str
+    unit: str
+    goal: str
+    measure: Callable[[Place], float]
+
+
+def wrk(place: Place, path: str, connections: int, *options: str) -> str:
+    threads = "1" if connections == 1 else "2"
+    command = [WRK, "-t", threads, "-c", str(connections), "-d", f"{SECONDS}s", "--latency"]
+    command += ["-H", f"Authorization: Bearer {KEY}", *options, place.url + path]
+    text = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 30, check=True).stdout
+    if "Non-2xx" in text or ("Socket errors" in text and "close" not in " ".join(options)):
+        raise RuntimeError(text)
+    return text
+
+
+def rate(path: str, connections: int, *options: str) -> Callable[[Place], float]:
+    def measure(place: Place) -> float:
+        found = re.search(r"Requests/sec:\s+([\d.]+)", wrk(place, path, connections, *options))
+        assert found is not None
+        return float(found[1])
+
+    return measure
+
+
+def p50(path: str, connections: int, *options: str) -> Callable[[Place], float]:
+    def measure(place: Place) -> float:
+        found = re.search(r"50%\s+([\d.]+)(us|ms|s)", wrk(place, path, connections, *options))
+        assert found is not None
+        return float(found[1]) * {"us": 1, "ms": 1000, "s": 1_000_000}[found[2]]
+
+    return measure
+
+
+def megabytes(path: str, connections: int, size: int, *options: str) -> Callable[[Place], float]:
+    per_second = rate(path, connections, *options)
+    return lambda place: per_second(place) * size / 1e6
+
+
+def posting(size: int) -> tuple[str, ...]:
+    """Return wrk's options for posts of that size."""
+    script = Path(tempfile.gettempdir()) / f"thv-llm-bench-post-{os.getuid()}-{size}.lua"
+    script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {size})\n')
+    return ("-s", str(script))
+
+
+def events(rate_per_s: int, figure: str) -> Callable[[Place], float]:
+    def measure(place: Place) -> float:
+        binary = os.environ["BENCH_EVENTS"]
+        count = rate_per_s * (SECONDS + 2)
+        before = stage.cpu_seconds(place.events_pid) if place.events_pid else 0.0
+        command = [binary, "-url", place.events, "-key", KEY, "-ca", str(TLS / "ca.pem")]
+        command += ["-streams", str(STREAMS), "-rate", str(rate_per_s), "-count", str(count)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+            time.sleep(SECONDS)
+            memory = stage.memory_mb(place.events_pid) if place.events_pid else 0.0
+            text = reader.communicate(timeout=60)[0]
+        found = json.loads(text)
+        if found["lost"]:
+            raise RuntimeError(f"{place.name}: {found['lost']} events lost")
+        used = (stage.cpu_seconds(place.events_pid) if place.events_pid else 0.0) - before
+        found |= {"cpu_us": used / (STREAMS * count) * 1e6, "memory_mb": memory}
+        return float(found[figure])
+
+    return measure
+
+
+def burst(place: Place) -> float:
+    """Connect 200 times at once, ask for health or anything; return the last answer's time in ms."""
+    port = int(place.url.rpartition(":")[2])
+    ask = f"GET /1k HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    began = time.monotonic()
+    times: list[float] = []
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for _ in range(200):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+            selector.register(sock, selectors.EVENT_WRITE)
+        while len(times) < 200 and time.monotonic() - began < 10:
+            for key, ready in selector.select(1):
+                sock = key.fileobj  # type: ignore[assignment]
+                if ready & selectors.EVENT_WRITE:
+                    sock.send(ask)
+                    selector.modify(sock, selectors.EVENT_READ)
+                elif sock.recv(65536):
+                    times.append((time.monotonic() - began) * 1000)
+                    selector.unregister(sock)
+    if len(times) < 200:
+        raise RuntimeError(f"{place.name}: {200 - len(times)} of 200 connections were not served")
+    return sorted(times)[197]
+
+
+ROWS = (
+    Row("small-1", "1 KB answers, 1 connection, p50", "µs", "< 1.0", p50("/1k", 1)),
+    Row("small-8", "1 KB answers, 8 connections", "1/s", ">= 1.0", rate("/1k", 8)),
+    Row("small-64", "1 KB answers, 64 connections", "1/s", ">= 0.8", rate("/1k", 64)),
+    Row(
+        "connect-8",
+        "a new connection each, 8 at once",
+        "1/s",
+        ">= 0.6",
+        rate("/1k", 8, "-H", "Connection: close"),
+    ),
+    Row(
+        "answers-100k", "100 KB answers, 8 connections", "MB/s", ">= 0.9", megabytes("/100k", 8, 100 * 1024)
+    ),
+    Row("answers-5m", "5 MB answers, 1 connection", "MB/s", ">= 1.1", megabytes("/5m", 1, 5 * 1024 * 1024)),
+    Row(
+        "uploads-10m",
+        "10 MB uploads, 1 connection",
+        "MB/s",
+        ">= 1.1",
+        megabytes("/post", 1, 10_000_000, *posting(10_000_000)),
+    ),
+    Row("posts-100k", "100 KB posts, 1 connection, p50", "µs", "< 0.8", p50("/post", 1, *posting(100 * 1024))),
+    Row("events-25", "256 streams, 25 events/s each, p99", "ms", "", events(25, "p99_ms")),
+    Row("events-50", "256 streams, 50 events/s each, p99", "ms", "<= 2.0", events(50, "p99_ms")),
+    Row("events-cpu", "CPU per event there", "µs", "<= 1.2", events(50, "cpu_us")),
+    Row("events-memory", "memory with 256 streams", "MB", "<= 64 MB", events(50, "memory_mb")),
+    Row("burst", "200 connections at once, p99", "ms", "< 200 ms", burst),
+)
+
+
+@contextlib.contextmanager
+def _places(at: Stage):  # type: ignore[no-untyped-def]
+    """Start everything; yield the competitors."""
+    gateway, peer, go, ours = (at.free_port() for _ in range(4))
+    emitter, peer_events, go_events, our_events = (at.free_port() for _ in range(4))
+    go_proxy, go_streams = at.go("reverse_proxy"), at.go("events")
+    os.environ["BENCH_EVENTS"] = go_streams
+    ca = str(TLS / "ca.pem")
+
+    def local(port: int, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{port}"
+
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        enter(at.nginx("gateway", gateway, GATEWAY))
+        if go_streams:
+            files = ("-cert", str(TLS / "server.pem"), "-cert-key", str(TLS / "server.key"))
+            enter(at.run(go_streams, "-listen", f"127.0.0.1:{emitter}", *files, port=emitter))
+        places = [Place("direct", local(gateway, "https"), local(emitter, "https"), 0, 0)]
+        pids = [enter(at.nginx("peer", peer, PEER, gateway)), enter(at.nginx("peer-events", peer_events, PEER, emitter))]
+        # A worker does nginx's work, not the process that was started.
+        pids = [_child(pid) for pid in pids]
+        places.append(Place("nginx", local(peer), local(peer_events), *pids))
+        if go_proxy:
+            pids = []
+            for port, upstream in ((go, gateway), (go_events, emitter)):
+                options = ("-listen", f"127.0.0.1:{port}", "-upstream", local(upstream, "https"), "-ca", ca)
+                pids.append(enter(at.run(go_proxy, *options, port=port)))
+            places.append(Place("Go", local(go), local(go_events), *pids))
+        pids = [
+            enter(at.ours(ours, local(gateway, "https"))),
+            enter(at.ours(our_events, local(emitter, "https"))),
+        ]
+        places.append(Place("ours", local(ours), local(our_events), *pids))
+        yield places
+
+
+def _child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _table(found: dict[str, dict[str, list[float]]], names: list[str]) -> str:
+    lines = [
+        "| | " + " | ".join(names) + " | ours / Go | goal |",
+        "|---|" + "---|" * (len(names) + 2),
+    ]
+    for row in ROWS:
+        if row.name not in found:
+            continue
+        medians = {name: statistics.median(values) for name, values in found[row.name].items()}
+        cells = [f"{medians[name]:,.{0 if medians[name] >= 100 else 2}f}" if name in medians else "" for name in names]
+        ratio = f"{medians['ours'] / medians['Go']:.2f}" if medians.get("Go") else ""
+        lines.append(f"| {row.title}, {row.unit} | " + " | ".join(cells) + f" | {ratio} | {row.goal} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the rows whose names begin as asked, or all of them, and print one table."""
+    rows = [row for row in ROWS if not arguments or row.name.startswith(tuple(arguments))]
+    if not rows or not WRK:
+        wanted = ", ".join(row.name for row in ROWS)
+        print(f"wrk is not installed, or no such row; there is: {wanted}", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory(prefix="thv-llm-bench-") as work:
+        at = Stage(Path(work), os.environ.get("BENCH_PYTHON", sys.executable))
+        with _places(at) as places:
+            found: dict[str, dict[str, list[float]]] = {}
+            for _ in range(ROUNDS):
+                for row in rows:
+                    for place in places:
+                        if row.name.startswith("events") and not os.environ["BENCH_EVENTS"]:
+                            continue
+                        if place.name == "direct" and row.name in ("burst", "events-cpu", "events-memory"):
+                            continue
+                        found.setdefault(row.name, {}).setdefault(place.name, []).append(row.measure(place))
+                        print(f"\r{row.name} {place.name}        ", end="", file=sys.stderr)
+            print("\r", file=sys.stderr)
+            print(_table(found, [place.name for place in places]))
+    return 0

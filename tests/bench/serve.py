@@ -1,0 +1,25 @@
+"""Our proxy as a process of its own, for measuring: `python -m tests.bench.serve PORT GATEWAY CA`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from thv_llm.proxy.server import Proxy
+from thv_llm.proxy.upstream import Gateway
+from thv_llm.secret import Secret
+
+KEY = "bench-key"
+
+
+def main(port: str, url: str, ca_file: str) -> None:
+    token = Secret("bench-token")
+    gateway = Gateway(url, environ={}, ca_file=ca_file)
+    proxy = Proxy(int(port), gateway, lambda rejected: token, Secret(KEY), lambda exchange: None)
+    proxy.start()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    proxy.stop(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
