@@ -1,0 +1,100 @@
+"""`config set`, `show` and `reset`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.machine import Machine, machine
+
+CONNECTION = (
+    "--gateway-url",
+    "https://llm.example.com/team/",
+    "--issuer",
+    "https://id.example.com",
+    "--client-id",
+    "c",
+)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        yield made
+
+
+def test_before_setup_the_command_to_run_is_named(here: Machine) -> None:
+    assert here.run("config", "show").out.startswith("not configured; run: thv-llm setup ")
+    assert here.run("config", "show", "--format", "json").out == "{}\n"
+    assert here.run("config", "show").code == 0
+
+
+def test_what_was_set_is_shown_with_every_default(here: Machine) -> None:
+    assert here.run("config", "set", *CONNECTION, "--models", "a,b").code == 0
+
+    text = here.run("config", "show").out
+    shown = json.loads(here.run("config", "show", "--format", "json").out)
+
+    assert "https://llm.example.com/team" in text
+    assert "14000" in text
+    assert shown["gateway_url"] == "https://llm.example.com/team"
+    assert shown["oidc"]["scopes"] == ["openid", "offline_access"]
+    assert shown["proxy"] == {"listen_port": 14000, "require_key": True}
+    assert shown["bedrock"] == {"compat": False, "enable_1m": False}
+    assert shown["models"] == ["a", "b"]
+    assert shown["auth"] == {"cached_token_expiry": None}
+    assert shown["configured_tools"] == []
+
+
+def test_a_single_setting_can_be_changed_and_put_back(here: Machine) -> None:
+    here.run("config", "set", *CONNECTION)
+    here.run("config", "set", "--no-require-key", "--audience", "gw")
+    assert "require_key = false" in Path(here.paths.settings).read_text()
+
+    here.run("config", "set", "--require-key", "--audience", "")
+
+    assert "require_key" not in Path(here.paths.settings).read_text()
+    assert "audience" not in Path(here.paths.settings).read_text()
+
+
+def test_wired_tools_are_shown_and_said_to_be_unchanged(here: Machine) -> None:
+    here.setup()
+
+    done = here.run("config", "set", "--proxy-port", "15000")
+    shown = json.loads(here.run("config", "show", "--format", "json").out)
+
+    assert "thv-llm setup updates them" in done.err
+    assert [tool["tool"] for tool in shown["configured_tools"]] == ["claude-code", "opencode"]
+    assert shown["configured_tools"][0]["config_path"] == str(here.claude)
+    assert "claude-code (direct)" in here.run("config", "show").out
+
+
+def test_reset_is_refused_while_tools_are_wired(here: Machine) -> None:
+    here.setup()
+
+    done = here.run("config", "reset")
+
+    assert done.code == 1
+    assert "claude-code, opencode" in done.err
+    assert "thv-llm teardown" in done.err
+    assert Path(here.paths.settings).exists()
+
+
+def test_reset_forgets_settings_and_session(here: Machine) -> None:
+    here.setup()
+    here.run("teardown")
+
+    done = here.run("config", "reset")
+
+    assert done.code == 0, done.err
+    assert here.provider.count("revoke") == 1
+    assert here.run("config", "show").out.startswith("not configured")
+    left = {path.name for path in Path(here.paths.directory).rglob("*") if path.is_file()}
+    assert not {name for name in left if not name.endswith(".lock")}
+
+
+def test_reset_with_nothing_there_is_fine(here: Machine) -> None:
+    assert here.run("config", "reset").code == 0

@@ -1,0 +1,44 @@
+"""`logout`: gone here in any case, and at the provider if it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.machine import Machine, machine
+from tests.fakes.web import Answer
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        made.setup("--client", "claude-code")
+        yield made
+
+
+def test_logout_revokes_and_deletes(here: Machine) -> None:
+    done = here.run("logout")
+
+    assert done.code == 0
+    assert "Deleted the session." in done.err
+    assert "Revoked" in done.err
+    assert here.provider.count("revoke") == 1
+    assert here.run("token").code == 4
+
+
+def test_a_provider_that_refuses_to_revoke_does_not_keep_the_session_here(here: Machine) -> None:
+    here.provider.alter["revoke"] = lambda answer: Answer(401, {"error": "invalid_client"})
+
+    done = here.run("logout")
+
+    assert done.code == 0
+    assert "did not revoke" in done.err
+    assert here.run("token").code == 4
+
+
+def test_a_second_logout_says_that_there_was_no_session(here: Machine) -> None:
+    here.run("logout")
+
+    assert "There was no session" in here.run("logout").err

@@ -1,0 +1,91 @@
+"""`tools`: the table, one tool, and no secret in either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.machine import Machine, machine
+from thv_llm import state
+from thv_llm.tools import engine
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        yield made
+
+
+def row(here: Machine, name: str) -> list[str]:
+    lines = here.run("tools").out.splitlines()
+    return next(line for line in lines if line.startswith(name + " ")).split()
+
+
+def test_every_tool_is_listed_with_how_it_was_found(here: Machine) -> None:
+    out = here.run("tools").out
+
+    assert all(f"\n{tool.id} " in out for tool in engine.TOOLS)
+    assert row(here, "claude-code")[:4] == ["claude-code", "direct", "program", "-"]
+
+
+def test_wired_and_drifted_tools_are_told_apart(here: Machine) -> None:
+    here.setup()
+    assert row(here, "opencode")[3] == "yes"
+
+    here.opencode.write_text("{}")
+
+    assert row(here, "opencode")[3] == "drifted"
+    assert row(here, "claude-code")[3] == "yes"
+
+
+def test_one_tool_shows_what_setup_would_write(here: Machine) -> None:
+    here.run("config", "set", "--gateway-url", "https://llm.example.com")
+
+    out = here.run("tools", "claude-code").out
+
+    assert str(here.claude) in out
+    assert here.paths.helper in out
+    assert "https://llm.example.com" in out
+
+
+@pytest.mark.parametrize("name", [tool.id for tool in engine.TOOLS])
+def test_every_tool_can_be_looked_at_and_shows_no_key(here: Machine, name: str) -> None:
+    here.run("config", "set", "--gateway-url", "https://llm.example.com")
+    key = state.local_key(here.paths).reveal()
+
+    text = here.run("tools", name)
+    document = here.run("tools", name, "--format", "json")
+
+    assert text.code == document.code == 0
+    assert key not in text.out + document.out
+    parsed = json.loads(document.out)
+    assert parsed["tool"] == name
+    assert parsed["files"] or parsed["snippet"] or parsed["reason"]
+
+
+def test_the_json_table_is_stable(here: Machine) -> None:
+    rows = json.loads(here.run("tools", "--format", "json").out)["tools"]
+
+    assert list(rows[0]) == [
+        "tool",
+        "title",
+        "mode",
+        "found",
+        "where",
+        "wired",
+        "drifted",
+        "files",
+        "left_to_do",
+        "reason",
+        "remedy",
+    ]
+
+
+def test_an_unknown_tool_lists_the_known_ones(here: Machine) -> None:
+    done = here.run("tools", "notepad")
+
+    assert done.code == 2
+    assert "claude-code" in done.err
