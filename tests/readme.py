@@ -1,0 +1,71 @@
+"""The parts of README.md that the program itself knows: `python -m tests.readme` writes them anew.
+
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from thv_llm import cli
+from thv_llm.settings import ROWS
+from thv_llm.tools import engine
+from thv_llm.tools.engine import Mode
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def tools() -> str:
+    """Return the table of supported tools, and of those that cannot be wired."""
+    lines = ["| tool | id | how | checked with |", "|---|---|---|---|"]
+    for tool in engine.TOOLS:
+        if engine.mode(tool) is not Mode.NONE:
+            how = {Mode.DIRECT: "direct", Mode.PROXY: "proxy", Mode.MANUAL: "a snippet to paste"}
+            lines.append(f"| {tool.title} | `{tool.id}` | {how[engine.mode(tool)]} | {tool.checked} |")
+    lines += ["", "Not possible, and why:", "", "| tool | why | what you can do |", "|---|---|---|"]
+    for tool in engine.TOOLS:
+        if engine.mode(tool) is Mode.NONE:
+            lines.append(f"| {tool.title} | {tool.reason} | {tool.remedy} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """Return what `thv-llm --help` prints."""
+    return f"```console\n$ thv-llm --help\n{cli.overview()}\n```"
+
+
+def settings() -> str:
+    """Return the table of settings."""
+    lines = ["| key in `llm.toml` | flag | default | what |", "|---|---|---|---|"]
+    for row in ROWS:
+        default = "required" if row.required else _shown(row.default)
+        lines.append(f"| `{row.key}` | `{row.flag}` | {default} | {row.help.replace('|', '&#124;')} |")
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, tuple):
+        value = " ".join(value)
+    return f"`{value}`" if value not in ("", None) else ""
+
+
+PARTS: dict[str, Callable[[], str]] = {"tools": tools, "commands": commands, "settings": settings}
+
+
+def rewritten(text: str) -> str:
+    """Return the README's text with every part as the program has it."""
+    for name, part in PARTS.items():
+        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        content = part()
+        text, count = pattern.subn(lambda found, c=content: f"{found[1]}{c}\n{found[2]}", text)
+        if count != 1:
+            raise ValueError(f"README.md has {count} parts named {name}")
+    return text
+
+
+if __name__ == "__main__":
+    README.write_text(rewritten(README.read_text()))
