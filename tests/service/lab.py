@@ -1,0 +1,126 @@
+"""A user with everything: settings, a stored session, provider and gateway on loopback, real services.
+
+What is started here is ended here: `close` looks for every process that runs in this home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tests.commands import worlds
+from tests.commands.worlds import Home, Run
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.provider import FakeProvider
+from thv_llm import paths, settings, state, tokens
+from thv_llm.secret import Secret
+from thv_llm.service import background, processes, record
+from thv_llm.service.background import Running
+from thv_llm.state import ServiceState, SessionFacts, State
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.tokens.session import session_key
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+class Lab:
+    """One user's machine, as long as the context lasts."""
+
+    def __init__(self, directory: Path, provider: FakeProvider, gateway: FakeGateway) -> None:
+        self.provider = provider
+        self.gateway = gateway
+        self.port = free_port()
+        self.home: Home = replace(
+            worlds.make(directory, THV_LLM_SOCKET=str(directory / "s")), now=time.time()
+        )
+        self.environ = dict(self.home.environ)
+        self.paths = self.home.paths
+        self.home.configure(
+            gateway_url=gateway.url,
+            ca_file=str(provider.ca_file),
+            token_store="file",
+            oidc__issuer=provider.issuer,
+            oidc__client_id="cli",
+            proxy__listen_port=self.port,
+        )
+        self.sign_in()
+
+    def sign_in(self) -> None:
+        """Store a session, as a login by another process does."""
+        key = session_key(settings.load(self.paths.settings).oidc)
+        store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        store.save(key, Secret(self.provider.issue_refresh_token()))
+        facts = SessionFacts("file", "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
+        self.change(session=facts)
+
+    def sign_out(self) -> None:
+        """Remove the session, as a logout does; the service is not told."""
+        tokens.open(settings.load(self.paths.settings), self.paths, self.environ).logout()
+
+    def change(self, **parts: Any) -> State:
+        """Replace parts of the state file."""
+        return state.update(self.paths, lambda known: replace(known, **parts))
+
+    def want(self, *, proxy: bool = True, wanted: bool = True) -> None:
+        """Record what setup would have asked of the service."""
+        self.change(service=ServiceState(wanted=wanted, proxy=proxy, program=paths.program()))
+
+    def start(self, *, proxy: bool = True) -> Running:
+        """Start the service, as setup does."""
+        self.want(proxy=proxy)
+        return background.start(self.paths, self.environ)[0]
+
+    def run(self, *arguments: str) -> Run:
+        """Type a command."""
+        return self.home.run(*arguments)
+
+    def get(self, path: str, *, key: str | None = None) -> tuple[int, bytes]:
+        """Ask the proxy as a tool does."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        with contextlib.closing(connection):
+            known = key or state.local_key(self.paths).reveal()
+            connection.request("GET", path, headers={"Authorization": f"Bearer {known}"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def log(self) -> str:
+        """Return what the service wrote."""
+        return Path(self.paths.log).read_text()
+
+    def processes(self) -> list[int]:
+        """Return the services that run in this home."""
+        return [pid for pid in processes._pids() if self._is_here(pid)] if sys.platform == "linux" else []
+
+    def _is_here(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            found = processes.look(pid)
+            ours = f"THV_LLM_HOME={self.paths.directory}".encode()
+            return ours in environ and found is not None and record.VERB in found.command
+        return False
+
+    def kill(self) -> None:
+        """End every service of this home without ceremony, as a reboot does."""
+        pids = self.processes()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while any(processes.look(pid) for pid in pids):
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """End what was started."""
+        self.kill()

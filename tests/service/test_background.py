@@ -1,0 +1,412 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.lab import Lab
+from thv_llm import state
+from thv_llm.errors import NotConfiguredError, ThvLlmError
+from thv_llm.service import background, client, processes, record, spawn
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_a_started_service_answers_as_ourselves_on_socket_and_port(lab: Lab) -> None:
+    running = lab.start()
+
+    assert running.answers
+    assert running.record.port == lab.port
+    assert lab.processes() == [running.record.pid]
+    assert background.port_use(lab.paths, lab.port, state.local_key(lab.paths)).kind == "ours"
+    assert lab.get("/v1/models")[0] == 200
+    token = client.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    assert lab.provider.verify_access_token(token)
+
+
+def test_the_service_is_detached_from_who_started_it(lab: Lab) -> None:
+    pid = lab.start().record.pid
+
+    assert os.getsid(pid) == pid != os.getsid(0)
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.readlink(f"/proc/{pid}/fd/0") == os.devnull
+    assert os.readlink(f"/proc/{pid}/fd/2") == lab.paths.log
+    assert f"\nPPid:\t{os.getpid()}\n" not in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_the_service_holds_no_keys_of_its_starters_environment(lab: Lab) -> None:
+    lab.environ.update(ANTHROPIC_API_KEY="canary", PYTHONPATH="/evil")
+    pid = lab.start().record.pid
+    environ = Path(f"/proc/{pid}/environ").read_bytes()
+
+    assert b"canary" not in environ
+    assert b"/evil" not in environ
+
+
+def test_the_service_writes_no_core_and_refuses_debuggers(lab: Lab) -> None:
+    pid = lab.start().record.pid
+    limits = Path(f"/proc/{pid}/limits").read_text()
+
+    assert next(line for line in limits.splitlines() if "core" in line).split()[4] == "0"
+
+
+def test_without_a_proxy_tool_only_the_agent_runs(lab: Lab) -> None:
+    running = lab.start(proxy=False)
+
+    assert running.record.port is None
+    assert background.port_use(lab.paths, lab.port, None).kind == "free"
+    assert client.ask(lab.paths.socket, "token 60", timeout_s=10)
+
+
+def test_starting_it_twice_gives_the_same_one(lab: Lab) -> None:
+    first = lab.start()
+
+    assert background.start(lab.paths, lab.environ) == (first, False)
+
+
+def test_many_who_start_it_at_once_get_one_service(lab: Lab) -> None:
+    lab.want()
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(background.start(lab.paths, lab.environ)[0].record.pid))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    until(lambda: lab.processes() == found[:1])
+
+
+def test_the_reason_why_it_cannot_start_is_told(lab: Lab) -> None:
+    Path(lab.paths.settings).write_text("")
+
+    with pytest.raises(NotConfiguredError, match="not configured"):
+        background.start(lab.paths, lab.environ)
+    assert "not configured" in lab.log()
+
+
+def test_stop_ends_it_and_leaves_nothing_behind(lab: Lab) -> None:
+    lab.start()
+
+    assert background.stop(lab.paths)
+    assert lab.processes() == []
+    assert not Path(lab.paths.pid).exists()
+    assert not Path(lab.paths.socket).exists()
+    assert background.find(lab.paths) is None
+    assert not background.stop(lab.paths)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_it_ends_in_order_on_a_signal(lab: Lab, name: str) -> None:
+    import signal
+
+    process = lab.start().record.process()
+    assert process is not None
+    processes.send(process, signal.Signals[name])
+
+    until(lambda: lab.processes() == [])
+    assert not Path(lab.paths.pid).exists()
+    assert lab.log().rstrip().endswith("stopped")
+
+
+def test_a_running_stream_may_end_before_it_stops(lab: Lab) -> None:
+    lab.gateway.gap_s = 0.3
+    lab.start()
+    answers: list[tuple[int, bytes]] = []
+    asking = threading.Thread(target=lambda: answers.append(_stream(lab)))
+    asking.start()
+    until(lambda: lab.gateway.answered("/v1/chat/completions"))
+    background.stop(lab.paths)
+    asking.join()
+
+    assert answers[0][0] == 200
+    assert b"[DONE]" in answers[0][1]
+
+
+def _stream(lab: Lab) -> tuple[int, bytes]:
+    import http.client
+    import json
+
+    connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=20)
+    body = {"model": "m-1", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    key = state.local_key(lab.paths).reveal()
+    connection.request(
+        "POST",
+        "/v1/chat/completions",
+        json.dumps(body),
+        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    answer = connection.getresponse()
+    try:
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> None:
+    import signal
+
+    running = lab.start()
+    os.kill(running.record.pid, signal.SIGSTOP)
+    found = background.find(lab.paths)
+
+    assert found == background.Running(running.record, answers=False)
+    with pytest.raises(ThvLlmError, match="does not answer"):
+        background.start(lab.paths, lab.environ)
+    assert background.stop(lab.paths, timeout_s=0.1)
+    assert lab.processes() == []
+
+
+# Files that lie
+
+
+def foreign_process() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "input()", "thv-llm", "proxy", "start"], stdin=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("start", ["", "some other time"])
+def test_a_stale_pid_file_with_a_living_foreign_pid_signals_nobody(lab: Lab, start: str) -> None:
+    stranger = foreign_process()
+    try:
+        own = record.of_this_process(lab.paths, port=lab.port, now=time.time())
+        record.write(lab.paths.pid, replace(own, pid=stranger.pid, start=start))
+
+        assert background.find(lab.paths) is None
+        assert not background.stop(lab.paths)
+        assert stranger.poll() is None
+        assert not Path(lab.paths.pid).exists()
+    finally:
+        stranger.kill()
+        stranger.communicate()
+
+
+def test_a_process_that_was_started_as_something_else_is_not_ours(lab: Lab) -> None:
+    me = record.of_this_process(lab.paths, port=lab.port, now=time.time())
+    record.write(lab.paths.pid, me)  # right id, right start, but this is a test
+
+    assert background.find(lab.paths) is None
+
+
+@pytest.mark.parametrize("pid", [1, -1, 0])
+def test_a_pid_file_cannot_aim_a_signal_at_the_system(lab: Lab, pid: int) -> None:
+    me = record.of_this_process(lab.paths, port=lab.port, now=time.time())
+    record.write(lab.paths.pid, replace(me, pid=pid))
+
+    assert not background.stop(lab.paths)
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "[]", "{}", '{"pid": "1"}', "123"])
+def test_a_pid_file_that_makes_no_sense_is_no_service(lab: Lab, text: str) -> None:
+    Path(lab.paths.pid).write_text(text)
+
+    assert background.find(lab.paths) is None
+
+
+def test_a_lost_pid_file_does_not_hide_a_running_service(lab: Lab) -> None:
+    running = lab.start()
+    os.unlink(lab.paths.pid)
+
+    assert background.find(lab.paths) == running
+    assert background.stop(lab.paths)
+    assert lab.processes() == []
+
+
+def test_a_stranger_on_the_socket_is_not_believed(lab: Lab) -> None:
+    state.local_key(lab.paths)
+    with Listener(socket.AF_UNIX, lab.paths.socket, b'ok {"record": null}\n') as stranger:
+        assert background.find(lab.paths) is None
+    assert all(line.startswith(b"challenge ") for line in stranger.heard)
+
+
+# Ports
+
+
+class Listener:
+    """Somebody else's server: remembers what it hears, and answers the same to everyone."""
+
+    def __init__(self, family: socket.AddressFamily, address: Any, answer: bytes) -> None:
+        self.heard: list[bytes] = []
+        self._answer = answer
+        self._socket = socket.socket(family)
+        self._socket.bind(address)
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Listener:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(5)
+                heard = connection.recv(65536)
+                if heard:
+                    self.heard.append(heard)
+                    connection.sendall(self._answer)
+
+
+HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Length: 48\r\n\r\n{"status":"ok","version":"0.1.0","proof":"0000"}'
+
+
+def test_a_stranger_on_the_port_is_named_and_hears_nothing_secret(lab: Lab) -> None:
+    key = state.local_key(lab.paths)
+    with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
+        use = background.port_use(lab.paths, lab.port, key)
+
+    assert use.kind == "stranger"
+    assert use.owner.endswith(f"(pid {os.getpid()})")
+    assert len(stranger.heard) == 1
+    assert stranger.heard[0].startswith(b"GET /healthz?challenge=")
+    assert key.reveal().encode() not in stranger.heard[0]
+
+
+def test_before_there_is_a_key_a_stranger_hears_nothing_at_all(lab: Lab) -> None:
+    with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
+        assert background.port_use(lab.paths, lab.port, None).kind == "stranger"
+    assert stranger.heard == []
+
+
+def test_a_silent_stranger_does_not_hold_us_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", lab.port)):
+        begun = time.monotonic()
+        use = background.port_use(lab.paths, lab.port, state.local_key(lab.paths))
+
+    assert use.kind == "stranger"
+    assert time.monotonic() - begun < 3
+
+
+def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: Lab) -> None:
+    lab.want()
+    with socket.create_server(("127.0.0.1", lab.port)):
+        with pytest.raises(ThvLlmError) as caught:
+            background.start(lab.paths, lab.environ)
+
+    assert caught.value.what == f"port {lab.port} on 127.0.0.1 is taken"
+    assert f"(pid {os.getpid()})" in caught.value.why
+    assert "--proxy-port" in caught.value.next_step
+    until(lambda: lab.processes() == [])
+
+
+def test_a_free_port_is_free(lab: Lab) -> None:
+    assert background.port_use(lab.paths, lab.port, None).kind == "free"
+
+
+# What setup and teardown ask for
+
+
+def test_match_starts_narrows_and_stops(lab: Lab) -> None:
+    lab.want(proxy=True)
+    assert background.match(lab.paths, lab.environ).startswith("Started the service (pid ")
+    assert background.match(lab.paths, lab.environ) == ""
+    lab.want(proxy=False)
+    assert background.match(lab.paths, lab.environ).startswith("Restarted the service")
+    found = background.find(lab.paths)
+    assert found is not None
+    assert found.record.port is None
+    lab.want(wanted=False)
+    assert background.match(lab.paths, lab.environ) == "Stopped the service."
+    assert background.match(lab.paths, lab.environ) == ""
+
+
+def test_match_takes_changed_settings_and_a_replaced_program_into_account(lab: Lab) -> None:
+    first = lab.start()
+    lab.home.configure(
+        gateway_url=lab.gateway.url,
+        oidc__issuer=lab.provider.issuer,
+        oidc__client_id="cli",
+        oidc__audience="x",
+    )
+
+    assert background.reasons_to_restart(lab.paths, first.record) == ["the settings changed since it started"]
+    assert background.match(lab.paths, lab.environ).startswith("Restarted")
+    older = replace(first.record, stamp="1:2", settings=record.fingerprint(lab.paths))
+    assert "was replaced" in background.reasons_to_restart(lab.paths, older)[0]
+
+
+# Sessions
+
+
+def test_it_runs_without_a_session_and_picks_up_a_login_of_another_process(lab: Lab) -> None:
+    lab.sign_out()
+    lab.start()
+
+    status, body = lab.get("/v1/models")
+    assert status == 401
+    assert b"thv-llm login" in body
+    lab.sign_in()
+    assert lab.get("/v1/models")[0] == 200
+
+
+def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
+    lab.start()
+    assert lab.get("/v1/models")[0] == 200
+    lab.sign_out()
+    client.ask(lab.paths.socket, "forget", timeout_s=2)
+
+    assert lab.get("/v1/models")[0] == 401
+
+
+# Reboot
+
+
+def test_after_a_reboot_the_next_cold_token_brings_it_back(lab: Lab) -> None:
+    before = lab.start()
+    lab.kill()
+    os.unlink(lab.paths.socket)
+    assert background.find(lab.paths) is None
+
+    spawn.ensure(lab.paths, state.load(lab.paths.state), lab.environ)
+    after = background.wait(lab.paths)
+
+    assert after.record.pid != before.record.pid
+    assert lab.get("/v1/models")[0] == 200
+
+
+def test_a_killed_service_leaves_a_socket_that_does_not_stop_the_next_one(lab: Lab) -> None:
+    lab.start()
+    lab.kill()
+    assert Path(lab.paths.socket).exists()
+
+    assert lab.start().answers
+
+
+def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
+    pid = lab.start().record.pid
+    lab.get("/v1/models")
+    lab.get("/v1/models?key=canary-query", key="canary-wrong-key")
+    token = client.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    secrets = [token, state.local_key(lab.paths).reveal(), "canary-query", "canary-wrong-key"]
+    seen = lab.log() + Path(lab.paths.pid).read_text() + Path(f"/proc/{pid}/cmdline").read_text()
+
+    assert "GET  /v1/models" in lab.log()
+    assert [secret for secret in secrets if secret in seen] == []
