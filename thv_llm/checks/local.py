@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from thv_llm import __version__, paths
-from thv_llm.checks.model import Check, Ground, fail, failed, ok, warn
+from thv_llm.checks.model import Check, Ground, fail, ok, warn
 from thv_llm.errors import ThvLlmError
 
 OLDEST_PYTHON = (3, 11)
@@ -105,9 +105,18 @@ def helper_program(ground: Ground) -> Iterator[Check]:
         yield fail("helper", f"{path} is not executable", f"chmod u+x {_shell(path)}")
     elif gone:
         yield fail("helper", f"it was written for {gone[0]}, which is gone", "thv-llm setup")
+    elif not _has_token(ground):
+        yield ok("helper", f"{path} is there; not tried, since no token can be had")
     else:
         ground.progress("Asking the helper for a token …")
         yield _tried(ground, path)
+
+
+def _has_token(ground: Ground) -> bool:
+    try:
+        return bool(ground.token)
+    except ThvLlmError:
+        return False
 
 
 def _absolute_paths(path: str) -> list[str]:
@@ -137,16 +146,8 @@ def _tried(ground: Ground, path: str) -> Check:
         return fail("helper", f"it gave no answer within {HELPER_TIMEOUT_S:.0f} s", "thv-llm proxy restart")
     took = time.monotonic() - begun
     if done.returncode != 0 or not done.stdout.strip():
-        return _refusal(ground, done.returncode)
+        reason = f"it gave no token (exit code {done.returncode}), though one can be had"
+        return fail("helper", reason, "thv-llm setup")
     if took > SLOW_HELPER_S:
         return warn("helper", f"it answered, but after {took:.1f} s", "thv-llm proxy restart")
     return ok("helper", f"it answered in {took * 1000:.0f} ms")
-
-
-def _refusal(ground: Ground, code: int) -> Check:
-    """Explain a helper that gave no token: mostly there is none to be had."""
-    try:
-        ground.token  # noqa: B018 - asked for its error
-    except ThvLlmError as error:
-        return failed("helper", error)
-    return fail("helper", f"it gave no token (exit code {code}), though one can be had", "thv-llm setup")

@@ -66,7 +66,7 @@ def fail(name: str, reason: str, remedy: str) -> Check:
 def failed(name: str, error: ThvLlmError) -> Check:
     """Return the fault that an error tells of."""
     reason = f"{error.what}: {error.why}" if error.why else error.what
-    return fail(name, reason, error.next_step or "thv-llm --debug doctor")
+    return fail(name, reason, error.next_step or "thv-llm doctor --debug")
 
 
 @dataclass(frozen=True)

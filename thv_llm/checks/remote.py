@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 from thv_llm.checks.model import Check, Ground, fail, ok, warn
-from thv_llm.errors import ThvLlmError
+from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.oidc import discovery
 from thv_llm.oidc.http import Provider
+from thv_llm.oidc.tls_trouble import OWN_AUTHORITY
 from thv_llm.proxy import upstream
 from thv_llm.secret import Secret
 
@@ -17,6 +18,7 @@ TIMEOUT_S = 10.0
 MAX_SKEW_S = 60.0
 """Providers allow little when they check times in tokens; RFC 7519 speaks of a few minutes."""
 FATAL_SKEW_S = 300.0
+CHECK_ADDRESS = "check the network, and gateway_url in: thv-llm config show"
 
 
 def provider(ground: Ground) -> Iterator[Check]:
@@ -83,4 +85,9 @@ def _status(ground: Ground, token: Secret | None) -> int:
         ca_file=found.ca_file,
         verify=not found.tls_skip_verify,
     )
-    return upstream.ask(there, "GET", MODELS, token, TIMEOUT_S)[0]
+    try:
+        return upstream.ask(there, "GET", MODELS, token, TIMEOUT_S)[0]
+    except UnreachableError as error:
+        what = f"no answer from {found.gateway_url}"
+        next_step = OWN_AUTHORITY if "certificate" in error.why else CHECK_ADDRESS
+        raise UnreachableError(what, why=error.why, next_step=next_step) from None

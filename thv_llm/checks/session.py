@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from thv_llm import tokens
 from thv_llm.checks.model import Check, Ground, fail, ok, warn
-from thv_llm.errors import shown
+from thv_llm.errors import ThvLlmError, shown
 from thv_llm.secret import Secret
 
 SHORT_LIFE_S = 300.0
@@ -19,7 +19,7 @@ LOGIN = "thv-llm login"
 def stored(ground: Ground) -> Iterator[Check]:
     """The session's store is there and opens."""
     facts = ground.state.session
-    source = tokens.open(ground.settings, ground.where, ground.environ, now=ground.now)
+    source = _source(ground)
     if not source.has_session():
         yield fail("session", "there is none", LOGIN)
         return
@@ -29,6 +29,8 @@ def stored(ground: Ground) -> Iterator[Check]:
 
 def token(ground: Ground) -> Iterator[Check]:
     """A token can be had, lives long enough, and is meant for the gateway."""
+    if not _can_try(ground):
+        return
     ground.progress("Asking for a token …")
     found = ground.token
     left = found.expires_at - ground.now()
@@ -43,6 +45,18 @@ def token(ground: Ground) -> Iterator[Check]:
     if claims and wanted and wanted not in _audiences(claims):
         reason = f"it is for {_audience(claims)}, the settings ask for {shown(wanted)}"
         yield warn("token", reason, "thv-llm config set --audience NAME, then thv-llm login --force")
+
+
+def _source(ground: Ground) -> tokens.TokenSource:
+    return tokens.open(ground.settings, ground.where, ground.environ, now=ground.now)
+
+
+def _can_try(ground: Ground) -> bool:
+    """Tell whether there is a session; `stored` has said so if there is none."""
+    try:
+        return _source(ground).has_session()
+    except ThvLlmError:
+        return False
 
 
 def _claims(token: Secret) -> dict[str, object]:
