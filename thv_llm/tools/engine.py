@@ -31,11 +31,11 @@ This is the whole of what commands need; each part lives in a sibling module.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from thv_llm import files
-from thv_llm.edit.change import EditError
+from thv_llm.edit.change import EditError, Json
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.secret import Secret
 from thv_llm.state import State, WiredTool
@@ -48,7 +48,7 @@ from thv_llm.tools.place import Place
 from thv_llm.tools.plan import Plan, PlannedFile, RefusedError, plan
 from thv_llm.tools.registry import TOOLS
 from thv_llm.tools.undo import Done, Undone, revert
-from thv_llm.tools.values import NoModelsError, mode, needs_models, resolve, used
+from thv_llm.tools.values import Absent, NoModelsError, mode, needs_models, resolve, used
 from thv_llm.tools.warnings import loopback_through_proxy
 
 __all__ = (
@@ -125,20 +125,32 @@ def needs_anthropic(tool: Tool) -> bool:
 
 def diff(planned: Plan) -> str:
     """Return what a plan would change, secrets masked; "" if nothing."""
-    public = (planned.values.helper_path, *_texts(planned))
+    key = planned.values.local_key
+    public = [text for text in _own_texts(planned.tool, planned.values) if key.reveal() not in text]
     return "".join(
-        difference.unified(
-            file.before, file.after, file.path, local_key=planned.values.local_key, public=public
-        )
+        difference.unified(file.before, file.after, file.path, local_key=key, public=public)
         for file in planned.files
     )
 
 
-def _texts(planned: Plan) -> tuple[str, ...]:
-    """Return the values of ours that are no secrets, though the names of their keys may say so."""
-    known = used(planned.tool) - {Value.LOCAL_KEY, Value.MODEL}
-    texts = (resolve(value, planned.values) for value in known)
-    return tuple(text for text in texts if isinstance(text, str))
+def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
+    """Yield every text that we write for a tool: ours are shown, whatever the name of their key."""
+    for edit in tool.edits:
+        for template in edit.set.values():
+            value = resolve(template, values)
+            yield from () if isinstance(value, Absent) else _texts(value)
+
+
+def _texts(value: Json) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for element in value:
+                yield from _texts(element)
+        case dict():
+            for member in value.values():
+                yield from _texts(member)
 
 
 def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str = "") -> str:

@@ -178,7 +178,7 @@ class Edit:
     Attributes:
         names: file names in the folder; the first that exists is edited, else the last is made.
         set: key (in the words of `edit` for that format) to template, in order.
-        new_file: keys to set besides when the file is made by us.
+        new_file: keys to set besides when there is nothing in the file yet.
         beside: members to put into an object of ours that a key of `set` makes, for values that
             the tool itself keeps writing anew: they come and go with the object, and what they
             hold is nobody's business.

@@ -155,8 +155,9 @@ def _file(
         data = read(path)
         was = original(data, old, ours_alone=edit.ours_alone).before_us if old else data
         text = "" if was is None else decoded(was, path)
-        _require_keys(edit, text, is_new=was is None)
-        wanted = _wanted(edit, text, values, left_alone, is_new=was is None)
+        is_empty = editor(edit.format).is_empty(text)
+        _require_keys(edit, text, is_new=is_empty)
+        wanted = _wanted(edit, text, values, left_alone, is_new=is_empty)
         key = digest(json.dumps([edit.format.value, wanted]).encode())
         if old and _is_right(data, old, key):
             return PlannedFile(data, data, old, None)
