@@ -46,7 +46,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     def failing(*args: Any, **kwargs: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.os, name, failing)
+    monkeypatch.setattr(os, name, failing)
 
 
 def test_a_replaced_file_keeps_its_mode_whatever_the_umask(old: Path, umask: int) -> None:
@@ -69,7 +69,7 @@ def test_a_temporary_file_is_private_before_anything_is_written(
         seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077)
         return write(descriptor, data)
 
-    monkeypatch.setattr(files.os, "write", watching)
+    monkeypatch.setattr(os, "write", watching)
     files.replace(str(old), NEW)
     assert seen == [0]
 
@@ -119,9 +119,7 @@ def test_owner_and_group_are_kept(old: Path) -> None:
     assert (found.st_uid, found.st_gid, mode(old)) == (4242, 4343, 0o2640)
 
 
-def test_a_file_whose_owner_cannot_be_kept_is_left_alone(
-    old: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_whose_owner_cannot_be_kept_is_left_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:
         os.chown(old, 4242, 4343)
     refuse(monkeypatch, "fchown", errno.EPERM)
@@ -223,7 +221,7 @@ def test_a_full_disk_says_what_to_do(old: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_short_writes_are_continued(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
-    monkeypatch.setattr(files.os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:3])))
     files.replace(str(old), NEW)
     assert old.read_bytes() == NEW
 
@@ -237,7 +235,7 @@ def test_another_writer_is_noticed_right_before_the_rename(
         old.write_bytes(b"theirs")
         fsync(descriptor)
 
-    monkeypatch.setattr(files.os, "fsync", meanwhile)
+    monkeypatch.setattr(os, "fsync", meanwhile)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
     assert old.read_bytes() == b"theirs"
@@ -310,9 +308,7 @@ def test_a_lock_keeps_other_processes_out_and_names_its_holder(tmp_path: Path) -
     )
 
     def other() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     with files.lock(path, timeout_s=0, what="the thing"):
         said = other()

@@ -16,6 +16,7 @@ import pytest
 from tests.tools.machine import KEY, VALUES, Machine, succeeded
 from tests.tools.starts import STARTS
 from thv_llm.edit.formats import Format
+from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.model import App, Binary, Directory, Edit, Extension, Mark, Mode, Tool, Value
 from thv_llm.tools.registry import TOOLS
@@ -94,7 +95,7 @@ def test_a_tool_that_cannot_be_wired_says_why_and_what_to_do(machine: Machine, t
     assert tool.reason
     assert tool.snippet or tool.remedy
     assert engine.mode(tool) in (Mode.MANUAL, Mode.NONE)
-    with pytest.raises(engine.ThvLlmError, match="cannot be wired by setup"):
+    with pytest.raises(ThvLlmError, match="cannot be wired by setup"):
         machine.plan(tool)
 
 

@@ -1,0 +1,349 @@
+"""Writing what was planned: whatever happens in between, nothing is torn and teardown finds the way back."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.machine import Machine, succeeded
+from tests.tools.starts import STARTS
+from thv_llm import files, state
+from thv_llm.errors import ThvLlmError
+from thv_llm.tools import engine, undo
+from thv_llm.tools.model import Tool
+
+CLAUDE, CODEX, OPENCODE, GEMINI = (
+    engine.by_name(name) for name in ("claude-code", "codex", "opencode", "gemini-cli")
+)
+
+KINDS = ("claude-code", "codex", "llm", "gemini-cli", "claude-desktop", "vscode", "goose", "cline")
+"""One tool for each kind of edit: JSON, TOML, YAML, dotenv and two files, array items, own files."""
+
+CHANGING = ("mkdir", "chmod", "fchmod", "fchown", "write", "pwrite", "ftruncate", "rename", "unlink", "rmdir")
+
+
+class Killed(BaseException):
+    """The process ends here: nothing that it would still do to a file happens."""
+
+
+@contextmanager
+def killed_before(number: int) -> Iterator[Callable[[], bool]]:
+    """End the process before its file-changing system call of that number (from 0).
+
+    Yields a function that tells whether it came that far.
+    """
+    calls = 0
+    with pytest.MonkeyPatch.context() as patched:
+
+        def count() -> None:
+            nonlocal calls
+            if calls >= number:
+                raise Killed
+            calls += 1
+
+        def changing(call: Callable[..., Any]) -> Callable[..., Any]:
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                count()
+                return call(*args, **kwargs)
+
+            return counted
+
+        def opening(path: str, flags: int, *args: Any, **kwargs: Any) -> int:
+            if flags & os.O_CREAT and not os.path.exists(path):
+                count()
+            return real_open(path, flags, *args, **kwargs)
+
+        real_open = os.open
+        for name in CHANGING:
+            patched.setattr(os, name, changing(getattr(os, name)))
+        patched.setattr(os, "open", opening)
+        with suppress(Killed):
+            yield lambda: calls >= number
+
+
+def begin(machine: Machine, tool: Tool, start: str) -> None:
+    for edit in tool.edits:
+        text = STARTS[start](edit)
+        if text is not None:
+            machine.write({Path(path): text for path in machine.place.targets(edit)})
+
+
+def everywhere(act: Callable[[Machine], object], prepared: Callable[[int], Machine]) -> Iterator[Machine]:
+    """Yield a machine for each place at which `act` can be killed."""
+    for number in range(500):
+        machine = prepared(number)
+        with killed_before(number) as reached:
+            act(machine)
+        yield machine
+        if not reached():
+            return
+    raise AssertionError("there is no end to it")
+
+
+def test_apply_says_in_the_past_tense_what_it_did(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.write({machine.home / ".claude/settings.json": "{}"})
+    outcomes = machine.setup(CLAUDE, OPENCODE)
+    assert [outcome.lines for outcome in outcomes] == [
+        (f"changed {machine.home}/.claude/settings.json",),
+        (f"created {machine.home}/.config/opencode/opencode.json",),
+    ]
+    assert [outcome.lines for outcome in machine.setup(CLAUDE, OPENCODE)] == [(), ()]
+
+
+def test_new_files_and_directories_are_private(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.setup(OPENCODE)
+    modes = {name: mode & 0o777 for name, (mode, _) in machine.snapshot().items()}
+    assert modes == {
+        ".config": 0o700,
+        ".config/opencode": 0o700,
+        ".config/opencode/opencode.json": 0o600,
+    }
+    assert os.stat(machine.paths.state).st_mode & 0o777 == 0o600
+
+
+def test_the_undo_record_is_on_disk_before_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    seen: list[tuple[bool, ...]] = []
+    rename = os.rename
+
+    def watching(source: str, target: str) -> None:
+        if target.endswith("settings.json"):
+            wired = machine.state.tool("claude-code")
+            assert wired is not None
+            seen.append(tuple(edition.done for file in wired.files for edition in file.editions))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watching)
+    machine.setup(CLAUDE)
+    assert seen == [(False,)]
+    assert engine.interrupted(machine.state) == ()
+
+
+@pytest.mark.parametrize("start", ["absent", "typical"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_setup_killed_anywhere_tears_nothing_and_is_undone(tmp_path: Path, name: str, start: str) -> None:
+    tool = engine.by_name(name)
+
+    def prepared(number: int) -> Machine:
+        machine = Machine(tmp_path / str(number))
+        begin(machine, tool, start)
+        return machine
+
+    whole = prepared(-1)
+    before = whole.snapshot()
+    succeeded(whole.setup(tool))
+    after = whole.snapshot()
+    for number, machine in enumerate(everywhere(lambda machine: machine.setup(tool), prepared)):
+        for path in machine.targets(tool):
+            key = str(path.relative_to(machine.home))
+            assert machine.snapshot().get(key) in (before.get(key), after.get(key))
+        if number % 2:
+            assert succeeded(machine.setup(tool))
+            assert machine.snapshot() == after
+        assert succeeded(machine.teardown())
+        assert machine.snapshot() == before
+        assert machine.state.wired == ()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_second_setup_killed_anywhere_tears_nothing_and_is_undone(tmp_path: Path, name: str) -> None:
+    tool = engine.by_name(name)
+
+    def prepared(number: int) -> Machine:
+        machine = Machine(tmp_path / str(number))
+        begin(machine, tool, "typical")
+        succeeded(machine.setup(tool, proxy_port=13999, gateway_url="https://old.example"))
+        return machine
+
+    before = Machine(tmp_path / "before")
+    begin(before, tool, "typical")
+    for machine in everywhere(lambda machine: machine.setup(tool), prepared):
+        assert succeeded(machine.teardown())
+        assert machine.snapshot() == before.snapshot()
+
+
+@pytest.mark.parametrize("start", ["absent", "typical"])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_teardown_killed_anywhere_tears_nothing_and_is_finished_by_the_next(
+    tmp_path: Path, name: str, start: str
+) -> None:
+    tool = engine.by_name(name)
+    before = Machine(tmp_path / "before")
+    begin(before, tool, start)
+
+    def prepared(number: int) -> Machine:
+        machine = Machine(tmp_path / str(number))
+        begin(machine, tool, start)
+        succeeded(machine.setup(tool))
+        return machine
+
+    for machine in everywhere(lambda machine: machine.teardown(), prepared):
+        undone = machine.teardown()
+        assert succeeded(undone)
+        assert not any(file.left for file in undone)
+        assert machine.snapshot() == before.snapshot()
+
+
+def test_what_another_program_wrote_in_between_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: '{"a": 1}'})
+    planned = machine.plan(CLAUDE)
+    path.write_text('{"a": 2}')
+    times = 0
+    fchmod = os.fchmod
+
+    def meanwhile(descriptor: int, mode: int) -> None:
+        nonlocal times
+        if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(path.parent)) and times < 3:
+            times += 1
+            path.write_text(f'{{"a": 2, "b": {times}}}')
+        fchmod(descriptor, mode)
+
+    monkeypatch.setattr(os, "fchmod", meanwhile)
+    assert succeeded(engine.apply([planned], machine.paths))
+    assert times == 3
+    assert '{"a": 2, "b": 3,' in path.read_text()
+    machine.teardown()
+    assert path.read_text() == '{"a": 2, "b": 3}'
+
+
+def test_after_five_times_it_gives_up_and_leaves_the_file_to_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: "{}"})
+    times = 0
+    must_hold = files.read
+
+    def busy(name: str) -> bytes | None:
+        nonlocal times
+        if name == str(path):
+            times += 1
+            path.write_text(f'{{"n": {times}}}')
+        return must_hold(name)
+
+    planned = machine.plan(CLAUDE)
+    monkeypatch.setattr(files, "read", busy)
+    (outcome,) = engine.apply([planned], machine.paths)
+    assert isinstance(outcome.error, files.FileChangedError)
+    assert "apiKeyHelper" not in path.read_text()
+    assert machine.state.wired == ()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
+def test_one_tools_failure_stops_no_other_and_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    machine = Machine(tmp_path)
+    begin(machine, GEMINI, "typical")
+    before = machine.snapshot()
+    rename = os.rename
+
+    def failing(source: str, target: str) -> None:
+        if target == str(machine.home / ".gemini/settings.json"):  # the second of its two files
+            raise OSError(number, os.strerror(number))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", failing)
+    bad, good = machine.setup(GEMINI, CLAUDE)
+    assert bad.error is not None
+    assert f"cannot write {machine.home}/.gemini/settings.json" in str(bad.error)
+    assert os.strerror(number) in str(bad.error)
+    assert good.error is None
+    assert [wired.tool for wired in machine.state.wired] == ["claude-code"]
+    assert {name: fact for name, fact in machine.snapshot().items() if ".claude" not in name} == before
+
+
+def test_a_tool_that_was_wired_stays_wired_when_a_second_setup_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    begin(machine, GEMINI, "typical")
+    before = machine.snapshot()
+    succeeded(machine.setup(GEMINI))
+    with monkeypatch.context() as patched:
+
+        def failing(source: str, target: str) -> None:
+            raise OSError(errno.ENOSPC, "full")
+
+        planned = machine.plan(GEMINI, proxy_port=15000)
+        patched.setattr(os, "rename", failing)
+        (outcome,) = engine.apply([planned], machine.paths)
+    assert outcome.error is not None
+    assert "http://127.0.0.1:14000" in (machine.home / ".gemini/.env").read_text()
+    assert succeeded(machine.teardown())
+    assert machine.snapshot() == before
+
+
+def test_a_second_setup_at_the_same_time_waits_and_then_names_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    planned = machine.plan(CLAUDE)
+    monkeypatch.setattr("thv_llm.tools.apply.LOCK_TIMEOUT_S", 0.05)
+    with files.lock(undo.lock_path(machine.paths), timeout_s=0, what="the test"):
+        with pytest.raises(ThvLlmError, match=f"process {os.getpid()} "):
+            engine.apply([planned], machine.paths)
+    assert machine.snapshot() == {}
+
+
+def test_a_plan_is_made_anew_from_what_another_setup_has_written(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    begin(machine, CLAUDE, "typical")
+    before = machine.snapshot()
+    first, second = machine.plan(CLAUDE), machine.plan(CLAUDE, gateway_url="https://other.example")
+    assert succeeded(engine.apply([first], machine.paths))
+    assert succeeded(engine.apply([second], machine.paths))
+    assert "https://other.example" in (machine.home / ".claude/settings.json").read_text()
+    machine.teardown()
+    assert machine.snapshot() == before
+
+
+def test_an_undo_record_that_cannot_be_read_stops_everything_before_a_file_is_touched(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path)
+    planned = machine.plan(CLAUDE)
+    machine.write({Path(machine.paths.state): "{ not json"})
+    with pytest.raises(ThvLlmError, match=r"cannot understand .*llm-state\.json"):
+        engine.apply([planned], machine.paths)
+    assert machine.snapshot() == {}
+    assert Path(machine.paths.state).read_text() == "{ not json"
+
+
+def test_a_key_that_the_user_had_given_the_same_value_stays_theirs(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    path = machine.home / ".codex/config.toml"
+    machine.write({path: 'model_provider = "thv-llm" # mine\n'})
+    before = path.read_bytes()
+    succeeded(machine.setup(CODEX))
+    succeeded(machine.teardown())
+    assert path.read_bytes() == before
+
+
+def test_the_record_of_one_tool_does_not_disturb_anothers(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    succeeded(machine.setup(CLAUDE, CODEX))
+    claude = machine.state.tool("claude-code")
+    succeeded(machine.setup(CODEX, gateway_url="https://other.example"))
+    assert machine.state.tool("claude-code") == claude
+    kept = replace(machine.state, service=state.ServiceState(wanted=True))
+    state.update(machine.paths, lambda _: kept)
+    succeeded(machine.teardown("codex"))
+    assert machine.state.service.wanted
+    assert [tool.tool for tool in machine.state.wired] == ["claude-code"]
