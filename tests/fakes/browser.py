@@ -92,6 +92,23 @@ class FakeBrowser:
             return answer.status, answer.read().decode(), headers
 
 
+def where_it_ends(url: str, ca_file: str) -> str:
+    """Return the address at which a browser on another machine would end: the first redirect's."""
+    context = ssl.create_default_context(cafile=ca_file)
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirects())
+    try:
+        opener.open(url, timeout=TIMEOUT_S).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(error.headers["Location"])
+    raise AssertionError("there was no redirect")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args: object) -> None:
+        """Follow none."""
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects; once at a loopback callback, make the detours first."""
 

@@ -12,8 +12,9 @@ Source: OpenID Connect Core 1.0 section 3.1; RFC 8252; RFC 9700 section 2.1.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
@@ -55,6 +56,10 @@ class LoginResult:
     is_verified: bool
 
 
+def _keep_nothing(result: LoginResult) -> None:
+    """Leave it to the caller."""
+
+
 def login(
     oidc: OidcSettings,
     http: Provider,
@@ -65,6 +70,7 @@ def login(
     gateway_name: str,
     flow: Flow = "browser",
     prompt: str = "",
+    keep: Callable[[LoginResult], None] = _keep_nothing,
     timeout_s: float = TIMEOUT_S,
 ) -> LoginResult:
     """Log a person in.
@@ -75,16 +81,19 @@ def login(
         flow: `browser` opens one; `manual` prints the URL and takes the pasted answer, too;
             `device` shows a code to type in elsewhere.
         prompt: what to send as `prompt` instead of what the settings say.
+        keep: stores the result. Called before the browser is told that the login has worked, so
+            that a failure to store it shows there, too.
         timeout_s: for the person; the requests have limits of their own.
 
     Raises:
         ThvLlmError: the person or the provider ended it, the time is up, the port is taken.
         UnreachableError: the provider gave no usable answer.
     """
-    context = _Context(oidc, http, metadata, interaction, now)
+    context = _Context(oidc, http, metadata, interaction, now, keep)
     if flow == "device":
         tokens = device.authorize(oidc, http, metadata=metadata, interaction=interaction, now=now)
         result = context.identify(tokens, nonce=None)
+        keep(result)
     else:
         result = _by_browser(
             context, gateway_name, prompt or oidc.prompt, opens=flow == "browser", timeout_s=timeout_s
@@ -123,6 +132,7 @@ class _Context:
     metadata: Metadata
     interaction: Interaction
     now: Callable[[], float]
+    keep: Callable[[LoginResult], None]
 
     def redeem(self, query: str, attempt: Attempt, redirect_uri: str) -> LoginResult:
         """Turn the answer of the browser into tokens of a known person."""
@@ -175,18 +185,34 @@ def _by_browser(
     with loopback.Listener(context.oidc.redirect_host, context.oidc.callback_port) as listener:
         first = _Round(context, listener, prompt)
         answer = first.start(opens=opens, until=until)
-        result = first.finish(answer)
-        if (
-            result.tokens.refresh is None
-            and "offline_access" in context.oidc.scopes
-            and "consent" not in prompt
-        ):
+        with _told(answer):
+            result = first.redeem(answer)
+        if _is_kept_back(result, context.oidc, prompt):
             second = _Round(context, listener, f"{prompt} consent".strip())
             answer = second.follow(answer, until=until)
-            result = second.finish(answer)
+            with _told(answer):
+                result = second.redeem(answer)
+        with _told(answer):
+            context.keep(result)
         if isinstance(answer, loopback.Answer):
             answer.show(page.success(gateway_name))
         return result
+
+
+def _is_kept_back(result: LoginResult, oidc: OidcSettings, prompt: str) -> bool:
+    """Tell whether asking for consent may bring the refresh token that is missing."""
+    return result.tokens.refresh is None and "offline_access" in oidc.scopes and "consent" not in prompt
+
+
+@contextlib.contextmanager
+def _told(answer: loopback.Answer | str) -> Iterator[None]:
+    """Let the browser know when the block fails."""
+    try:
+        yield
+    except ThvLlmError as error:
+        if isinstance(answer, loopback.Answer):
+            answer.show(page.failure(error.why or error.what, error.next_step))
+        raise
 
 
 class _Round:
@@ -223,18 +249,14 @@ class _Round:
         if isinstance(answer, loopback.Answer):
             answer.go_on(self._url)
         else:
-            self._say(f"Open this URL, and paste the address at which the browser ends:\n\n  {self._url}\n")
+            self._say("Open this URL, too, and paste the address at which the browser ends:")
+            self._say(f"\n  {self._url}\n")
         return self._wait(until)
 
-    def finish(self, answer: loopback.Answer | str) -> LoginResult:
-        """Redeem the answer; the browser learns of a failure."""
+    def redeem(self, answer: loopback.Answer | str) -> LoginResult:
+        """Turn the answer into tokens of a known person."""
         query = answer.query if isinstance(answer, loopback.Answer) else answer
-        try:
-            return self._context.redeem(query, self._attempt, self._listener.redirect_uri)
-        except ThvLlmError as error:
-            if isinstance(answer, loopback.Answer):
-                answer.show(page.failure(error.why or error.what, error.next_step))
-            raise
+        return self._context.redeem(query, self._attempt, self._listener.redirect_uri)
 
     def _wait(self, until: float) -> loopback.Answer | str:
         read_line = self._context.interaction.read_line
