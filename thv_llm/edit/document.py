@@ -20,7 +20,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from typing import NoReturn, ParamSpec, Protocol, TypeVar
 
 from thv_llm.edit.change import MISSING, Change, EditError, Json, Missing
 from thv_llm.edit.model import Path, contains, lookup, put, same
@@ -118,7 +118,10 @@ class Editor:
             EditError: the text does not parse or cannot take the edit.
         """
         draft = _Draft(self.parse, text)
-        changes = _set_all(draft, wanted, previous, ())
+        try:
+            changes = _set_all(draft, wanted, previous, ())
+        except EditError as error:
+            self._raise_in_place(text, wanted, error)
         return draft.text, tuple(changes)
 
     @refuses_deep_nesting
@@ -152,6 +155,12 @@ class Editor:
         """Return what is at a key, or MISSING."""
         document = self.parse(text)
         return lookup(document.model, document.path(key))
+
+    def _raise_in_place(self, text: str, wanted: Mapping[str, Json], error: EditError) -> NoReturn:
+        """Raise an error with its place in the text as the user has it, not in our half-made one."""
+        for key, value in wanted.items():
+            _set(_Draft(self.parse, text), key, value, None, ())
+        raise EditError(error.reason) from None
 
 
 class _Draft:
@@ -214,17 +223,20 @@ def _set(
     """Bring one key to its value; return its change, or None when it is the user's own value."""
     raw = draft.document.render(key, value)
     value = draft.document.load(raw)
+    if old is not None and PARTS in old.extra and not isinstance(value, dict):
+        _undo(draft, old)  # our members go out of the user's object before all of it is replaced
+        old = None
     now = draft.find(key)
     if isinstance(now, Missing):
         return Change(key, None, raw, draft.insert(key, value, earlier))
     raw_now = draft.document.raw(key)
+    still_ours = old is not None and PARTS not in old.extra and _is_ours(draft.document, old)
     if isinstance(now, dict) and isinstance(value, dict):
-        if old is not None and old.before is None:
+        if old is not None and (still_ours or old.before is None):
             was = draft.document.load(old.ours)
             _bring_up(draft, key, was, value, earlier)
-            return old if same(was, value) else Change(key, None, raw, old.extra)
+            return old if same(was, value) else Change(key, old.before, raw, old.extra)
         return _merge(draft, key, value, old, earlier, raw_now)
-    still_ours = old is not None and PARTS not in old.extra and _is_ours(draft.document, old)
     if contains(now, value):
         return old if still_ours else None
     draft.replace(key, raw)

@@ -25,8 +25,9 @@ _ASSIGNMENT = re.compile(
     \s*(?:\#[^\r\n]*)?(?=[\r\n]|\Z)""",
     re.VERBOSE | re.ASCII,
 )
+_LONE_CR = re.compile(r"\r(?!\n)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]*")
+_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*")
 
 
@@ -39,6 +40,9 @@ class DotenvDocument:
     """One parsed `.env` text; see `document.Document`."""
 
     def __init__(self, text: str) -> None:
+        lone = _LONE_CR.search(text)
+        if lone is not None:
+            raise EditError.at(text, lone.start(), "a carriage return alone as a line end")
         self.text = text
         self._found = list(_ASSIGNMENT.finditer(text))
         self._eol = eol_of(text)

@@ -7,7 +7,8 @@ place it belongs to is written with dotted keys or inline; then it becomes an in
 
 What `Change.extra` holds here: `lead`, the white space before a header that we wrote; `made`, the
 place of a header that we wrote for single keys; `after`, the blank line after the first of the
-top-level keys; `close`, the space before the brace of an inline table that had been empty.
+top-level keys; `close`, the space before the brace of the inline table `at` that had been empty;
+`array`, the inline array that we wrote around an item.
 
 Pure: text in, text out.
 """
@@ -18,9 +19,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
+from thv_llm.edit.change import BOM, MISSING, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
-from thv_llm.edit.model import Item, Path, drop
+from thv_llm.edit.model import Item, Path, drop, lookup
 from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
 from thv_llm.edit.toml_lex import Pair, Place, Section
 from thv_llm.edit.toml_places import Places, Span, Value
@@ -78,13 +79,15 @@ class TomlDocument:
         _check_item(path, value)
         self._places.check_parents(path)
         place = self._places.place(path)
-        inline = self._places.holder(place)
+        inline, home = self._places.holder(place), self._places.dotted_home(place)
+        if (inline or home) and isinstance(path[-1], Item) and lookup(self.model, path[:-1]) is MISSING:
+            array = key_of(path[:-1])
+            text, extra = self.insert(array, [value], earlier)
+            return text, {**extra, "array": array}
         if inline is not None:
             return self._insert_inline(*inline, path, value, earlier)
-        home = self._places.dotted_home(place)
         if home is not None:
-            names, value = _as_pair(place[len(home[0].place) :], value)
-            return self._insert_line(*home, names, value), {}
+            return self._insert_line(*home, _names(place[len(home[0].place) :]), value), {}
         if isinstance(value, dict):
             text, lead = self._insert_table(place, value)
             return text, {"lead": lead}
@@ -102,6 +105,8 @@ class TomlDocument:
         path = steps(key)
         place = self._places.place(path)
         found = self._places.find(place)
+        if "array" in extra and self._holds_only(extra["array"], found):
+            return self.remove(extra["array"], {name: extra[name] for name in extra if name != "array"})
         if found is not None and found.trail:
             return self._remove_inline(found, path, extra), self._without(path, ())
         made = self._made(found, extra)
@@ -121,17 +126,15 @@ class TomlDocument:
     def _insert_inline(
         self, at: Place, node: Node, path: Path, value: Json, earlier: Sequence[Change]
     ) -> tuple[str, dict[str, str]]:
-        names, value = _as_pair(self._places.place(path)[len(at) :], value)
-        if not names and isinstance(value, list):  # the item itself, in an array that is there
-            value = value[0]
+        names = _names(self._places.place(path)[len(at) :])  # none for an item of an array
         body = f"{dotted(names)} = {literal(value)}" if names else literal(value)
         holder = key_of(path[: len(at)])
-        extra = {
-            name: change.extra[name]
-            for change in earlier
-            if change.extra.get("at") == holder
-            for name in ("at", "close")
-        }
+        extra: dict[str, str] = {}
+        for change in earlier:
+            if change.extra.get("at") == holder:
+                extra |= {name: change.extra[name] for name in ("at", "close")}
+            if change.extra.get("array") == holder:
+                extra["array"] = holder
         lead, close = self._spot(node)
         if close:
             extra = {"at": holder, "close": close}
@@ -160,7 +163,7 @@ class TomlDocument:
     ) -> tuple[str, dict[str, str]]:
         """Put in a key as a line of its table, with a header if there is none."""
         place = self._places.place(path)
-        names, value = _as_pair(place[-1:], value)
+        names = _names(place[-1:])
         made = key_of(path[:-1])
         section = self._places.section(place[:-1])
         if section is None:
@@ -198,8 +201,7 @@ class TomlDocument:
         if anchor + 1 < len(self._places.sections):
             position = self._gap_after(anchor)
         before = self.text[self._places.start : position]
-        names = tuple(name for name in place if isinstance(name, str))
-        block = table(names, value, is_item=isinstance(place[-1], int)).replace("\n", self._eol)
+        block = table(_names(place), value, is_item=isinstance(place[-1], int)).replace("\n", self._eol)
         lead = self._eol
         if not before or _BLANK_LINE.search(before):
             lead = ""
@@ -231,6 +233,12 @@ class TomlDocument:
         close = extra.get("close", "") if extra.get("at") == key_of(path[:count]) else ""
         return remove_entry(self.text, node, entry, close=close, line_comments=self._line_comments())
 
+    def _holds_only(self, array: str, item: Value | None) -> bool:
+        """Tell whether an array that we wrote has nothing in it but one item, or nothing."""
+        found = self._places.find(self._places.place(steps(array)))
+        entry = item.trail[-1][1] if item and item.trail else None
+        return found is not None and all(other is entry for other in found.node.entries)
+
     def _made(self, found: Value | None, extra: Mapping[str, str]) -> Section | None:
         """Return the section that we made for a key and that has nothing else in it."""
         if "made" not in extra:
@@ -248,22 +256,24 @@ class TomlDocument:
         return start, end
 
     def _without_lead(self, start: int, extra: Mapping[str, str]) -> int:
-        lead = extra.get("lead", "")
-        return start - len(lead) if lead and self.text.endswith(lead, 0, start) else start
+        """Return where a header begins with the white space that we, or else people, put before it."""
+        lead = extra.get("lead", self._eol if _BLANK_LINE.search(self.text[:start]) else "")
+        while not self.text.endswith(lead, self._places.start, start):
+            lead = lead.removesuffix("\n").removesuffix("\r")
+        return start - len(lead)
 
     def _cut(self, spans: Sequence[Span]) -> str:
         """Take lines out; what comes after them stays on a line of its own."""
         cuts = []
         for start, end in spans:
-            joins = start > self._places.start and self.text[start - 1] != "\n" and end < len(self.text)
+            inside = self._places.start < start and end < len(self.text)
+            joins = inside and self.text[start - 1] != "\n" and self.text[end] not in "\r\n"
             cuts.append((start, end, self._eol if joins else ""))
         return splice(self.text, cuts)
 
 
-def _as_pair(rest: Place, value: Json) -> tuple[tuple[str, ...], Json]:
-    """Return names and value of a pair; an item in an array that is not there needs the array."""
-    names = tuple(name for name in rest if isinstance(name, str))
-    return names, [value] if isinstance(rest[-1], int) else value
+def _names(place: Place) -> tuple[str, ...]:
+    return tuple(name for name in place if isinstance(name, str))
 
 
 def _check_item(path: Path, value: Json) -> None:
