@@ -4,10 +4,9 @@ Machine-written, 0600, changed only under its lock and only by `update`. It neve
 token. The undo record may hold values of the user's (a key that setup replaced), so nothing
 in it is ever shown but paths and names of keys.
 
-The undo record of one file is a list of *editions*: what we may have written there, with the
-bytes before and after it as SHA-256. A settled file has one edition. While a change is under
-way there is one more, which is durable before the file is touched; when the program is killed
-in between, both stay, and undoing tries the latest first.
+The undo record of one file is a list of *editions*: what we may have written there. A settled
+file has one. While a change is under way there is one more, which is durable before the file is
+touched; when the program is killed in between, both stay, and undoing tries the latest first.
 """
 
 from __future__ import annotations
@@ -39,14 +38,12 @@ class Edition:
 
     Attributes:
         changes: what `edit` needs to take our keys out again.
-        before: SHA-256 (hex) of the file's bytes without us, "" when there was no file.
-        after: the same of what we wrote.
+        after: SHA-256 (hex) of the bytes that we wrote.
         wanted: the same of what setup wanted there, to see whether it would want it again.
         done: the file was written; else the write was only about to happen.
     """
 
     changes: tuple[Change, ...]
-    before: str
     after: str
     wanted: str = ""
     done: bool = False
@@ -215,7 +212,6 @@ def _file_document(file: WiredFile) -> dict[str, object]:
     editions = [
         {
             "done": edition.done,
-            "before": edition.before,
             "after": edition.after,
             "wanted": edition.wanted,
             "changes": [change.to_json() for change in edition.changes],
@@ -291,7 +287,6 @@ def _edition(value: object) -> Edition:
     item = _mapping(value)
     return Edition(
         changes=tuple(Change.from_json(_mapping(change)) for change in _list(item["changes"])),
-        before=_typed(item["before"], str),
         after=_typed(item["after"], str),
         wanted=_typed(item["wanted"], str),
         done=_typed(item["done"], bool),

@@ -37,9 +37,9 @@ class Original:
         return None if self.gone else self.data
 
 
-def digest(data: bytes | None) -> str:
-    """Return the SHA-256 of a file's bytes in hex, "" for no file."""
-    return "" if data is None else hashlib.sha256(data).hexdigest()
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hex."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def decoded(data: bytes, path: str) -> str:
@@ -74,11 +74,10 @@ def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False)
     Raises:
         ThvLlmError: the file cannot be parsed any more.
     """
+    if data is None:
+        return Original(None)
     now = digest(data)
     written = [edition for edition in record.editions if edition.after == now]
-    untouched = now in {edition.before for edition in record.editions}
-    if data is None or (untouched and not written):
-        return Original(data)
     edit = editor_of(record)
     text = decoded(data, record.path)
     if written:

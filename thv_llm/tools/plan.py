@@ -165,7 +165,7 @@ def _file(
         after = _with_members_beside(edit, text, after, values)
     except EditError as error:
         raise RefusedError(tool, path, error.reason, line=error.line, column=error.column) from error
-    new = Edition(changes, before=digest(was), after=digest(after.encode()), wanted=key)
+    new = Edition(changes, after=digest(after.encode()), wanted=key)
     record = _record(path, edit.format, old, is_new=was is None)
     return PlannedFile(data, after.encode(), record, new)
 
