@@ -5,16 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.gateway import FakeGateway
-from tests.fakes.provider import FakeProvider
-from tests.service.lab import Lab
+from tests.service.lab import Lab, opened
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    with FakeProvider() as provider, FakeGateway(provider.verify_access_token) as gateway:
-        lab = Lab(tmp_path, provider, gateway)
-        try:
-            yield lab
-        finally:
-            lab.close()
+    with opened(tmp_path) as lab:
+        yield lab

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,14 @@ class Lab:
     def close(self) -> None:
         """End what was started."""
         self.kill()
+
+
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[Lab]:
+    """Return a lab in this directory; its servers and processes end with the context."""
+    with FakeProvider() as provider, FakeGateway(provider.verify_access_token) as gateway:
+        lab = Lab(directory, provider, gateway)
+        try:
+            yield lab
+        finally:
+            lab.close()

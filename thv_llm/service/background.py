@@ -31,6 +31,8 @@ START_TIMEOUT_S = 15.0
 DRAIN_S = 10.0
 """How long running streams may go on after the service was asked to stop."""
 STOP_TIMEOUT_S = DRAIN_S + 3.0
+HUNG_TIMEOUT_S = 3.0
+"""The same for a service that does not answer: it has no streams worth waiting for."""
 KILL_TIMEOUT_S = 2.0
 POLL_S = 0.02
 
@@ -159,6 +161,7 @@ def stop(where: Paths, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     if found is None:
         return False
     process = found.record.process()
+    timeout_s = timeout_s if found.answers else min(timeout_s, HUNG_TIMEOUT_S)
     if not (found.answers and _asked_to_stop(where)) and process:
         processes.send(process, signal.SIGTERM)
     if not _gone(lambda: _is_there(where, found), timeout_s) and process:

@@ -1,0 +1,65 @@
+"""What doctor finds on a machine where one thing was broken."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+from tests.fakes.web import Answer
+from tests.service.lab import Lab
+from thv_llm import checks, state
+from thv_llm.checks import Check, Ground, Level
+from thv_llm.errors import ExitCode
+from thv_llm.tools import engine
+from thv_llm.tools.engine import Values
+
+
+def look(lab: Lab, *only: str, **environ: str) -> list[Check]:
+    ground = Ground({**lab.environ, **environ}, lab.paths, "linux", time.time)
+    return list(checks.run(ground, only=only))
+
+
+def faults(lab: Lab, *only: str, **environ: str) -> list[Check]:
+    return [check for check in look(lab, *only, **environ) if check.level is not Level.OK]
+
+
+def one_fault(lab: Lab, *only: str, **environ: str) -> Check:
+    found = faults(lab, *only, **environ)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def mend(lab: Lab, check: Check) -> None:
+    """Run the command that doctor printed."""
+    first = check.remedy.split(", then ")[0].split(", or ")[-1]
+    words = shlex.split(first)
+    if words[0] == "thv-llm":
+        assert lab.run(*words[1:]).code is ExitCode.DONE
+    else:
+        subprocess.run(words, check=True, timeout=10)
+
+
+def wire(lab: Lab, tool: str) -> Path:
+    """Wire a tool as setup does; return its settings file."""
+    values = Values(lab.gateway.url, lab.port, state.local_key(lab.paths), lab.paths.helper, models=("m-1",))
+    place = engine.Place(lab.environ, lab.paths.home, "linux")
+    planned = engine.plan(engine.by_name(tool), place, values, state.load(lab.paths.state))
+    (outcome,) = engine.apply([planned], lab.paths)
+    assert outcome.error is None
+    return Path(planned.files[0].path)
+
+
+def connection(lab: Lab) -> dict[str, object]:
+    return {
+        "gateway_url": lab.gateway.url,
+        "oidc__issuer": lab.provider.issuer,
+        "oidc__client_id": "cli",
+    }
+
+
+def told_time(answer: Answer) -> Answer:
+    return replace(answer, headers={**answer.headers, "Date": formatdate(time.time(), usegmt=True)})

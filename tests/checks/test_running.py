@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.checks.finding import connection, faults, mend, one_fault, wire
+from tests.service.lab import Lab
+from thv_llm.checks import Level
+from thv_llm.service import autostart, record
+
+
+def test_a_service_that_should_run_and_does_not(lab: Lab) -> None:
+    lab.want()
+
+    fault = one_fault(lab, "service", "port")
+
+    assert (fault.level, fault.name) == (Level.FAIL, "service")
+    mend(lab, fault)
+    assert faults(lab, "service", "port") == []
+
+
+def test_a_stopped_service_that_a_proxy_tool_needs(lab: Lab) -> None:
+    wire(lab, "opencode")
+
+    fault = one_fault(lab, "service")
+
+    assert "opencode" in fault.reason
+    mend(lab, fault)
+    assert faults(lab, "service", "port") == []
+
+
+def test_a_service_that_hangs(lab: Lab) -> None:
+    pid = lab.start(proxy=False).record.pid
+    os.kill(pid, signal.SIGSTOP)
+
+    fault = one_fault(lab, "service")
+
+    assert str(pid) in fault.reason
+    assert fault.remedy == "thv-llm proxy restart"
+
+
+def test_a_service_with_old_settings(lab: Lab) -> None:
+    lab.start()
+    lab.home.configure(models=("m-1",), **connection(lab))
+
+    fault = one_fault(lab, "service")
+
+    assert fault.level is Level.WARN
+    mend(lab, fault)
+    assert faults(lab, "service") == []
+
+
+def test_a_stale_pid_file_with_somebody_elses_pid(lab: Lab) -> None:
+    lab.want()
+    own = record.of_this_process(lab.paths, port=lab.port, now=time.time())
+    record.write(lab.paths.pid, own)
+
+    fault = one_fault(lab, "service")
+
+    assert "does not" in fault.reason
+    mend(lab, fault)
+    assert faults(lab, "service") == []
+
+
+def test_a_stranger_on_the_port(lab: Lab) -> None:
+    lab.want()
+    with socket.create_server(("127.0.0.1", lab.port)):
+        fault = next(check for check in faults(lab, "port") if check.name == "port")
+
+    assert fault.level is Level.FAIL
+    assert f"(pid {os.getpid()})" in fault.reason
+    assert f"thv-llm setup --proxy-port {lab.port + 1}" in fault.remedy
+
+
+def test_a_unit_for_a_program_that_moved(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = autostart.of(lab.environ, "linux", lambda command: "done\n")
+    manager.install(lab.paths, {**lab.environ, "HTTPS_PROXY": "http://old:1"})
+
+    fault = one_fault(lab, "autostart")
+
+    assert manager.file in fault.reason
+    assert fault.remedy == "thv-llm proxy install"

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+
+from tests.checks.finding import connection, faults, look, one_fault
+from tests.service.lab import Lab
+from thv_llm.checks import Level
+
+
+def test_nobody_signed_in(lab: Lab) -> None:
+    lab.sign_out()
+
+    fault = one_fault(lab, "session", "token", "gateway", "helper")
+
+    assert (fault.name, fault.remedy) == ("session", "thv-llm login")
+    lab.sign_in()
+    assert faults(lab, "session", "token", "gateway", "helper") == []
+
+
+def test_a_session_that_the_provider_ended(lab: Lab) -> None:
+    lab.provider.grants._live.clear()
+
+    fault = one_fault(lab, "session", "token")
+
+    assert fault.name == "token"
+    assert "invalid_grant" in fault.reason
+    assert fault.remedy == "thv-llm login"
+
+
+def test_a_store_that_cannot_be_read(lab: Lab) -> None:
+    os.unlink(lab.paths.session_key)
+
+    fault = one_fault(lab, "session", "token")
+
+    assert fault.name == "session"
+    assert fault.remedy
+
+
+def test_a_token_that_lives_too_short(lab: Lab) -> None:
+    lab.provider.access_lifetime_s = 120
+
+    fault = one_fault(lab, "token")
+
+    assert fault.level is Level.WARN
+    assert "120 s" in fault.reason or "119 s" in fault.reason
+
+
+def test_a_token_for_another_audience(lab: Lab) -> None:
+    lab.home.configure(oidc__audience="the-gateway", **connection(lab))
+    lab.sign_in()
+
+    fault = one_fault(lab, "token")
+
+    assert "'the-gateway'" in fault.reason
+    assert "--audience" in fault.remedy
+
+
+def test_the_good_line_tells_whose_and_where(lab: Lab) -> None:
+    found = {check.name: check for check in look(lab, "session", "token")}
+
+    assert found["session"].reason.startswith("dev@example.com, kept in ")
+    assert found["token"].reason.startswith("good for 60 min, for ")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.checks.finding import look, one_fault, told_time, wire
+from tests.service.lab import Lab, opened
+from thv_llm import checks
+from thv_llm.checks import Check, Ground
+from thv_llm.service import helper
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with opened(tmp_path) as lab:
+        helper.write(lab.paths)
+        yield lab
+
+
+def test_a_check_covers_everything_on_the_list(lab: Lab) -> None:
+    lab.provider.alter["discovery"] = told_time
+    wire(lab, "claude-code")
+    lab.start()
+    names = {check.name for check in look(lab)}
+
+    assert names >= {
+        *("python", "program", "files", "state", "settings", "provider", "clock", "session"),
+        *("token", "gateway", "service", "port", "helper", "claude-code", "environment"),
+    }
+
+
+def test_a_check_that_breaks_is_a_finding_without_its_text(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(ground: Ground) -> Iterator[Check]:
+        raise ValueError("canary")
+
+    monkeypatch.setattr(checks, "CONFIGURED", (("token", broken),))
+    fault = one_fault(lab, "token")
+
+    assert "ValueError at" in fault.reason
+    assert "canary" not in fault.reason
