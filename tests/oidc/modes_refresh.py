@@ -118,6 +118,8 @@ REFRESH = (
     keeps("ref-200-empty", answers("refresh", 200), "is not JSON"),
     keeps("ref-redirect", answers("refresh", 302, headers={"Location": "https://portal.example/"}), "portal"),
     keeps("ref-lost", answers("refresh", raw=b""), "broke off", maybe_sent=True),
+    keeps("ref-cut-401", answers("refresh", raw=b"HTTP/1.1 401 No\r\nConten"), "broke off", maybe_sent=True),
+    keeps("ref-cut-400", answers("refresh", raw=b"HTTP/1.1 400 No\r\n\r\n"), "broke off", maybe_sent=True),
     keeps("ref-cut", cut("refresh"), "broke off", maybe_sent=True),
     keeps("ref-slow", dripping("refresh"), "no complete answer within", maybe_sent=True),
     keeps("ref-huge", answers("refresh", body=HUGE), "larger than 1 MB", maybe_sent=True),

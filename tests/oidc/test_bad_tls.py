@@ -253,7 +253,7 @@ def test_a_server_without_tls_gets_nothing(world: World) -> None:
     with TlsServer(None) as server, pytest.raises(NoAnswerError) as caught:
         send_token(world, server)
 
-    assert_nothing_went_out(server, caught.value, "TLS")
+    assert_nothing_went_out(server, caught.value, "does not speak TLS")
 
 
 def test_a_server_that_hangs_up_in_the_handshake_gets_nothing(world: World) -> None:

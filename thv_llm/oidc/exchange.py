@@ -126,6 +126,10 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     # read(n) takes a connection that ends too early for an end; `length` is what is missing.
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
+    # An end inside the head is taken for the head's end; a cut 401 must not pass for a bare one.
+    has_frame = response.chunked or response.getheader("content-length") is not None
+    if not body and not has_frame and response.status // 100 not in (1, 3) and response.status != 204:
+        raise http.client.IncompleteRead(b"")
     return body
 
 

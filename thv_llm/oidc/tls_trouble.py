@@ -48,11 +48,11 @@ def explain(error: ssl.SSLCertVerificationError, host: str) -> tuple[str, str]:
 
 def explain_protocol(error: ssl.SSLError, host: str) -> tuple[str, str]:
     """Return why TLS with `host` failed for another reason than its certificate."""
-    reason = (error.reason or "").replace("_", " ").lower()
+    reason = (getattr(error, "reason", None) or "").replace("_", " ").lower()
     if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
         return f"{host} broke off the TLS connection", "check the network; try again later"
-    if "version" in reason or "unsupported protocol" in reason or "alert handshake failure" in reason:
-        return f"{host} does not offer TLS 1.2 or later ({reason})", f"tell the people who run {host}"
     if "wrong version number" in reason or "http request" in reason:
         return f"{host} does not speak TLS on that port", "check the address"
+    if "version" in reason or "unsupported protocol" in reason or "alert handshake failure" in reason:
+        return f"{host} does not offer TLS 1.2 or later ({reason})", f"tell the people who run {host}"
     return f"TLS with {host} failed ({reason or 'no reason given'})", "check the address and HTTPS_PROXY"

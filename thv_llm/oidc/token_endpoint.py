@@ -172,10 +172,16 @@ def _without_secrets(text: str, sent: Mapping[str, str | Secret]) -> str:
 
 def _retry_after(reply: Reply) -> float | None:
     """Return what `Retry-After` asks for, in seconds. Source: RFC 9110 section 10.2.3."""
+    from email.utils import parsedate_to_datetime
+
     value = reply.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), MAX_RETRY_AFTER_S)
-    return None
+    try:  # a date: counted from the provider's own clock, which may differ from ours
+        wait = parsedate_to_datetime(value) - parsedate_to_datetime(reply.headers["date"])
+        return min(max(0.0, wait.total_seconds()), MAX_RETRY_AFTER_S)
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
 
 
 def tokens(reply: Reply, *, now: float) -> Tokens:

@@ -1,0 +1,106 @@
+"""The login by code: what is shown, and how patiently it polls. Refusals: `test_misbehaviours`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.oidc.client import Client, leaks
+from thv_llm.errors import ThvLlmError
+from thv_llm.oidc.device import GRANT_TYPE
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with FakeProvider() as provider:
+        yield Client(provider)
+
+
+def test_code_and_pages_are_shown_and_announced(client: Client) -> None:
+    client.login_by_device()
+
+    text = "\n".join(client.said)
+    assert "│   WDJB-MJHT   │" in text
+    assert f"\n  {client.provider.issuer}/device\n" in text
+    assert f"{client.provider.issuer}/device?user_code=WDJB-MJHT" in text
+    assert "10 minutes" in text
+    assert leaks(text, client.provider) == []
+
+
+def test_scopes_audience_and_resource_are_sent(client: Client) -> None:
+    client.configure(audience="api", resource="https://llm.example.com")
+    client.login_by_device()
+
+    assert client.provider.last("device").form == {
+        "client_id": "cli",
+        "scope": "openid offline_access",
+        "audience": "api",
+        "resource": "https://llm.example.com",
+    }
+    poll = client.provider.last("device_token").form
+    assert poll["grant_type"] == GRANT_TYPE
+    assert set(poll) == {"grant_type", "device_code", "client_id"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "pauses"),
+    [
+        ([], [5]),
+        (["authorization_pending"], [5, 5]),
+        (["slow_down", "authorization_pending"], [5, 10, 10]),
+        (["slow_down", "slow_down"], [5, 10, 15]),
+    ],
+)
+def test_the_pauses_are_those_of_the_specification(
+    client: Client, errors: list[str], pauses: list[float]
+) -> None:
+    client.provider.device_errors = list(errors)
+    client.login_by_device()
+
+    assert client.slept == pauses
+
+
+@pytest.mark.parametrize(
+    ("interval", "pause"), [(2, 2), (0, 5), (-3, 5), ("soon", 5), (None, 5), (True, 5), (1e12, 60)]
+)
+def test_an_odd_interval_is_the_usual_one(client: Client, interval: object, pause: float) -> None:
+    def alter(answer: Answer) -> Answer:
+        answer.body["interval"] = interval
+        return answer
+
+    client.provider.device_errors = []
+    client.provider.alter["device"] = alter
+    client.login_by_device()
+
+    assert client.slept == [pause]
+
+
+def test_a_poll_without_an_answer_doubles_the_pause(client: Client) -> None:
+    client.provider.device_errors = ["authorization_pending"]
+    client.provider.alter["device_token"] = lambda answer: (
+        Answer(raw=b"") if client.provider.count("device_token") == 1 else answer
+    )
+    client.login_by_device()
+
+    assert client.slept == [5, 10]
+
+
+def test_polling_ends_with_the_life_of_the_code(client: Client) -> None:
+    client.provider.device_waits = True
+    with pytest.raises(ThvLlmError, match="not entered in time"):
+        client.login_by_device()
+
+    assert 590 <= sum(client.slept) <= 600
+
+
+def test_googles_name_for_the_page_is_understood(client: Client) -> None:
+    def alter(answer: Answer) -> Answer:
+        answer.body["verification_url"] = answer.body.pop("verification_uri")
+        return answer
+
+    client.provider.alter["device"] = alter
+
+    assert client.login_by_device().subject == "user-1"

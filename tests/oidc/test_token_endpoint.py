@@ -1,0 +1,180 @@
+"""Token responses and refusals, value by value. Whole misbehaviours: `test_misbehaviours`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fakes import rsa
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.oidc.client import Client
+from thv_llm.errors import UnreachableError
+from thv_llm.oidc import token_endpoint
+from thv_llm.oidc.http import Reply
+from thv_llm.secret import Secret
+
+NOW = 1_800_000_000.0
+MONTH_S = 30 * 86400.0
+
+
+def reply(**body: Any) -> Reply:
+    return Reply("idp.example", 200, {}, {"access_token": "at", "token_type": "Bearer", **body})
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "lifetime_s"),
+    [
+        (3600, 3600.0),
+        (1.5, 1.5),
+        ("3600", 3600.0),
+        ("9" * 30, MONTH_S),
+        (10**400, MONTH_S),
+        (1e300, MONTH_S),
+        (None, 300.0),
+        (0, 300.0),
+        (-1, 300.0),
+        ("", 300.0),
+        ("-5", 300.0),
+        ("1h", 300.0),
+        ("٣", 300.0),
+        (True, 300.0),
+        (float("inf"), 300.0),
+        ([], 300.0),
+    ],
+)
+def test_the_lifetime_is_announced_or_assumed(expires_in: object, lifetime_s: float) -> None:
+    assert token_endpoint.tokens(reply(expires_in=expires_in), now=NOW).expires_at == NOW + lifetime_s
+
+
+@pytest.mark.parametrize(
+    ("exp", "lifetime_s"),
+    [
+        (NOW + 900, 900.0),
+        (NOW - 5, 300.0),
+        ("soon", 300.0),
+        (True, 300.0),
+        (NOW * 1e6, 300.0),
+        (1e14, MONTH_S),
+    ],
+)
+def test_without_expires_in_the_token_itself_may_say(exp: object, lifetime_s: float) -> None:
+    access = rsa.jwt({"alg": "RS256"}, {"exp": exp}, rsa.KEY)
+
+    assert token_endpoint.tokens(reply(access_token=access), now=NOW).expires_at == NOW + lifetime_s
+
+
+def test_expires_in_counts_more_than_the_token_itself() -> None:
+    """It is relative, so it does not depend on the provider's clock."""
+    access = rsa.jwt({"alg": "RS256"}, {"exp": NOW + 9000}, rsa.KEY)
+    found = token_endpoint.tokens(reply(access_token=access, expires_in=60), now=NOW)
+
+    assert found.expires_at == NOW + 60
+
+
+def test_tokens_are_secrets() -> None:
+    found = token_endpoint.tokens(reply(refresh_token="rt", id_token="a.b.c"), now=NOW)
+
+    assert (found.access, found.refresh, found.id_token) == (Secret("at"), Secret("rt"), Secret("a.b.c"))
+    assert "rt" not in repr(found).replace("refresh", "").replace("expires_at", "")
+
+
+def test_refresh_sends_what_the_provider_needs_and_no_more() -> None:
+    with FakeProvider() as provider:
+        client = Client(provider)
+        client.configure(audience="api", resource="https://llm.example.com")
+        token = provider.issue_refresh_token()
+        found = client.refresh(token, now=NOW)
+
+    assert provider.last("refresh").form == {
+        "grant_type": "refresh_token",
+        "refresh_token": token,
+        "client_id": "cli",
+        "audience": "api",
+        "resource": "https://llm.example.com",
+    }
+    assert found.expires_at == NOW + 3600
+    assert found.refresh is not None
+    assert found.refresh.reveal() != token
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("99999", 3600.0),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+    ],
+)
+def test_retry_after_is_understood_in_seconds(value: str, seconds: float | None) -> None:
+    answer = Reply("idp.example", 503, {"retry-after": value}, None)
+    error = token_endpoint.refused("x", answer, {})
+
+    assert isinstance(error, UnreachableError)
+    assert error.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Fri, 15 Jan 2027 08:00:00 GMT", 30.0),
+        ("Fri, 15 Jan 2027 09:00:00 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 3600.0),
+        ("tomorrow", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_understood_as_a_date(date: str, seconds: float | None) -> None:
+    headers = {"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT", "date": date}
+    error = token_endpoint.refused("x", Reply("idp.example", 503, headers, None), {})
+
+    assert isinstance(error, UnreachableError)
+    assert error.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("AADSTS700082: The refresh token has expired.", "AADSTS700082: The refresh token has expired."),
+        ("token SECRET-0123456789 is dead", "token *** is dead"),
+        ("token 'SECRET-0123' is dead", "token *** is dead"),
+        ("…-0123456789", "***"),
+        ("SECRET-", "SECRET-"),
+        ("a=SECRET-0123456789&b", "a=***&b"),
+    ],
+)
+def test_secrets_that_are_echoed_are_taken_out(text: str, shown: str) -> None:
+    answer = Reply("idp.example", 400, {}, {"error": "invalid_request", "error_description": text})
+    error = token_endpoint.refused("x", answer, {"refresh_token": Secret("SECRET-0123456789")})
+
+    assert error.why == f"the provider says 'invalid_request': {shown!r}"
+    assert "0123" not in error.why
+
+
+def test_long_texts_of_the_provider_are_cut() -> None:
+    answer = Reply("idp.example", 400, {}, {"error": "x" * 10_000, "error_description": "y" * 10_000})
+
+    assert len(str(token_endpoint.refused("x", answer, {}))) < 500
+
+
+def test_a_refresh_of_nobody_in_particular_takes_any_subject() -> None:
+    with FakeProvider(id_token_on_refresh=True) as provider:
+        client = Client(provider)
+
+        assert client.refresh(provider.issue_refresh_token()).id_token is not None
+
+
+def test_an_opaque_token_is_as_good() -> None:
+    with FakeProvider(opaque=True) as provider:
+        provider.alter["refresh"] = lambda answer: Answer(
+            body={name: value for name, value in answer.body.items() if name != "expires_in"}
+        )
+        found = Client(provider).refresh(provider.issue_refresh_token(), now=NOW)
+
+    assert found.expires_at == NOW + 300
