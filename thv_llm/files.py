@@ -144,14 +144,12 @@ def replace(
 
 
 def delete(path: str, *, expected: bytes) -> None:
-    """Delete a regular file that still holds `expected`.
+    """Delete a file that still holds `expected`; of a symbolic link, the link and not its target.
 
     Raises:
         FileChangedError: it holds something else; it stays.
     """
     with _named("delete", path):
-        if os.path.islink(path):
-            raise ThvLlmError(f"cannot delete {path}", why="it has become a symbolic link")
         _must_hold(path, expected)
         os.unlink(path)
         sync_directory(os.path.dirname(path))

@@ -23,7 +23,7 @@ from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths
 from thv_llm.state import State, WiredFile, WiredTool
 from thv_llm.tools.model import Edit, Tool
-from thv_llm.tools.original import original
+from thv_llm.tools.original import Original, original
 from thv_llm.tools.place import Place
 from thv_llm.tools.registry import RETIRED_NAMES, TOOLS
 
@@ -146,20 +146,21 @@ def _repeatedly(record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_ru
 def _try(record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
     data = files.read(file.path)
     was = original(data, file, ours_alone=bool(edit and edit.ours_alone))
-    delete = was.gone and not os.path.islink(file.path)
-    after = None if delete else was.data
     if not dry_run:
-        _write(file, data, after)
-    done = Done.DELETED if delete else Done.RESTORED if was.found else Done.NOTHING
-    return Undone(record.tool, file.path, done, was.left, before=data, after=after)
+        _write(file, data, was)
+    done = Done.DELETED if was.gone else Done.RESTORED if was.found else Done.NOTHING
+    return Undone(record.tool, file.path, done, was.left, before=data, after=was.before_us)
 
 
-def _write(file: WiredFile, data: bytes | None, after: bytes | None) -> None:
+def _write(file: WiredFile, data: bytes | None, was: Original) -> None:
     files.sweep(os.path.dirname(os.path.realpath(file.path)))
-    if data is not None and after is None:
+    # A link that the user made of our file goes, too; the file that they put elsewhere is emptied.
+    is_kept = not was.gone or os.path.islink(file.path)
+    if was.data is not None and was.data != data and is_kept:
+        files.replace(file.path, was.data, expected=data)
+        data = was.data
+    if was.gone and data is not None:
         files.delete(file.path, expected=data)
-    elif after is not None and after != data:
-        files.replace(file.path, after, expected=data)
     inside = [made for made in file.created_dirs if file.path.startswith(made.rstrip("/") + "/")]
     files.remove_empty_directories(inside)
 

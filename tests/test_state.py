@@ -1,0 +1,148 @@
+"""The state file: private, durable, never overwritten when it cannot be understood."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from thv_llm import paths, state
+from thv_llm.edit.change import Change
+from thv_llm.errors import ThvLlmError
+from thv_llm.secret import Secret
+from thv_llm.state import Edition, ServiceState, SessionFacts, State, WiredFile, WiredTool
+
+CHANGES = (
+    Change("/a", None, '"ours"', {"made": "/"}),
+    Change("/b", '"sk-theirs"', "1"),
+)
+FULL = State(
+    wired=(
+        WiredTool(
+            "claude-code",
+            "direct",
+            (
+                WiredFile(
+                    path="/home/me/\udcff\n.json",
+                    format="json",
+                    editions=(Edition(CHANGES, "aa", "bb", done=True), Edition((), "cc")),
+                    created=True,
+                    created_dirs=("/home/me/x",),
+                ),
+            ),
+        ),
+    ),
+    local_key=Secret("thv-key"),
+    service=ServiceState(wanted=True, proxy=True, program="/x/thv-llm.pyz"),
+    session=SessionFacts("keyring", "sub", "me@example", 12.5, 3.0),
+)
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> paths.Paths:
+    return paths.Paths(str(tmp_path / "own"), str(tmp_path), str(tmp_path / "s"))
+
+
+def test_a_missing_file_is_an_empty_state(ours: paths.Paths) -> None:
+    assert state.load(ours.state) == State()
+
+
+def test_what_is_written_is_read_back(ours: paths.Paths) -> None:
+    assert state.update(ours, lambda _: FULL) == FULL
+    assert state.load(ours.state) == FULL
+
+
+def test_the_file_and_its_directory_are_private(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    assert os.stat(ours.state).st_mode & 0o777 == 0o600
+    assert os.stat(ours.directory).st_mode & 0o777 == 0o700
+
+
+def test_a_file_that_is_not_settled_is_half_way() -> None:
+    file = FULL.wired[0].files[0]
+    assert not file.settled
+    assert replace(file, editions=file.editions[:1]).settled
+    assert not replace(file, editions=file.editions[1:]).settled
+
+
+def test_no_secret_of_the_user_is_in_the_repr_of_the_key() -> None:
+    assert "thv-key" not in repr(FULL)
+
+
+def test_nothing_is_written_when_nothing_changes(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    before = os.stat(ours.state).st_ino
+    state.update(ours, lambda old: old)
+    assert os.stat(ours.state).st_ino == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"version": 1, "wired": {}}',
+        '{"version": "1"}',
+        '{"wired": []}',
+        '{"version": 2}',
+        '{"version": 1, "local_key": 5}',
+        '{"version": 1, "wired": [{"tool": "x"}]}',
+        '{"version": 1, "wired": [{"tool": "x", "mode": "direct", "files": [5]}]}',
+        '{"version": 1, "session": {"expires_at": "soon"}}',
+        "\udcff",
+    ],
+    ids=range(13),
+)
+def test_a_file_that_cannot_be_understood_is_an_error_and_stays(ours: paths.Paths, text: str) -> None:
+    Path(ours.directory).mkdir()
+    data = text.encode("utf-8", "surrogateescape")
+    Path(ours.state).write_bytes(data)
+    with pytest.raises(ThvLlmError, match=r"cannot understand .*llm-state\.json"):
+        state.update(ours, lambda _: FULL)
+    assert Path(ours.state).read_bytes() == data
+
+
+@pytest.mark.parametrize("editions", [[], [{"done": True, "after": "", "wanted": "", "changes": [{}]}]])
+def test_a_record_of_another_shape_is_not_understood(ours: paths.Paths, editions: list[object]) -> None:
+    state.update(ours, lambda _: FULL)
+    document = json.loads(Path(ours.state).read_text())
+    document["wired"][0]["files"][0]["editions"] = editions
+    Path(ours.state).write_text(json.dumps(document))
+    with pytest.raises(ThvLlmError, match="cannot understand"):
+        state.load(ours.state)
+
+
+def test_the_local_key_is_made_once_and_is_long(ours: paths.Paths) -> None:
+    keys = {state.local_key(ours).reveal() for _ in range(3)}
+    (key,) = keys
+    assert key.startswith("thv-")
+    assert len(key) >= 4 + 43
+    assert key.replace("-", "").replace("_", "").isalnum()
+
+
+def test_parallel_updates_are_all_kept(ours: paths.Paths) -> None:
+    def add(name: str) -> None:
+        tool = WiredTool(name, "direct", FULL.wired[0].files)
+        state.update(ours, lambda old: state.with_tool(old, tool))
+
+    threads = [threading.Thread(target=add, args=(f"tool-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(tool.tool for tool in state.load(ours.state).wired) == [f"tool-{n}" for n in range(8)]
+
+
+def test_a_tool_without_files_leaves_the_record_and_the_others_keep_their_order() -> None:
+    first, second, third = (WiredTool(name, "direct", FULL.wired[0].files) for name in "abc")
+    full = State(wired=(first, second, third))
+    changed = replace(second, mode="proxy")
+    assert state.with_tool(full, changed).wired == (first, changed, third)
+    assert state.with_tool(full, replace(second, files=())).wired == (first, third)
+    assert State().tool("a") is None
