@@ -28,7 +28,7 @@ def sign_out(world: World) -> None:
 
     source = tokens.open(saved, world.paths, world.environ, now=world.now)
     secret = source.logout()
-    _make_service_forget(world)
+    make_service_forget(world)
     if secret is None:
         world.say("There was no session.")
         return
@@ -36,11 +36,12 @@ def sign_out(world: World) -> None:
     _revoke(world, saved, secret)
 
 
-def _make_service_forget(world: World) -> None:
-    from thv_llm.service import agent
+def make_service_forget(world: World) -> None:
+    """Make a running service drop the access token in its memory."""
+    from thv_llm.service import answers
 
     with contextlib.suppress(OSError, ThvLlmError):  # no service runs, or it ends just now
-        agent.ask(world.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
+        answers.ask(world.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
 
 
 def _revoke(world: World, saved: Settings, secret: Secret) -> None:
