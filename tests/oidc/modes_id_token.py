@@ -45,7 +45,7 @@ def header(**values: Any) -> Install:
 def broken_signature(header: Json, claims: Json) -> str:
     token = rsa.jwt(header, claims, rsa.KEY)
     head, _, signature = token.rpartition(".")
-    return f"{head}.{'B' if signature[5] == 'A' else 'A'}{signature[1:]}"
+    return f"{head}.{'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 def signed_by_another(header: Json, claims: Json) -> str:
