@@ -51,6 +51,10 @@ def main():
         sys.exit("thv-llm: error: Python 3.11 or later is needed; this is %s" % sys.version.split()[0])
     os.environ.pop(GUARD, None)
     clean_path()
+    if sys.argv[1:] == ["token"]:  # what tools run all day
+        from thv_llm import shortcut
+
+        shortcut.main(os.environ)
     from thv_llm.cli import main as run
 
     sys.exit(run())

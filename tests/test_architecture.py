@@ -129,8 +129,8 @@ def test_no_imports_go_in_a_circle() -> None:
     graphlib.TopologicalSorter(graph()).prepare()
 
 
-def test_the_launcher_reaches_the_package_only_through_cli() -> None:
-    assert set(imported(TOP / LAUNCHER_ONLY)) == {"thv_llm.cli"}
+def test_the_launcher_reaches_the_package_only_through_cli_and_the_shortcut() -> None:
+    assert set(imported(TOP / LAUNCHER_ONLY)) == {"thv_llm.cli", "thv_llm.shortcut"}
 
 
 def test_every_module_has_a_test_file_of_its_name() -> None:

@@ -4,6 +4,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 
 0  errors                      failures a user can meet, and their exit codes
 0  secret                      a string that cannot be printed by accident
+0  shortcut                   the shortest way to a token: find the socket, ask the agent, print
 1  aesgcm                      AES-256-GCM, bytes to bytes
 1  env_proxy                   which HTTP proxy the environment asks for
 1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks
@@ -75,9 +76,15 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.upgrade               another protocol over the same connection (WebSocket)
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
 4  proxy.wire                  one end of a connection that never blocks
+4  service.agent              the socket that answers the helper
+4  service.answers            what the lines between agent and client mean
 4  service.autostart           have the service started at every login: a systemd user unit
 4  service.background          the detached service process: start it, find it, stop it
 4  service.challenge           is the other end our own service? It proves that it knows the local key
+4  service.claim              the right to listen on a socket: one process at a time
+4  service.detached           a process that outlives its caller, and reports to it through a pipe
+4  service.hardening          keep other programs of this user, and crash reports, away from our memory
+4  service.helper             the helper: the small program that direct tools run for a token
 4  service.processes           other processes: who they are, what they listen on
 4  service.record              the pid file: which process is our service, and what it was started from
 4  service.spawn               both ends of the moment in which a service process comes to life
@@ -98,6 +105,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tools.warnings              what may keep a wired tool from reaching the gateway: variables, policies
 5  checks                      what `doctor` checks and `status --check` asks
 5  gateway                     what the gateway says of itself: its models
+5  obtain                     one access token for a process that does not stay
 5  serving                     the service itself: token source
 5  world                       what tests replace, as one value: environment, streams, clock, browser
 5  checks.local                checks of this machine alone: Python, our files and their modes, the helper
@@ -123,6 +131,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  commands.signing_out        ending the session, for `logout`, `teardown --purge-tokens` and `config reset`
 6  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 6  commands.teardown           `thv-llm teardown`: put back what setup changed
+6  commands.token             `thv-llm token`: print one fresh access token, for programs
 6  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
 6  commands.watching           how the service is shown: one line per request
 6  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for

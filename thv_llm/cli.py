@@ -67,12 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when None.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["token"]:
-        from thv_llm.commands.token import fast
-
-        code = fast(arguments)
-        if code is not None:
-            return code
     from thv_llm import world
 
     return bounded(arranged(arguments), world.real())

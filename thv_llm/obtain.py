@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 
-from thv_llm.service import client
+from thv_llm import shortcut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: 
         LoginRequiredError, NotConfiguredError, UnreachableError, ThvLlmError: as the agent reports.
     """
     from thv_llm.secret import Secret
+    from thv_llm.service import answers
     from thv_llm.tokens import AccessToken
 
-    expires_at, _, text = client.content(answer(paths, environ, request(min_valid_s, force=force))).partition(
-        " "
-    )
+    expires_at, _, text = answers.content(
+        answer(paths, environ, request(min_valid_s, force=force))
+    ).partition(" ")
     return AccessToken(Secret(text), float(expires_at))
 
 
@@ -54,31 +55,33 @@ def request(min_valid_s: int, *, force: bool = False) -> str:
 
 
 def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
-    """Return the answer to a request, in the words of `service.client`."""
-    deadline = time.monotonic() + client.TOKEN_TIMEOUT_S
+    """Return the answer to a request, in the words of `service.answers`."""
+    deadline = time.monotonic() + shortcut.TIMEOUT_S
     while True:
         try:
-            found = client.converse(paths.socket, line)
+            found = shortcut.converse(paths.socket, line)
         except TimeoutError:
-            found = _silent(paths)
+            found = silent(paths)
         if found is not None:
             return found
         try:
             claim = _claim(paths)
         except BlockingIOError:  # somebody is about to listen
             if time.monotonic() > deadline:
-                return _silent(paths)
+                return silent(paths)
             time.sleep(POLL_S)
             continue
         return _from_worker(paths, environ, line, claim)
 
 
-def _silent(paths: Paths) -> str:
+def silent(paths: Paths) -> str:
+    """Return the answer in place of one that did not come."""
     from thv_llm.errors import UnreachableError
+    from thv_llm.service import answers
 
     why = f"the process that listens at {paths.socket} does not answer"
     error = UnreachableError("cannot get an access token", why=why, next_step="thv-llm proxy restart")
-    return client.failure_line(error)
+    return answers.failure_line(error)
 
 
 def _claim(paths: Paths) -> int | None:
@@ -111,14 +114,14 @@ def _from_worker(paths: Paths, environ: Mapping[str, str], line: str, claim: int
 
 def work(paths: Paths, environ: Mapping[str, str], line: str, *, is_claimed: bool) -> None:
     """Be the worker: answer the caller, then whoever comes, until nobody does."""
-    from thv_llm.service import detached
+    from thv_llm.service import answers, detached
 
     try:
         agent, leave = _short_lived_agent(paths, environ)
         is_listening = is_claimed and _starts(agent)
         found = agent.reply(line)
     except Exception as error:  # reported like one of the agent's own
-        detached.answer(client.failure_line(error))
+        detached.answer(answers.failure_line(error))
         return
     detached.answer(found)
     _start_service_again(paths, environ)

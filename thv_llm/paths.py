@@ -5,14 +5,16 @@ on Linux and macOS alike. The socket goes to `$XDG_RUNTIME_DIR/toolhive` when th
 is private, because a home directory may be on a file system without sockets.
 
 Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings and a plain class: importing pathlib
-would cost the token path 10 ms, dataclasses 16, collections.abc 3.
+would cost a cold `token` 10 ms, dataclasses 16. How the directory and the socket are found is in
+`shortcut`, which has no time to import this module.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import sys
+
+from thv_llm import shortcut
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,39 +98,20 @@ class Paths:
 def find(environ: Mapping[str, str]) -> Paths:
     """Return the paths that hold for this environment."""
     home = environ.get("HOME") or os.path.expanduser("~")
-    own = environ.get("THV_LLM_HOME")
-    base = environ.get("XDG_CONFIG_HOME")
-    if own:
-        directory = os.path.abspath(own)
-    elif base and os.path.isabs(base):  # the XDG specification: relative values are ignored
-        directory = os.path.join(base, "toolhive")
-    else:
-        directory = os.path.join(home, ".config", "toolhive")
-    return Paths(directory, home, _socket(environ, directory))
+    directory = shortcut.directory(environ)
+    return Paths(directory, home, shortcut.socket_path(environ, directory))
 
 
-def _socket(environ: Mapping[str, str], directory: str) -> str:
-    named = environ.get("THV_LLM_SOCKET")
-    if named:
-        return os.path.abspath(named)
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    # With a directory of one's own (THV_LLM_HOME) several instances can run side by side,
-    # so the shared runtime directory is not for them.
-    if runtime and not environ.get("THV_LLM_HOME") and _is_private(runtime):
-        return os.path.join(runtime, "toolhive", "llm.sock")
-    return os.path.join(directory, "llm.sock")
+def require_socket(path: str) -> None:
+    """Raise unless a socket can have this path."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        from thv_llm.errors import ThvLlmError
 
-
-def _is_private(directory: str) -> bool:
-    try:
-        found = os.stat(directory)
-    except OSError:
-        return False
-    return (
-        stat.S_ISDIR(found.st_mode)
-        and found.st_uid == os.getuid()
-        and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-    )
+        raise ThvLlmError(
+            f"there can be no socket at {path}",
+            why=f"a socket's path may have {MAX_SOCKET_PATH_BYTES} bytes, this one is longer",
+            next_step="set THV_LLM_SOCKET to a shorter path in a directory of your own",
+        )
 
 
 def program() -> str:

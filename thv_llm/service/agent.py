@@ -7,7 +7,7 @@ Rule 3: one agent at a time listens on a socket: whoever holds the lock beside i
         short-lived one (`obtain`) makes room when it is asked to `yield`.
 Rule 4: `stop` waits for the answers that are under way, so that no refresh is cut off.
 
-`service.client` describes the protocol. The agent answers `token`; every other verb goes to
+`service.answers` describes the protocol. The agent answers `token`; every other verb goes to
 `control`.
 """
 
@@ -26,8 +26,8 @@ from thv_llm import files, paths
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.secret import Secret
 from thv_llm.service import hardening
+from thv_llm.service.answers import ask, failure_line
 from thv_llm.service.claim import claim
-from thv_llm.service.client import ask, failure_line
 
 __all__ = ["Agent", "ask"]
 
@@ -95,12 +95,7 @@ class Agent:
         Raises:
             ThvLlmError: another agent listens, or there can be no socket at this path.
         """
-        if len(os.fsencode(self._path)) > paths.MAX_SOCKET_PATH_BYTES:
-            raise ThvLlmError(
-                f"there can be no socket at {self._path}",
-                why=f"the path is longer than {paths.MAX_SOCKET_PATH_BYTES} bytes",
-                next_step="set THV_LLM_SOCKET to a shorter one",
-            )
+        paths.require_socket(self._path)
         files.private_directory(os.path.dirname(self._path))
         if not self._claimed:
             self._claim = _take_over(self._path)

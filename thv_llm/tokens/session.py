@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thv_llm import state
@@ -44,34 +44,56 @@ def open(
         ask_passphrase: asks for the passphrase of an encrypted session file.
     """
     clock = clock or Clock(now=now)
+    stores = _Stores(settings, paths, environ, interactive, ask_passphrase)
     key = session_key(settings.oidc)
 
-    def open_store(moved_from: str = "") -> SessionStore:
-        return choose(
-            paths,
-            environ,
-            "" if moved_from else settings.token_store,
-            recorded=moved_from or state.load(paths.state).session.store,
-            interactive=interactive,
-            ask_passphrase=ask_passphrase,
-        )
-
     def record(store: str, result: LoginResult | None) -> None:
-        before = state.load(paths.state).session.store
-        if before and before != store:  # the session has moved: no second copy stays behind
-            with contextlib.suppress(ThvLlmError):
-                open_store(before).delete(key)
+        stores.leave_others(store, key)
         _record(paths, store, result, clock.now())
 
     return TokenSource(
         key,
-        open_store=open_store,
+        open_store=stores.current,
         renew=_renewal(settings, paths, environ, clock),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
         clock=clock,
     )
+
+
+@dataclass(frozen=True)
+class _Stores:
+    """Finds the session's store, each time anew: a login may have moved it."""
+
+    settings: Settings
+    paths: Paths
+    environ: Mapping[str, str]
+    interactive: bool
+    ask_passphrase: Callable[[], Secret] | None
+
+    def current(self) -> SessionStore:
+        return self._choose(self.settings.token_store, self._recorded())
+
+    def leave_others(self, name: str, key: str) -> None:
+        """Remove the session from the store of the last login if this one is another."""
+        before = self._recorded()
+        if before and before != name:
+            with contextlib.suppress(ThvLlmError):  # out of reach, and dead after its next use
+                self._choose("", before).delete(key)
+
+    def _recorded(self) -> str:
+        return state.load(self.paths.state).session.store
+
+    def _choose(self, wanted: str, recorded: str) -> SessionStore:
+        return choose(
+            self.paths,
+            self.environ,
+            wanted,
+            recorded=recorded,
+            interactive=self.interactive,
+            ask_passphrase=self.ask_passphrase,
+        )
 
 
 def session_key(oidc: OidcSettings) -> str:

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.tokens.rig import FakeTime, Rig
+from thv_llm.errors import LoginRequiredError, UnreachableError
+from thv_llm.secret import Secret
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.store.model import StoreError
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def provider(clock: FakeTime) -> Iterator[FakeProvider]:
+    with FakeProvider(tls=False, now=clock.now) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
+    made = Rig(tmp_path, provider, clock)
+    made.sign_in()
+    return made
+
+
+def broken(status: int = 503, **headers: str) -> Answer:
+    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
+
+
+# When the provider fails
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        broken(500),
+        broken(503),
+        broken(429),
+        Answer(status=401, body="<!doctype html><p>who are you", headers={"Content-Type": "text/html"}),
+        Answer(status=200, body="<html>Wi-Fi login", headers={"Content-Type": "text/html"}),
+        Answer(status=200, body=""),
+        Answer(status=200, body="{]"),
+        Answer(status=200, body={"access_token": 5, "token_type": "Bearer"}),
+        Answer(status=302, body="", headers={"Location": "https://portal.example/"}),
+        Answer(status=400, body={"error": "invalid_client"}),
+        Answer(status=400, body={"error": "temporarily_unavailable"}),
+    ],
+    ids=lambda answer: f"{answer.status}-{str(answer.body)[:12]}",
+)
+def test_an_answer_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, answer: Answer) -> None:
+    before = rig.refresh_token
+    rig.provider.alter["refresh"] = lambda _: answer
+    rig.provider.grants.rotates = False  # what is altered was not carried out
+
+    with pytest.raises(UnreachableError):
+        rig.source.get()
+
+    assert rig.refresh_token == before
+    assert rig.provider.count("refresh") <= 3
+    rig.provider.alter.clear()
+    assert rig.source.get()
+
+
+def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig, provider: FakeProvider) -> None:
+    rig.source.get()
+    before = rig.refresh_token
+    provider.close()
+
+    with pytest.raises(UnreachableError):
+        rig.another().get()
+
+    assert rig.refresh_token == before
+    assert sum(rig.clock.slept) <= 5
+
+
+def test_a_lost_answer_is_asked_for_once_more_with_the_same_token_within_five_seconds(
+    tmp_path: Path, clock: FakeTime
+) -> None:
+    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=5) as provider:
+        rig = Rig(tmp_path, provider, clock)
+        rig.sign_in()
+        provider.lost_answers = 1
+
+        token = rig.source.get()
+
+        assert provider.verify_access_token(token.value.reveal())
+        assert provider.count("refresh") == 2
+        assert rig.is_alive
+        assert sum(rig.clock.slept) < 5
+
+
+def test_a_lost_answer_without_grace_ends_in_one_clear_sentence(rig: Rig) -> None:
+    rig.provider.lost_answers = 1
+
+    with pytest.raises(LoginRequiredError, match="thv-llm login"):
+        rig.source.get()
+
+    assert rig.provider.count("refresh") == 2
+
+
+def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path, clock: FakeTime) -> None:
+    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=60) as provider:
+        rig = Rig(tmp_path, provider, clock)
+        rig.sign_in()
+        provider.lost_answers = 2
+
+        with pytest.raises(UnreachableError):
+            rig.source.get()
+
+        assert provider.count("refresh") == 2
+        assert rig.source.get()
+
+
+def test_a_pause_that_the_provider_asks_for_is_kept_if_it_is_short(rig: Rig) -> None:
+    answers = [broken(429, **{"Retry-After": "7"})]
+    rig.provider.alter["refresh"] = lambda good: answers.pop() if answers else good
+    rig.provider.grants.rotates = False
+
+    assert rig.source.get()
+
+    assert rig.clock.slept == [7.0]
+
+
+def test_a_long_pause_is_not_waited_for_but_kept_by_other_processes_too(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: broken(429, **{"Retry-After": "1800"})
+    rig.provider.grants.rotates = False
+
+    for source in (rig.source, rig.another(), rig.another()):
+        with pytest.raises(UnreachableError):
+            source.get()
+    assert rig.provider.count("refresh") == 1
+    assert rig.clock.slept == []
+
+    rig.clock.pass_(61)  # bounded: the user may have mended it
+    rig.provider.alter.clear()
+    assert rig.another().get()
+
+
+def test_an_outage_does_not_take_away_a_token_that_is_still_good(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.clock.pass_(HOUR_S - 300)
+    rig.provider.alter["refresh"] = lambda _: broken()
+    rig.provider.grants.rotates = False
+
+    for _ in range(10):
+        assert rig.source.get() == first
+    assert rig.provider.count("refresh") <= 4
+
+    rig.clock.pass_(280)
+    with pytest.raises(UnreachableError):
+        rig.source.get()
+
+
+# When the session ends
+
+
+def test_an_ended_session_is_removed_and_eleven_calls_cost_the_provider_one_request(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    for number in range(11):
+        with pytest.raises(LoginRequiredError, match=r"the stored session has ended \(invalid_grant\)"):
+            (rig.source if number % 2 else rig.another()).get()
+        rig.clock.pass_(1)
+
+    assert rig.refresh_token is None
+    assert rig.provider.count("refresh") == 1
+
+
+def test_an_ended_session_that_cannot_be_removed_is_not_tried_again_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(self: EncryptedFile, key: str) -> None:
+        raise StoreError("locked")
+
+    monkeypatch.setattr(EncryptedFile, "delete", locked)
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    for _ in range(11):
+        with pytest.raises(LoginRequiredError):
+            rig.another().get()
+        rig.clock.pass_(0.4)
+
+    assert rig.provider.count("refresh") == 1
+    rig.clock.pass_(5)
+    with pytest.raises(LoginRequiredError):
+        rig.another().get()
+    assert rig.provider.count("refresh") == 2
+
+
+def test_a_login_after_the_end_counts_at_once(rig: Rig) -> None:
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+    rig.provider.alter.clear()
+
+    rig.sign_in()
+
+    assert rig.another().get()
+    assert rig.source.get()
+
+
+def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig) -> None:
+    newer = rig.provider.issue_refresh_token()
+
+    def refuse(_: Answer) -> Answer:
+        rig.store.save(rig.key, Secret(newer))  # a login of an older version
+        return Answer(status=400, body={"error": "invalid_grant"})
+
+    rig.provider.alter["refresh"] = refuse
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+
+    assert rig.refresh_token == newer
+    rig.provider.alter.clear()
+    assert rig.another().get()
+
+
+def test_nobody_signed_in_is_said_without_asking_the_provider(rig: Rig) -> None:
+    rig.store.delete(rig.key)
+
+    with pytest.raises(LoginRequiredError, match="nobody is signed in"):
+        rig.source.get()
+
+    assert rig.provider.requests == []

@@ -1,0 +1,141 @@
+"""The helper: the small program that direct tools run for a token.
+
+It is a shell script of twenty lines around a Python program of thirty, because a `#!` line can
+neither hold a path with spaces nor fall back to another interpreter. The shell costs a
+millisecond; Python runs isolated (`-I`: nothing of the current directory or PYTHONPATH is
+imported) and without `site` (`-S`), with one import. It asks the agent; what the agent does not
+answer, the program itself does.
+
+Everything in it is absolute: tools start it from anywhere, with any PATH. It names the directory
+and the socket of the setup that wrote it, whatever the tool's environment says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+
+from thv_llm import files
+from thv_llm.errors import ThvLlmError
+from thv_llm.paths import Paths, program
+from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK, TIMEOUT_S
+
+TEMPLATE = """\
+#!/bin/sh
+# Prints one fresh access token for the LLM gateway. Written by `thv-llm setup`, which also renews it.
+python=@python@
+program=@program@
+socket=@socket@
+THV_LLM_HOME=@directory@
+THV_LLM_SOCKET=${THV_LLM_SOCKET:-$socket}
+export THV_LLM_HOME THV_LLM_SOCKET
+if [ ! -x "$python" ]; then
+    python=python3
+    command -v python3 >/dev/null || {
+        echo "thv-llm: error: cannot get an access token" >&2
+        echo "  why:  the Python that ran setup is gone, and there is no python3 on PATH" >&2
+        exit 1
+    }
+fi
+exec "$python" -I -S -c '
+import posix, sys, _socket
+cannot = "cannot get an access token\\n  why:  "
+
+def fail(text, code):
+    if sys.stderr is not None:
+        sys.stderr.write("thv-llm: error: " + text + "\\n")
+        sys.stderr.flush()
+    posix._exit(code)
+
+def ask(path):
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    sock.settimeout(@timeout@)
+    answer = b""
+    try:
+        sock.connect(path)
+        sock.sendall(b"token @min_valid@\\n")
+        while not answer.endswith(b"\\n"):
+            more = sock.recv(65536)
+            if not more:
+                return ""
+            answer += more
+    except _socket.timeout:
+        fail(cannot + "the agent does not answer\\n  next: thv-llm proxy restart", 6)
+    except OSError:
+        return ""
+    return answer.decode()[:-1]
+
+path, program, options = sys.argv[1], sys.argv[2], sys.argv[3:]
+word, _, rest = ("" if options else ask(path)).partition(" ")
+if word == "err":
+    code, _, text = rest.partition(" ")
+    fail(text.replace("\\x1f", "\\n"), int(code))
+if word == "ok":
+    if sys.stdout is None:
+        fail("cannot print the token\\n  why:  stdout is closed", 1)
+    token = rest.partition(" ")[2].encode() + b"\\n"
+    try:
+        while token:
+            token = token[posix.write(1, token):]
+    except OSError as error:
+        fail("cannot print the token\\n  why:  " + str(error.strerror).lower(), 1)
+    if posix.isatty(1) and sys.stderr is not None:
+        sys.stderr.write("@scrollback@\\n")
+    posix._exit(0)
+if not posix.access(program, posix.R_OK):
+    fail(cannot + program + " is gone\\n  next: run setup of the new file", 1)
+posix.execv(sys.executable, [sys.executable, "-I", program, "token"] + options)
+' "$THV_LLM_SOCKET" "$program" "$@"
+"""
+
+
+def write(where: Paths, *, python: str = sys.executable, program_path: str | None = None) -> None:
+    """Write the helper, or make it what this version would write.
+
+    Raises:
+        ThvLlmError: a path in it has a line break, or the file cannot be written.
+    """
+    directory = os.path.dirname(where.helper)
+    files.private_directory(directory)
+    text = script(where, python=python, program_path=program_path or program())
+    if files.read(where.helper) != text:
+        files.replace(where.helper, text, mode=0o700)
+    os.chmod(where.helper, 0o700)
+
+
+def script(where: Paths, *, python: str, program_path: str) -> bytes:
+    """Return the helper's text, in the file system's encoding."""
+    values = {
+        "python": _quoted(python),
+        "program": _quoted(program_path),
+        "directory": _quoted(where.directory),
+        "socket": _quoted(where.socket),
+        "timeout": str(TIMEOUT_S),
+        "min_valid": str(MIN_VALID_S),
+        "scrollback": SCROLLBACK,
+    }
+    return os.fsencode(re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], TEMPLATE))
+
+
+def names(path: str) -> tuple[str, ...]:
+    """Return the absolute paths that a written helper names: interpreter, program. () if it is not ours."""
+    text = os.fsdecode(files.read(path) or b"")
+    found = []
+    for mark in ("python=", "program="):
+        line = next((line for line in text.split("\n") if line.startswith(mark)), None)
+        if line is None:
+            return ()
+        found += shlex.split(line.removeprefix(mark))
+    return tuple(found)
+
+
+def _quoted(path: str) -> str:
+    if "\n" in path or "\r" in path:
+        raise ThvLlmError(
+            "cannot write the token helper",
+            why="a path has a line break in its name, which tools' settings cannot hold",
+            next_step="set THV_LLM_HOME to another directory",
+        )
+    return shlex.quote(path)

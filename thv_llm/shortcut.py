@@ -1,0 +1,133 @@
+"""The shortest way to a token: find the socket, ask the agent, print.
+
+Tools run `thv-llm token` all day, and a zipapp compiles what it imports each time. So the launcher
+tries this before anything else, and this one file has all it needs: it imports nothing that
+Python has not loaded already, and ends the process without tidying up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import NoReturn
+
+MIN_VALID_S = 600
+"""Twice the 300 s after which tools call the helper again."""
+
+TIMEOUT_S = 35.0
+"""A little more than a refresh may take with everything that can go wrong."""
+
+LONGEST_ANSWER_BYTES = 1 << 20
+BREAK = "\x1f"
+"""Stands for a line break in an answer of one line."""
+
+SCROLLBACK = (
+    "thv-llm: warning: the token is in the history of your terminal now; pipe it to where it is needed"
+)
+
+
+def main(environ: Mapping[str, str]) -> None:
+    """Print a token, or the agent's refusal, and end; return only when no agent answers."""
+    try:
+        answer = converse(socket_path(environ, directory(environ)), f"token {MIN_VALID_S}")
+    except TimeoutError:
+        answer = f"err 6 cannot get an access token{BREAK}  why:  the agent does not answer"
+    except KeyboardInterrupt:
+        answer = "err 130 interrupted"
+    if answer is None:
+        return
+    word, _, rest = answer.partition(" ")
+    first, _, text = rest.partition(" ")
+    if word == "ok":
+        _print(text.encode() + b"\n")
+    if word != "err" or not first.isdigit():
+        _end(1, "the agent gave an answer that makes no sense")
+    _end(int(first), text)
+
+
+def _print(data: bytes) -> NoReturn:
+    if sys.stdout is None:
+        _end(1, f"cannot print the token{BREAK}  why:  stdout is closed")
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError as error:
+        _end(1, f"cannot print the token{BREAK}  why:  {(error.strerror or 'stdout is broken').lower()}")
+    if os.isatty(1) and sys.stderr:
+        print(SCROLLBACK, file=sys.stderr, flush=True)
+    os._exit(0)
+
+
+def _end(code: int, text: str) -> NoReturn:
+    try:
+        if sys.stderr:
+            print(f"thv-llm: error: {text.replace(BREAK, chr(10))}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(code)
+
+
+def converse(path: str, line: str, timeout_s: float = TIMEOUT_S) -> str | None:
+    """Send a line to the agent and return its answer, or None when nobody answers.
+
+    Raises:
+        TimeoutError: somebody listens and says nothing.
+    """
+    import _socket
+
+    sock, answer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM), b""
+    try:
+        sock.settimeout(timeout_s)
+        for _ in range(100):
+            try:
+                sock.connect(path)
+                break
+            except BlockingIOError:  # its queue is full for a moment
+                time.sleep(0.01)
+        sock.sendall(line.encode() + b"\n")
+        while not answer.endswith(b"\n"):
+            more = sock.recv(65536)
+            if not more or len(answer) > LONGEST_ANSWER_BYTES:
+                return None  # it went away in mid-sentence
+            answer += more
+    except TimeoutError:
+        raise
+    except OSError:
+        return None
+    finally:
+        sock.close()
+    return answer[:-1].decode("utf-8", "replace")
+
+
+def directory(environ: Mapping[str, str]) -> str:
+    """Return our directory; `thv_llm.paths` says how it is found."""
+    own, base = environ.get("THV_LLM_HOME"), environ.get("XDG_CONFIG_HOME")
+    if own:
+        return os.path.abspath(own)
+    if base and os.path.isabs(base):  # the XDG specification: relative values are ignored
+        return os.path.join(base, "toolhive")
+    return os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config", "toolhive")
+
+
+def socket_path(environ: Mapping[str, str], ours: str) -> str:
+    """Return where the agent listens, or where `$THV_LLM_SOCKET` says it does."""
+    named, runtime = environ.get("THV_LLM_SOCKET"), environ.get("XDG_RUNTIME_DIR")
+    if named:
+        return os.path.abspath(named)
+    # With a directory of one's own (THV_LLM_HOME) several instances can run side by side,
+    # so the shared runtime directory is not for them.
+    if runtime and not environ.get("THV_LLM_HOME") and _is_private(runtime):
+        return os.path.join(runtime, "toolhive", "llm.sock")
+    return os.path.join(ours, "llm.sock")
+
+
+def _is_private(path: str) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return found.st_mode & 0o170077 == 0o040000 and found.st_uid == os.getuid()
