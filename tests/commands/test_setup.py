@@ -295,3 +295,15 @@ def test_an_unwritable_directory_is_named_and_the_other_tool_goes_on(here: Machi
     assert done.code == 0
     assert str(here.claude) in done.err
     assert here.wired == ["opencode"]
+
+
+def test_a_directory_too_deep_for_a_socket_stops_setup_before_anything_is_written(here: Machine) -> None:
+    before = here.snapshot()
+    here.environ["THV_LLM_HOME"] = str(here.home / ("deep" * 30))
+
+    done = here.setup()
+
+    assert done.code == 1
+    assert "THV_LLM_SOCKET" in done.err
+    assert here.snapshot() == before
+    assert not Path(here.paths.directory).exists()

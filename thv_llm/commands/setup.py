@@ -10,7 +10,7 @@ import argparse
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thv_llm import settings, state
+from thv_llm import paths, settings, state
 from thv_llm.commands import connection, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.tools import engine
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         return ExitCode.FAILED
     if args.dry_run:
         return setup.show(draft)
-    setup.check_port(draft)
+    setup.check_service(draft)
     if not args.lazy:
         from thv_llm.commands import signing_in
 
@@ -134,8 +134,9 @@ class Setup:
         )
         return ExitCode.DONE
 
-    def check_port(self, plans: Sequence[Plan]) -> None:
-        """Stop before anything is written when a stranger has the proxy's port."""
+    def check_service(self, plans: Sequence[Plan]) -> None:
+        """Stop before anything is written when the service could not start: no socket, port taken."""
+        paths.require_socket(self.world.paths.socket)
         if all(engine.mode(plan.tool) is not Mode.PROXY for plan in plans):
             return
         from thv_llm.service import background
@@ -147,11 +148,11 @@ class Setup:
 
     def confirm(self, plans: Sequence[Plan], *, assume_yes: bool) -> None:
         """Ask a person at a terminal before files are changed."""
-        paths = [file.path for plan in plans for file in plan.files if file.before != file.after]
-        if assume_yes or not paths or not (self.world.stdin.isatty() and self.world.stderr.isatty()):
+        changed = [file.path for plan in plans for file in plan.files if file.before != file.after]
+        if assume_yes or not changed or not (self.world.stdin.isatty() and self.world.stderr.isatty()):
             return
         self.world.say("These files will be changed (thv-llm setup --dry-run shows how):")
-        for path in paths:
+        for path in changed:
             self.world.say(f"  {path}")
         self.world.stderr.write("Go on? [Y/n] ")
         self.world.stderr.flush()
