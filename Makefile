@@ -15,7 +15,7 @@ test: pyz ## unit and integration tests on every Python from 3.11 that is instal
 	@$(PYTHON) tests/matrix.py -n 2
 
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
-	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
+	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first -n 2 tests/e2e
 
 check: ## ruff, mypy --strict and the architecture tests
 	@$(PYTHON) tests/matrix.py --check
