@@ -6,9 +6,9 @@ Keys are dotted TOML keys: "model_provider", "oidc.issuer", 'models."a.b"'. A na
 place it belongs to is written with dotted keys or inline; then it becomes an inline table.
 
 What `Change.extra` holds here: `lead`, the white space before a header that we wrote; `made`, the
-place of a header that we wrote for single keys; `after`, the blank line after the first of the
-top-level keys; `close`, the space before the brace of the inline table `at` that had been empty;
-`array`, the inline array that we wrote around an item.
+place of a header that we wrote for single keys; `above` and `after`, the blank line before or
+after the first of the top-level keys; `close`, the space before the brace of the inline table
+`at`, which had been empty; `array`, the inline array that we wrote around an item.
 
 Pure: text in, text out.
 """
@@ -173,15 +173,21 @@ class TomlDocument:
         for change in earlier:
             if made and change.extra.get("made") == made:
                 extra |= {"made": made, "lead": change.extra.get("lead", "")}
-            if not section.place and "after" in change.extra:
-                extra["after"] = change.extra["after"]
+            if not section.place:
+                extra |= {name: change.extra[name] for name in ("above", "after") if name in change.extra}
         if not section.place and not section.pairs and len(self._places.sections) > 1:
-            extra["after"] = self._eol
-            position = self._above(self._places.sections[1], self._places.start)
-            line = f"{dotted(names)} = {literal(value)}{self._eol}{self._eol}"
-            return splice(self.text, [(position, position, line)]), extra
+            return self._insert_first(f"{dotted(names)} = {literal(value)}{self._eol}")
         last = section.pairs[-1] if section.pairs else None
         return self._insert_line(section, last, names, value), extra
+
+    def _insert_first(self, line: str) -> tuple[str, dict[str, str]]:
+        """Put the first top-level pair above the first header, and a blank line between the two."""
+        position = self._above(self._places.sections[1], self._places.start)
+        comment = self.text[self._places.start : position].rstrip()
+        if not comment:
+            return splice(self.text, [(position, position, line + self._eol)]), {"after": self._eol}
+        position = self.text.index("\n", self._places.start + len(comment)) + 1
+        return splice(self.text, [(position, position, self._eol + line)]), {"above": self._eol}
 
     def _insert_line(self, section: Section, last: Pair | None, names: tuple[str, ...], value: Json) -> str:
         """Put a pair after another one, or after the header."""
@@ -250,9 +256,10 @@ class TomlDocument:
     def _line(self, pair: Pair, extra: Mapping[str, str]) -> Span:
         """Return the line of a pair, with the blank line that we put after it."""
         start, end = whole_lines(self.text, pair.start, pair.node.end)
-        after = extra.get("after", "")
-        if after and len(self._places.sections[0].pairs) == 1 and self.text.startswith(after, end):
-            end += len(after)
+        above, after = extra.get("above", ""), extra.get("after", "")
+        if len(self._places.sections[0].pairs) == 1:
+            start -= len(above) if self.text.endswith(above, self._places.start, start) else 0
+            end += len(after) if self.text.startswith(after, end) else 0
         return start, end
 
     def _without_lead(self, start: int, extra: Mapping[str, str]) -> int:
@@ -263,13 +270,15 @@ class TomlDocument:
         return start - len(lead)
 
     def _cut(self, spans: Sequence[Span]) -> str:
-        """Take lines out; what comes after them stays on a line of its own."""
+        """Take lines out; what follows stays on its own line, and no final line end stays none."""
         cuts = []
         for start, end in spans:
             inside = self._places.start < start and end < len(self.text)
             joins = inside and self.text[start - 1] != "\n" and self.text[end] not in "\r\n"
             cuts.append((start, end, self._eol if joins else ""))
-        return splice(self.text, cuts)
+        left = splice(self.text, cuts)
+        at_end = bool(spans) and spans[-1][1] == len(self.text) and not self.text.endswith("\n")
+        return left.rstrip("\r\n") if at_end else left
 
 
 def _names(place: Place) -> tuple[str, ...]:
