@@ -56,10 +56,11 @@ class Pump:
         self._thread.start()
 
     def stop(self) -> None:
-        """Give up what is still running, and end the thread."""
+        """Give up what is still running, and end the thread, if it was started."""
         self._stopping = True
         self._wake()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._selector.close()
         self._waker.close()
         self._wakened.close()

@@ -86,6 +86,7 @@ class Proxy:
         try:
             first = _Listener("127.0.0.1", self.port, self._serve)
         except OSError as error:
+            self._shared.pump.stop()
             raise ThvLlmError(
                 f"cannot listen on 127.0.0.1:{self.port}",
                 why="another program listens there"
@@ -109,6 +110,8 @@ class Proxy:
         """Take nothing new, give running exchanges time to end, end the others, and all threads."""
         self._shared.stopping = True
         for listener in self._listeners:
+            with contextlib.suppress(OSError):  # wakes its loop at once on Linux; macOS refuses
+                listener.socket.shutdown(socket.SHUT_RDWR)
             listener.shutdown()
             listener.server_close()
         for thread in self._threads:
