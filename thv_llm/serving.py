@@ -16,6 +16,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thv_llm import log, settings, state, tokens
@@ -65,10 +66,11 @@ class Service:
         self._source = tokens.open(self.settings, where, environ, now=now)
         self._stopping = threading.Event()
         self._record: Record | None = None
-        self._proxy = self._make_proxy(environ, watch) if with_proxy else None
+        self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
+        self._proxy: Proxy | None = None
         self._agent = Agent(where.socket, self._source.get, self._control)
 
-    def _make_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
+    def _new_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
         from thv_llm.proxy.server import Proxy
         from thv_llm.proxy.upstream import Gateway
 
@@ -99,8 +101,8 @@ class Service:
         with contextlib.ExitStack() as closing:
             self._be_the_only_one(closing)
             closing.callback(record.remove, self._where.pid)  # last: until then it is there, and ending
-            if self._proxy:
-                self._open_port(self._proxy)
+            if self._make_proxy:
+                self._proxy = self._open_port(self._make_proxy())
                 closing.callback(self._proxy.stop, background.DRAIN_S)
             self._agent.start()
             closing.callback(self._agent.stop)
@@ -108,7 +110,7 @@ class Service:
             self._record = record.of_this_process(self._where, port=port, now=self._now())
             record.write(self._where.pid, self._record)
             ready(self._record)
-            self._keep_fresh()
+            self._keep_fresh(closing)
             self._stopping.wait()
 
     def stop(self) -> None:
@@ -122,18 +124,22 @@ class Service:
         except LockHeldError as error:
             raise AlreadyRunningError("the service is already running", why=error.why) from None
 
-    def _keep_fresh(self) -> None:
+    def _keep_fresh(self, closing: contextlib.ExitStack) -> None:
         """Have the next token before a tool must wait for it."""
-        # A daemon: it may be waiting for the provider when the service ends.
-        threading.Thread(
+        # A daemon, because a provider may hang; but a refresh under way is waited for: what it
+        # brings must be stored, or the session is lost.
+        thread = threading.Thread(
             target=lambda: tokens.keep_fresh(self._source.get, self._stopping, now=self._now),
             name="keep-fresh",
             daemon=True,
-        ).start()
+        )
+        thread.start()
+        closing.callback(thread.join, background.DRAIN_S)
 
-    def _open_port(self, proxy: Proxy) -> None:
+    def _open_port(self, proxy: Proxy) -> Proxy:
         try:
             proxy.start()
+            return proxy
         except ThvLlmError:
             port = self.settings.proxy_port
             owner = processes.listener(port)

@@ -16,7 +16,7 @@ import pytest
 from tests.service.lab import Lab
 from thv_llm import state
 from thv_llm.errors import NotConfiguredError, ThvLlmError
-from thv_llm.service import background, client, processes, record, spawn
+from thv_llm.service import answers, background, processes, record, spawn
 
 
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
@@ -34,7 +34,7 @@ def test_a_started_service_answers_as_ourselves_on_socket_and_port(lab: Lab) -> 
     assert lab.processes() == [running.record.pid]
     assert background.port_use(lab.paths, lab.port, state.local_key(lab.paths)).kind == "ours"
     assert lab.get("/v1/models")[0] == 200
-    token = client.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    token = answers.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     assert lab.provider.verify_access_token(token)
 
 
@@ -69,7 +69,7 @@ def test_without_a_proxy_tool_only_the_agent_runs(lab: Lab) -> None:
 
     assert running.record.port is None
     assert background.port_use(lab.paths, lab.port, None).kind == "free"
-    assert client.ask(lab.paths.socket, "token 60", timeout_s=10)
+    assert answers.ask(lab.paths.socket, "token 60", timeout_s=10)
 
 
 def test_starting_it_twice_gives_the_same_one(lab: Lab) -> None:
@@ -371,7 +371,7 @@ def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
     lab.start()
     assert lab.get("/v1/models")[0] == 200
     lab.sign_out()
-    client.ask(lab.paths.socket, "forget", timeout_s=2)
+    answers.ask(lab.paths.socket, "forget", timeout_s=2)
 
     assert lab.get("/v1/models")[0] == 401
 
@@ -404,7 +404,7 @@ def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
     pid = lab.start().record.pid
     lab.get("/v1/models")
     lab.get("/v1/models?key=canary-query", key="canary-wrong-key")
-    token = client.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    token = answers.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     secrets = [token, state.local_key(lab.paths).reveal(), "canary-query", "canary-wrong-key"]
     seen = lab.log() + Path(lab.paths.pid).read_text() + Path(f"/proc/{pid}/cmdline").read_text()
 

@@ -106,9 +106,9 @@ class Ground:
         from thv_llm import tokens
 
         if self.running is not None and self.running.answers:
-            from thv_llm.service import client
+            from thv_llm.service import answers
 
-            words = client.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
+            words = answers.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
             return tokens.AccessToken(Secret(words[1]), float(words[0]))
         source = tokens.open(self.settings, self.where, self.environ, now=self.now)
         return source.get(MIN_VALID_S)

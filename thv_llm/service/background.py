@@ -93,10 +93,10 @@ def facts(where: Paths) -> dict[str, object]:
     """Return what the running service says of itself, {} when it says nothing."""
     import json
 
-    from thv_llm.service import client
+    from thv_llm.service import answers
 
     try:
-        document = json.loads(client.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
+        document = json.loads(answers.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
     except (OSError, ThvLlmError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -178,10 +178,10 @@ def stop(where: Paths, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
 
 
 def _asked_to_stop(where: Paths) -> bool:
-    from thv_llm.service import client
+    from thv_llm.service import answers
 
     try:
-        client.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
+        answers.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
     return True

@@ -37,11 +37,11 @@ def proof(key: Secret, question: str) -> str:
 
 def agent_is_ours(path: str, key: Secret, *, timeout_s: float = TIMEOUT_S) -> bool:
     """Tell whether our own service listens on the agent's socket."""
-    from thv_llm.service import client
+    from thv_llm.service import answers
 
     question = nonce()
     try:
-        answer = client.ask(path, f"challenge {question}", timeout_s=timeout_s)
+        answer = answers.ask(path, f"challenge {question}", timeout_s=timeout_s)
     except (OSError, ThvLlmError):
         return False
     return hmac.compare_digest(answer.strip().encode(), proof(key, question).encode())

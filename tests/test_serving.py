@@ -1,0 +1,165 @@
+"""The composition in one process: what is opened, in which order it is closed, what is answered."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.service.lab import Lab, opened
+from thv_llm import files, serving, state
+from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
+from thv_llm.proxy.stats import Exchange
+from thv_llm.service import answers, challenge, record
+from thv_llm.service.record import Record
+from thv_llm.serving import AlreadyRunningError, Service
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with opened(tmp_path) as lab:
+        yield lab
+
+
+def nothing(_: object) -> None:
+    """Take anything."""
+
+
+def service(lab: Lab, *, with_proxy: bool = True, watch: Callable[[Exchange], None] = nothing) -> Service:
+    return Service(lab.paths, lab.environ, now=time.time, with_proxy=with_proxy, watch=watch)
+
+
+@contextmanager
+def running(one: Service) -> Iterator[Record]:
+    """Run a service in a thread, from ready to its end."""
+    ready: list[Record] = []
+    is_ready = threading.Event()
+
+    def tell(run: Record) -> None:
+        ready.append(run)
+        is_ready.set()
+
+    thread = threading.Thread(target=one.run, args=(tell,))
+    thread.start()
+    try:
+        assert is_ready.wait(10)
+        yield ready[0]
+    finally:
+        one.stop()
+        thread.join()
+
+
+def test_agent_proxy_and_pid_file_are_there_when_it_is_ready_and_gone_afterwards(lab: Lab) -> None:
+    with running(service(lab)) as run:
+        assert record.read(lab.paths.pid) == run
+        assert run.port == lab.port
+        assert answers.ask(lab.paths.socket, "token 60", timeout_s=10)
+        assert lab.get("/v1/models")[0] == 200
+
+    assert not Path(lab.paths.pid).exists()
+    assert not Path(lab.paths.socket).exists()
+    assert not challenge.somebody_listens(lab.port)
+
+
+def test_every_exchange_is_told_without_a_secret(lab: Lab) -> None:
+    told: list[Exchange] = []
+    with running(service(lab, watch=told.append)):
+        lab.get("/v1/models?key=canary")
+
+    assert [(one.method, one.path, one.status) for one in told] == [("GET", "/v1/models", 200)]
+    assert "canary" not in repr(told)
+
+
+def test_its_facts_hold_the_run_and_the_counts(lab: Lab) -> None:
+    with running(service(lab)) as run:
+        lab.get("/v1/models")
+        facts = json.loads(answers.ask(lab.paths.socket, "status", timeout_s=10))
+
+    assert facts["record"] == run.to_json()
+    assert facts["proxy"]["requests"] == 1
+
+
+def test_the_socket_proves_that_it_knows_the_key(lab: Lab) -> None:
+    key = state.local_key(lab.paths)
+    with running(service(lab, with_proxy=False)):
+        assert challenge.agent_is_ours(lab.paths.socket, key)
+
+
+def test_an_unknown_word_is_refused(lab: Lab) -> None:
+    with running(service(lab, with_proxy=False)), pytest.raises(UsageError):
+        answers.ask(lab.paths.socket, "reveal everything", timeout_s=10)
+
+
+def test_the_socket_can_stop_it(lab: Lab) -> None:
+    one = service(lab, with_proxy=False)
+    thread = threading.Thread(target=one.run, args=(nothing,))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not Path(lab.paths.pid).exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    answers.ask(lab.paths.socket, "stop", timeout_s=10)
+    thread.join(10)
+
+    assert not thread.is_alive()
+
+
+def test_a_second_one_does_not_start(lab: Lab) -> None:
+    with running(service(lab)), pytest.raises(AlreadyRunningError):
+        service(lab).run(nothing)
+    with files.lock(lab.paths.lock("service"), timeout_s=0, what="x"):
+        pass  # both have let go of it
+
+
+def test_a_taken_port_is_told_by_whom_and_nothing_stays_open(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", lab.port)):
+        with pytest.raises(ThvLlmError, match=f"port {lab.port} on 127.0.0.1 is taken"):
+            service(lab).run(nothing)
+
+    assert not Path(lab.paths.pid).exists()
+    assert not Path(lab.paths.socket).exists()
+    with running(service(lab)):
+        pass
+
+
+def test_without_settings_there_is_nothing_to_serve(lab: Lab) -> None:
+    Path(lab.paths.settings).unlink()
+
+    with pytest.raises(NotConfiguredError):
+        service(lab)
+
+
+def test_require_key_off_lets_every_tool_of_the_machine_in(lab: Lab) -> None:
+    lab.run("config", "set", "--no-require-key")
+    with running(service(lab)):
+        assert lab.get("/v1/models", key="none at all")[0] == 200
+
+
+def test_it_has_the_next_token_before_anybody_asks(lab: Lab) -> None:
+    with running(service(lab, with_proxy=False)):
+        deadline = time.monotonic() + 10
+        while not lab.provider.grants.refreshes and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    assert lab.provider.grants.refreshes == 1
+
+
+def test_signals_end_it_once_and_are_given_back(lab: Lab) -> None:
+    one = service(lab, with_proxy=False)
+    begun: list[str] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with serving.ended_by_signals(one, lambda: begun.append("ending")):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    assert begun == ["ending"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    one.run(nothing)  # it was told to stop, so it returns at once
