@@ -61,9 +61,9 @@ def _look(tool: Tool, mark: Mark, place: Place) -> Detection | None:
 
 def _program(mark: Binary, place: Place) -> str:
     path = place.program(mark.name)
-    if path and mark.says and mark.says not in place.output_of([path, "--version"]):
-        return ""
-    return path
+    if not path or not mark.says or (mark.package and mark.package in os.path.realpath(path)):
+        return path
+    return path if mark.says in place.output_of([path, "--version"]) else ""
 
 
 def _extension(mark: Extension, place: Place) -> str:

@@ -63,11 +63,11 @@ def _hidden(found: re.Match[str], public: frozenset[str]) -> str:
 
 
 def _lines(data: bytes | None) -> list[str]:
-    """Split a file; an end of line that is not `\\n`, or that is missing, is made visible."""
-    text = (data or b"").decode("utf-8", "replace")
-    lines = text.split("\n")
-    if lines[-1]:
-        lines[-1] += "\n\\ No newline at end of file"
-    else:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    """Split a file into lines that a terminal can show; a missing end of the last one is told."""
+    *lines, last = (data or b"").decode("utf-8", "replace").split("\n")
+    shown = [_printable(line.removesuffix("\r")) for line in lines]
+    return [*shown, _printable(last) + "\n\\ No newline at end of file"] if last else shown
+
+
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in line)

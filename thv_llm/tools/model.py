@@ -134,10 +134,12 @@ class Binary:
 
     Attributes:
         says: text that must be in the output of `--version`, for a name that others use too.
+        package: part of the program's real path that proves the same without running it.
     """
 
     name: str
     says: str = ""
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,7 @@ class Tool:
         reason: why it cannot be wired; set only for those.
         remedy: what the user can do instead.
         note: what else `tools NAME` should say.
+        ca_env: variable that names further authorities, for a tool without a setting for them.
         keyless: it cannot send a key, so it needs `require_key = false`.
         checked: program version, how, and date.
     """
@@ -243,6 +246,7 @@ class Tool:
     reason: str = ""
     remedy: str = ""
     note: str = ""
+    ca_env: str = ""
     keyless: bool = False
 
 

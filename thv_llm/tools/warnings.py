@@ -6,14 +6,16 @@ Looks at the environment and at whether policy files exist; changes nothing.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 
-from thv_llm.tools.model import Mode, Tool, Values
+from thv_llm.tools.model import Mode, Tool, Value, Values
 from thv_llm.tools.place import Place
-from thv_llm.tools.values import mode
+from thv_llm.tools.values import mode, used
 
 PROXY_VARIABLES = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 LOOPBACK = "127.0.0.1"
+SYSTEM_STORE = "add it to the system's own"
 
 
 def warnings(tool: Tool, place: Place, values: Values) -> tuple[str, ...]:
@@ -21,8 +23,8 @@ def warnings(tool: Tool, place: Place, values: Values) -> tuple[str, ...]:
     found = [*overriding_variables(tool, place.environ), *managing_files(tool, place)]
     if mode(tool) is Mode.PROXY:
         found += loopback_through_proxy(place.environ)
-    if values.tls_skip_verify and mode(tool) is Mode.DIRECT:
-        found.append("TLS certificates are not verified any more, for all that this tool connects to")
+    else:
+        found += certificates(tool, place.environ, values)
     return tuple(found)
 
 
@@ -31,6 +33,19 @@ def notes(tool: Tool) -> tuple[str, ...]:
     if not tool.keyless:
         return ()
     return ("it cannot send a key: the proxy lets it in only with require_key = false",)
+
+
+def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tuple[str, ...]:
+    """Return what the user must know or do about TLS, for a tool that talks to the gateway itself."""
+    known, found = used(tool), []
+    if values.tls_skip_verify and Value.TLS_REJECT_UNAUTHORIZED in known:
+        found.append("it no longer checks the certificate of ANYTHING that it connects to (tls_skip_verify)")
+    elif values.tls_skip_verify:
+        found.append("tls_skip_verify does not reach it: it will refuse the gateway's certificate")
+    if values.ca_file and Value.CA_FILE not in known and environ.get(tool.ca_env) != values.ca_file:
+        remedy = f"export {tool.ca_env}={shlex.quote(values.ca_file)}" if tool.ca_env else SYSTEM_STORE
+        found.append(f"it has no setting for an authority of your own: {remedy}")
+    return tuple(found)
 
 
 def overriding_variables(tool: Tool, environ: Mapping[str, str]) -> tuple[str, ...]:

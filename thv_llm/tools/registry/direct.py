@@ -108,7 +108,8 @@ CODEX_CLI = Tool(
     ),
     afterwards=("start a new thread, or restart Codex",),
     overridden_by=(Overrides("OPENAI_BASE_URL", "older versions of Codex go there instead"),),
-    note="its IDE extension and app use the same file; a private authority: CODEX_CA_CERTIFICATE=FILE",
+    ca_env="CODEX_CA_CERTIFICATE",
+    note="its IDE extension and app use the same file",
     checked="Codex 0.169.0, run headless against a recording gateway, 2026-11-23; app not run",
 )
 
@@ -179,6 +180,7 @@ PI_AGENT = Tool(
         ),
     ),
     afterwards=("restart pi; another model: /model",),
+    ca_env="NODE_EXTRA_CA_CERTS",
     checked="pi 0.87.1, run headless against a recording gateway, 2026-11-23",
 )
 
@@ -215,6 +217,7 @@ GOOSE_CLI = Tool(
     ),
     afterwards=("choose it: goose configure, Configure Providers, thv-llm gateway",),
     overridden_by=(Overrides("GOOSE_PROVIDER", "goose uses that provider"),),
+    ca_env="SSL_CERT_FILE",
     note="needs a goose whose custom providers take auth.command; a program called goose is no proof, "
     "because a database tool has that name, too",
     checked="from source, 2026-11-23; the program was not run",

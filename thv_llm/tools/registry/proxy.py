@@ -121,7 +121,7 @@ COPILOT_CLI = Tool(
     id="copilot-cli",
     title="GitHub Copilot CLI",
     # AWS has a program of the same name.
-    found_by=(Binary("copilot", says="GitHub Copilot CLI"), Directory(COPILOT)),
+    found_by=(Binary("copilot", says="GitHub Copilot CLI", package="/@github/copilot/"), Directory(COPILOT)),
     edits=(
         Edit(
             folder=COPILOT,
