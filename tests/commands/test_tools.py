@@ -19,26 +19,29 @@ def here(tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
-def row(here: Machine, name: str) -> list[str]:
+def wiring_of(here: Machine, name: str) -> str:
     lines = here.run("tools").out.splitlines()
-    return next(line for line in lines if line.startswith(name + " ")).split()
+    line = next(line for line in lines if line.startswith(f"  {name} "))
+    return line[28:39].strip()
 
 
 def test_every_tool_is_listed_with_how_it_was_found(here: Machine) -> None:
     out = here.run("tools").out
 
-    assert all(f"\n{tool.id} " in out for tool in engine.TOOLS)
-    assert row(here, "claude-code")[:4] == ["claude-code", "direct", "program", "-"]
+    assert all(tool.id in out for tool in engine.TOOLS)
+    assert "  claude-code       direct  not wired  program ~/bin/claude\n" in out
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_wired_and_drifted_tools_are_told_apart(here: Machine) -> None:
     here.setup()
-    assert row(here, "opencode")[3] == "yes"
+    assert wiring_of(here, "opencode") == "wired"
+    assert max(map(len, here.run("tools").out.splitlines())) <= 80
 
     here.opencode.write_text("{}")
 
-    assert row(here, "opencode")[3] == "drifted"
-    assert row(here, "claude-code")[3] == "yes"
+    assert wiring_of(here, "opencode") == "drifted"
+    assert wiring_of(here, "claude-code") == "wired"
 
 
 def test_one_tool_shows_what_setup_would_write(here: Machine) -> None:

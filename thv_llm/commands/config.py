@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from thv_llm import settings, state
-from thv_llm.commands import connection
+from thv_llm.commands import connection, screen
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.settings import ROWS, Settings
@@ -73,9 +73,7 @@ def _show(args: argparse.Namespace, world: World) -> ExitCode:
     known = state.load(world.paths.state)
     configured = any(found.get(row) for row in ROWS if row.required)
     if args.format == "json":
-        import json
-
-        world.answer(json.dumps(_document(found, known) if configured else {}, indent=2))
+        world.answer(screen.as_json(_document(found, known) if configured else {}))
     elif configured:
         _show_text(found, known, world)
     else:

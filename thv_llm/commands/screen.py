@@ -67,6 +67,11 @@ def wrapped(text: str, indent: int) -> str:
     return "\n".join(lines).removeprefix(pad)
 
 
+def short(path: str, home: str) -> str:
+    """Return a path with `~` for the home directory."""
+    return f"~{path[len(home) :]}" if path.startswith(home + "/") else path
+
+
 def as_json(document: object) -> str:
     """Return the stable form that `--format json` prints."""
     import json

@@ -150,15 +150,13 @@ def _tool_lines(world: World, known: State, drifted: Sequence[Drift]) -> list[st
     lines = []
     for tool in known.wired:
         lost = [one for one in drifted if one.tool == tool.tool]
-        files = ", ".join(_short(file.path, world.paths.home) for file in tool.files)
+        files = ", ".join(screen.short(file.path, world.paths.home) for file in tool.files)
         lines.append(f"{tool.tool:<{width}}{tool.mode:<8}{'changed' if lost else 'ok':<9}{files}")
-        lines += [f"  {_short(one.path, world.paths.home)}: {one.why or ', '.join(one.keys)}" for one in lost]
+        lines += [
+            f"  {screen.short(one.path, world.paths.home)}: {one.why or ', '.join(one.keys)}" for one in lost
+        ]
         lines += _next(f"thv-llm setup --client {tool.tool}") if lost else []
     return lines
-
-
-def _short(path: str, home: str) -> str:
-    return f"~{path[len(home) :]}" if path.startswith(home + "/") else path
 
 
 def _document(found: Settings, known: State, drifted: Sequence[Drift]) -> dict[str, Any]:

@@ -7,14 +7,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thv_llm import settings, state
-from thv_llm.commands import wiring
+from thv_llm.commands import screen, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Tool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from thv_llm.world import World
+
+INDENT = 20
+WIRABLE = (Mode.DIRECT.value, Mode.PROXY.value)
+GROUPS = {
+    "Not found here": WIRABLE,
+    "Set up by hand (thv-llm tools NAME shows how)": (Mode.MANUAL.value,),
+    "Not possible (thv-llm tools NAME says why, and what else can be done)": (Mode.NONE.value,),
+}
 
 SUMMARY = "what is supported, found and wired"
 EXAMPLES = """
@@ -66,36 +76,46 @@ def _rows(world: World) -> list[dict[str, Any]]:
 
 def _table(rows: list[dict[str, Any]], form: str, world: World) -> None:
     if form == "json":
-        import json
-
-        world.answer(json.dumps({"tools": rows}, indent=2))
+        world.answer(screen.as_json({"tools": rows}))
         return
-    world.answer(f"{'TOOL':<20}{'MODE':<8}{'FOUND':<16}{'WIRED':<9}LEFT TO DO")
-    for row in rows:
-        wired = "drifted" if row["drifted"] else "yes" if row["wired"] else "-"
-        left = _left_to_do(row)
-        world.answer(f"{row['tool']:<20}{row['mode']:<8}{row['found'] or '-':<16}{wired:<9}{left}".rstrip())
+    here = [row for row in rows if row["found"] or row["wired"]]
+    elsewhere = [row for row in rows if row not in here]
+    world.answer("On this machine:" if here else "None of the tools was found on this machine.")
+    for row in here:
+        for line in _lines(row, world):
+            world.answer(line)
+    for title, modes in GROUPS.items():
+        names = [row["tool"] for row in elsewhere if row["mode"] in modes]
+        if names:
+            world.answer(f"\n{title}:")
+            world.answer(f"  {screen.wrapped(', '.join(names), 2)}")
 
 
-def _left_to_do(row: dict[str, Any]) -> str:
+def _lines(row: dict[str, Any], world: World) -> Iterator[str]:
+    wiring = "drifted" if row["drifted"] else "wired" if row["wired"] else "not wired"
+    where = screen.short(row["where"] or "", world.paths.home)
+    yield f"  {row['tool']:<18}{row['mode']:<8}{wiring:<11}{row['found'] or 'not found'} {where}".rstrip()
+    for label, text in _left_to_do(row):
+        yield f"{' ' * INDENT}{label}: {screen.wrapped(text, INDENT + len(label) + 2)}"
+
+
+def _left_to_do(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if row["drifted"]:
-        return "thv-llm setup"
-    if row["wired"]:
-        return "; ".join(row["left_to_do"])
-    if row["found"] == "directory only":
-        return f"thv-llm setup --client {row['tool']}"
-    if row["found"]:
-        can_wire = row["mode"] in (Mode.DIRECT.value, Mode.PROXY.value)
-        return "thv-llm setup" if can_wire else f"thv-llm tools {row['tool']}"
-    return ""
+        yield "next", "thv-llm setup"
+    elif row["wired"]:
+        yield from (("then", step) for step in row["left_to_do"])
+    elif row["mode"] not in WIRABLE:
+        yield "next", f"thv-llm tools {row['tool']}"
+    elif row["found"] == engine.How.DIRECTORY.value:
+        yield "next", f"thv-llm setup --client {row['tool']}"
+    else:
+        yield "next", "thv-llm setup"
 
 
 def _one(tool: Tool, form: str, world: World) -> None:
     details = _details(tool, world)
     if form == "json":
-        import json
-
-        world.answer(json.dumps(details, indent=2))
+        world.answer(screen.as_json(details))
         return
     world.answer(f"{tool.title} ({tool.id}), {details['mode']}")
     for label in ("checked", "reason", "remedy", "note"):
