@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.e2e.keyrings import Keyring
-from tests.e2e.machine import PYZ, Machine
+from tests.e2e.machine import PYZ, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
+from tests.e2e.prompts import ANSWER
 from tests.fakes.gateway import FakeGateway
-
-ANSWER = "Pong: seventeen green parrots."
-"""What the gateway says; a tool that prints it has asked the gateway."""
 
 
 @pytest.fixture(scope="session")
@@ -32,21 +31,16 @@ def gateway(provider: NpmProvider) -> Iterator[FakeGateway]:
 
 
 @pytest.fixture
-def new_machine(
-    tmp_path: Path, provider: NpmProvider, gateway: FakeGateway
-) -> Iterator[Callable[..., Machine]]:
+def new_machine(provider: NpmProvider, gateway: FakeGateway) -> Iterator[NewMachine]:
     """Make machines: `new_machine("claude", keyring=True)`."""
-    with ExitStack() as open_things:
-        number = 0
+    with ExitStack() as opened:
 
         def make(*tools: str, keyring: bool = False) -> Machine:
-            nonlocal number
-            number += 1
-            place = tmp_path / f"machine {number}"  # the space is meant: homes have such names
-            place.mkdir(mode=0o700)
-            machine = open_things.enter_context(Machine(place, provider, gateway, tools))
+            # Short, because a socket's path may have 103 bytes; with a space, because homes have.
+            place = Path(opened.enter_context(TemporaryDirectory(prefix="e2e ", ignore_cleanup_errors=True)))
+            machine = opened.enter_context(Machine(place, provider, gateway, tools))
             if keyring:
-                open_things.enter_context(Keyring(machine))
+                opened.enter_context(Keyring(machine))
             return machine
 
         yield make

@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -172,7 +172,7 @@ class Machine:
         return key
 
     def snapshot(self) -> Snapshot:
-        """Return every path of the home but our own directory: kind, mode, bytes."""
+        """Return every file and link of the home outside our own directory: kind, mode, bytes."""
         found: Snapshot = {}
         for path in sorted(self.home.rglob("*")):
             name = str(path.relative_to(self.home))
@@ -183,8 +183,6 @@ class Machine:
                 found[name] = ("link", 0, os.readlink(path).encode())
             elif stat.S_ISREG(status.st_mode):
                 found[name] = ("file", stat.S_IMODE(status.st_mode), path.read_bytes())
-            else:
-                found[name] = ("directory", stat.S_IMODE(status.st_mode), b"")
         return found
 
     def processes(self) -> Iterator[tuple[int, str, str]]:
@@ -209,6 +207,10 @@ class Machine:
             deadline = time.monotonic() + 3
             while time.monotonic() < deadline and any(True for _ in self.processes()):
                 time.sleep(0.02)
+
+
+NewMachine = Callable[..., Machine]
+"""What the fixture `new_machine` gives: names of programs in, a machine out."""
 
 
 def free_port() -> int:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tests.e2e.machine import Machine
+
 QUESTION = "say pong"
+ANSWER = "Pong: seventeen green parrots."
+"""What the gateway says; a tool that prints it has asked the gateway."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,8 @@ class Prompt:
         tool: its id in the registry.
         ask: the command line that sends one prompt through our wiring.
         starts: a command line that reads the tool's settings and needs no gateway.
-        route: the paths at the gateway that it may use.
+        route: the path at the gateway that it uses.
+        ca_variable: where it looks for a private authority, when its settings have no place for one.
     """
 
     tool: str
@@ -24,6 +29,7 @@ class Prompt:
     starts: tuple[str, ...]
     route: str
     env: Mapping[str, str] = field(default_factory=dict)
+    ca_variable: str = ""
 
     @property
     def program(self) -> str:
@@ -44,10 +50,11 @@ PROMPTS: tuple[Prompt, ...] = (
     Prompt(
         "codex",
         ("codex", "exec", "--skip-git-repo-check", QUESTION),
-        ("codex", "login", "status"),
+        ("codex", "features", "list"),
         "/v1/responses",
+        ca_variable="CODEX_CA_CERTIFICATE",
     ),
-    Prompt("pi", ("pi", "-p", QUESTION), ("pi", "--list-models"), CHAT),
+    Prompt("pi", ("pi", "-p", QUESTION), ("pi", "--list-models"), CHAT, ca_variable="NODE_EXTRA_CA_CERTS"),
     Prompt("copilot-cli", ("copilot", "-p", QUESTION, "--allow-all-tools"), ("copilot", "--version"), CHAT),
     Prompt("opencode", ("opencode", "run", "-m", "thv-llm/m-1", QUESTION), ("opencode", "models"), CHAT),
     Prompt("kilo", ("kilo", "run", "-m", "thv-llm/m-1", QUESTION), ("kilo", "models"), CHAT),
@@ -83,3 +90,28 @@ PROMPTS: tuple[Prompt, ...] = (
 def prompt(tool: str) -> Prompt:
     """Return a tool's command lines."""
     return next(one for one in PROMPTS if one.tool == tool)
+
+
+def ask(machine: Machine, one: Prompt) -> None:
+    """Send one prompt by a real tool; the answer must be the gateway's, to a token it checked."""
+    before = len(machine.gateway.requests)
+    own_ca = {one.ca_variable: machine.provider.ca_file} if one.ca_variable else {}
+    done = machine.run(*one.ask, env={**one.env, **own_ca})
+    sent = machine.gateway.requests[before:]
+
+    assert ANSWER in " ".join(done.out.split()), done.said
+    assert any(request.admitted and request.path.split("?")[0] == one.route for request in sent), [
+        (request.method, request.path, request.admitted) for request in sent
+    ]
+    assert not leaks(machine, machine.local_key())
+
+
+def leaks(machine: Machine, secret: str) -> list[str]:
+    """Return where at the gateway a secret was seen that must not get there."""
+    return [
+        f"{request.method} {request.path}"
+        for request in machine.gateway.requests
+        if secret in request.path
+        or secret.encode() in request.body
+        or any(secret in value for _, value in request.headers)
+    ]

@@ -3,38 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
-from tests.e2e.conftest import ANSWER
-from tests.e2e.machine import Machine
+from tests.e2e.machine import NewMachine
 from tests.e2e.npm_provider import NpmProvider
-from tests.e2e.prompts import Prompt, prompt
+from tests.e2e.prompts import ask, prompt
 
-NewMachine = Callable[..., Machine]
-
-
-def ask(machine: Machine, one: Prompt) -> None:
-    """Send one prompt by a real tool; the answer must be the gateway's, to a token it checked."""
-    before = len(machine.gateway.requests)
-    done = machine.run(*one.ask, env=one.env)
-    sent = machine.gateway.requests[before:]
-
-    assert ANSWER in " ".join(done.out.split()), done.said
-    assert any(request.admitted and request.path.split("?")[0] == one.route for request in sent), [
-        (request.method, request.path, request.admitted) for request in sent
-    ]
-    assert not leaks(machine, machine.local_key())
-
-
-def leaks(machine: Machine, secret: str) -> list[str]:
-    """Return where at the gateway a secret was seen that must not get there."""
-    return [
-        f"{request.method} {request.path}"
-        for request in machine.gateway.requests
-        if secret in request.path
-        or secret.encode() in request.body
-        or any(secret in value for _, value in request.headers)
-    ]
+COMMENTED = (
+    b"\xef\xbb\xbf{\n  // mine\n"
+    b'  "$schema": "https://opencode.ai/config.json",\n'  # else OpenCode itself rewrites the file
+    b'  "theme": "gruvbox",\n}\n'
+)
 
 
 def test_claude_code_and_opencode_work_after_setup_and_every_byte_is_back_after_teardown(
@@ -46,9 +24,7 @@ def test_claude_code_and_opencode_work_after_setup_and_every_byte_is_back_after_
     settings.write_bytes(b'{\r\n  "model": "opus",\r\n  "env": {"EDITOR": "vi"}\r\n}\r\n')
     mine = machine.home / ".config" / "opencode" / "opencode.jsonc"
     mine.parent.mkdir(parents=True)
-    mine.write_bytes(
-        b'\xef\xbb\xbf{\n  // my own colours\n  "$schema": "https://opencode.ai/config.json",\n  "theme": "gruvbox",\n}\n'
-    )
+    mine.write_bytes(COMMENTED)
     mine.chmod(0o640)
     before = machine.snapshot()
 

@@ -1,0 +1,45 @@
+"""Every tool that can be had: one prompt through what setup wrote, and the tool as it was after teardown."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.machine import Machine, NewMachine
+from tests.e2e.prompts import PROMPTS, Prompt, ask
+
+MARKS = (b"thv-", b"/toolhive/")
+"""Of what setup writes, a local key and a path of ours."""
+
+
+def ours(machine: Machine, names: set[str]) -> list[str]:
+    """Return which of these files have something of ours in them."""
+    paths = [machine.home / name for name in names]
+    return [
+        str(path) for path in paths if path.is_file() and any(mark in path.read_bytes() for mark in MARKS)
+    ]
+
+
+@pytest.mark.parametrize("one", PROMPTS, ids=[one.tool for one in PROMPTS])
+def test_a_real_tool_works_through_setup_and_is_as_before_after_teardown(
+    new_machine: NewMachine, one: Prompt
+) -> None:
+    machine = new_machine(one.program, keyring=True)
+    started = machine.run(*one.starts, env=one.env)
+    before = machine.snapshot()
+
+    machine.setup("--client", one.tool)
+    wired = machine.snapshot()
+    ask(machine, one)
+    used = machine.snapshot()
+    machine.thv("teardown")
+    after = machine.snapshot()
+
+    changed = {name for name in wired if wired[name] != before.get(name)}
+    rewritten = {name for name in changed if used.get(name) != wired[name]}  # by the tool itself
+    assert changed
+    assert {name: after.get(name) for name in changed - rewritten} == {
+        name: before.get(name) for name in changed - rewritten
+    }
+    assert not ours(machine, rewritten)
+    again = machine.run(*one.starts, env=one.env)
+    assert again.code == started.code == 0, started.said + again.said
