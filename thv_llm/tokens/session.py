@@ -79,7 +79,7 @@ class _Stores:
         """Remove the session from the store of the last login if this one is another."""
         before = self._recorded()
         if before and before != name:
-            with contextlib.suppress(ThvLlmError):  # out of reach, and dead after its next use
+            with contextlib.suppress(ThvLlmError):  # it is out of reach
                 self._choose("", before).delete(key)
 
     def _recorded(self) -> str:

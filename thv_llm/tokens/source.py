@@ -174,6 +174,11 @@ class TokenSource:
         self._held = None
         self._patient_until = 0.0
 
+    def settle(self) -> None:
+        """Wait until no refresh is under way: a process must not end in the middle of one."""
+        if self._turn.acquire(timeout=DEADLINE_S):
+            self._turn.release()
+
     def adopt(self, result: LoginResult) -> None:
         """Store the session of a login, and use its access token.
 

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, UsageError
+from thv_llm.secret import Secret
+from thv_llm.service import agent as agent_module
+from thv_llm.service import hardening
+from thv_llm.service.agent import Agent, ask
+from thv_llm.service.claim import claim
+from thv_llm.shortcut import converse
+from thv_llm.tokens import AccessToken
+
+
+class Source:
+    """Stands for a TokenSource."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, Secret | None]] = []
+        self.failure: Exception | None = None
+        self.wait = threading.Event()
+        self.wait.set()
+
+    def get(self, min_valid_s: float, *, rejected: Secret | None = None) -> AccessToken:
+        self.asked.append((min_valid_s, rejected))
+        self.wait.wait(10)
+        if self.failure:
+            raise self.failure
+        return AccessToken(Secret("at-2" if rejected else "at-1"), 1234.9)
+
+
+def control(verb: str, rest: str) -> str:
+    if verb == "nothing":
+        return ""
+    if verb == "broken":
+        raise RuntimeError("at-canary")
+    if verb != "echo":
+        raise UsageError("unknown word")
+    return rest.upper()
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "run" / "llm.sock")
+
+
+@pytest.fixture
+def agent(path: str, source: Source) -> Iterator[Agent]:
+    running = Agent(path, source.get, control)
+    running.start()
+    yield running
+    running.stop()
+
+
+def was_closed(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(100) == b""
+    except ConnectionResetError:  # with something of ours unread
+        return True
+
+
+@pytest.mark.usefixtures("agent")
+def test_it_answers_with_a_token_and_its_end(path: str, source: Source) -> None:
+    assert converse(path, "token 600") == "ok 1235 at-1"
+    assert ask(path, "token 5", timeout_s=5) == "1235 at-1"
+    assert source.asked == [(600, None), (5, None)]
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_forced_token_replaces_the_one_in_hand(path: str, source: Source) -> None:
+    assert converse(path, "token 600 force") == "ok 1235 at-2"
+    assert source.asked == [(600, None), (600, Secret("at-1"))]
+
+
+@pytest.mark.usefixtures("agent")
+def test_other_words_go_to_control(path: str) -> None:
+    assert converse(path, "echo some words") == "ok SOME WORDS"
+    assert converse(path, "nothing") == "ok"
+    with pytest.raises(UsageError, match="unknown word"):
+        ask(path, "stop", timeout_s=5)
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("line", ["token", "token x", "token -1", "token 1 2", "token 9999999999", "token ²"])
+def test_a_token_request_must_make_sense(path: str, source: Source, line: str) -> None:
+    with pytest.raises(UsageError):
+        ask(path, line, timeout_s=5)
+    assert source.asked == []
+
+
+@pytest.mark.usefixtures("agent")
+def test_errors_cross_the_socket_with_their_class_and_all_their_words(path: str, source: Source) -> None:
+    for error in (
+        LoginRequiredError("no token", why="ended", next_step="thv-llm login"),
+        UnreachableError("no token", why="away"),
+        ThvLlmError("no token", next_step="try again"),
+        ThvLlmError("no token"),
+    ):
+        source.failure = error
+        with pytest.raises(ThvLlmError) as caught:
+            ask(path, "token 600", timeout_s=5)
+        assert type(caught.value) is type(error)
+        assert str(caught.value) == str(error)
+
+
+@pytest.mark.usefixtures("agent")
+def test_of_a_bug_only_type_and_place_are_told(path: str, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = converse(path, "broken") or ""
+
+    assert answer.startswith("err 3 this is a bug")
+    assert "RuntimeError" in answer
+    assert "canary" not in answer + "".join(capfd.readouterr())
+
+
+@pytest.mark.usefixtures("agent")
+def test_the_socket_and_its_directory_are_private(path: str) -> None:
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+
+
+@pytest.mark.usefixtures("agent")
+def test_another_user_gets_no_answer(path: str, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening, "peer_uid", lambda sock: os.getuid() + 1)
+
+    assert converse(path, "token 600") is None
+    assert source.asked == []
+
+
+@pytest.mark.usefixtures("agent")
+def test_two_hundred_at_once_are_all_answered(path: str, source: Source) -> None:
+    answers: list[str | None] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(converse(path, "token 600"))) for _ in range(200)
+    ]
+
+    source.wait.clear()
+    for thread in threads:
+        thread.start()
+    source.wait.set()
+    for thread in threads:
+        thread.join()
+
+    assert answers == ["ok 1235 at-1"] * 200
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_answer_from_memory_takes_less_than_a_few_milliseconds(path: str) -> None:
+    took = []
+    for _ in range(50):
+        start = time.perf_counter()
+        converse(path, "token 600")
+        took.append(time.perf_counter() - start)
+
+    assert sorted(took)[25] < 0.005
+
+
+def test_visitors_who_say_nothing_too_much_or_nonsense_disturb_nobody(
+    path: str, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "READ_TIMEOUT_S", 0.2)
+    silent, babbling, rude = (socket.socket(socket.AF_UNIX) for _ in range(3))
+    with silent, babbling, rude:
+        for sock in (silent, babbling, rude):
+            sock.settimeout(5)
+            sock.connect(path)
+        babbling.sendall(b"x" * 6000)
+        rude.sendall(b"\xff\x00\xfe\n")
+
+        assert rude.recv(100).startswith(b"err 2")
+        assert converse(path, "token 600") == "ok 1235 at-1"
+        assert silent.recv(100) == b""
+        assert was_closed(babbling)
+    assert converse(path, "token 600") == "ok 1235 at-1"
+
+
+def test_stop_waits_for_the_answer_that_is_under_way_and_takes_no_more(path: str, source: Source) -> None:
+    agent = Agent(path, source.get, control)
+    agent.start()
+    source.wait.clear()
+    answers: list[str | None] = []
+    asking = threading.Thread(target=lambda: answers.append(converse(path, "token 600")))
+    asking.start()
+    while not source.asked:
+        time.sleep(0.001)
+
+    stopping = threading.Thread(target=agent.stop)
+    stopping.start()
+    while os.path.exists(path):
+        time.sleep(0.001)
+    assert converse(path, "token 600") is None
+    assert stopping.is_alive()
+    source.wait.set()
+    stopping.join()
+    asking.join()
+
+    assert answers == ["ok 1235 at-1"]
+
+
+def test_stop_does_not_wait_for_somebody_who_has_not_asked_yet(path: str, agent: Agent) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(path)
+        start = time.monotonic()
+        agent.stop()
+    assert time.monotonic() - start < 2
+
+
+def test_a_socket_that_a_killed_one_left_behind_is_taken_over(path: str, source: Source) -> None:
+    os.mkdir(os.path.dirname(path), 0o700)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    agent = Agent(path, source.get, control)
+
+    agent.start()
+
+    assert converse(path, "token 600") == "ok 1235 at-1"
+    agent.stop()
+    assert not os.path.exists(path)
+
+
+def test_what_is_no_socket_is_not_removed(path: str, source: Source) -> None:
+    os.mkdir(os.path.dirname(path), 0o700)
+    Path(path).write_text("mine")
+
+    with pytest.raises(ThvLlmError, match="there is a file of that name"):
+        Agent(path, source.get, control).start()
+
+    assert Path(path).read_text() == "mine"
+
+
+def test_a_second_agent_is_refused_while_the_first_one_stays(
+    path: str, agent: Agent, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "TAKE_OVER_S", 0.1)
+
+    with pytest.raises(ThvLlmError, match="another process answers"):
+        Agent(path, source.get, control).start()
+
+    assert converse(path, "token 600") == "ok 1235 at-1"
+
+
+def test_one_that_is_there_for_a_moment_makes_room(path: str, source: Source) -> None:
+    leave = threading.Event()
+    held = claim(path)
+    first = Agent(path, source.get, lambda verb, rest: leave.set() or "", claimed=True)  # type: ignore[func-returns-value]
+    first.start()
+
+    def leave_when_asked() -> None:
+        leave.wait()
+        first.stop()
+        os.close(held)
+
+    leaving = threading.Thread(target=leave_when_asked)
+    leaving.start()
+    second = Agent(path, source.get, control)
+    second.start()
+    leaving.join()
+
+    assert converse(path, "echo x") == "ok X"
+    second.stop()
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_said(tmp_path: Path, source: Source) -> None:
+    with pytest.raises(ThvLlmError, match="THV_LLM_SOCKET"):
+        Agent(str(tmp_path / ("x" * 100) / "llm.sock"), source.get, control).start()
+
+
+def test_nobody_there_is_none_or_an_oserror(tmp_path: Path) -> None:
+    for path in ("missing.sock", "x" * 200):
+        assert converse(str(tmp_path / path), "token 600") is None
+    with pytest.raises(OSError, match="nobody listens"):
+        ask(str(tmp_path / "missing.sock"), "status", timeout_s=1)
+
+
+def test_somebody_who_listens_and_says_nothing_is_a_timeout(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        with pytest.raises(TimeoutError):
+            converse(path, "token 600", 0.05)

@@ -1,0 +1,129 @@
+"""A user who is signed in, for tests that run the program itself, as many processes at once as they like.
+
+The session is in an encrypted file below a home of its own; the provider is a `FakeProvider`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fakes.provider import FakeProvider
+from thv_llm import paths, tokens
+from thv_llm.secret import Secret
+from thv_llm.service import helper
+from thv_llm.settings import Settings, load
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.tokens.session import session_key
+
+PROGRAM = os.environ.get("THV_LLM_TEST_PROGRAM", str(Path(__file__).parents[1] / "thv_llm.py"))
+TIMEOUT_S = 60.0
+
+
+class SignedIn:
+    """One user of one provider.
+
+    Attributes:
+        environ: of every process that is started.
+        paths: of this user.
+    """
+
+    def __init__(self, home: Path, provider: FakeProvider, **environ: str) -> None:
+        self.provider = provider
+        self.environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environ}
+        self.paths = paths.find(self.environ)
+        os.makedirs(self.paths.directory, 0o700)
+        Path(self.paths.settings).write_text(
+            f'gateway_url = "https://llm.example"\nca_file = "{provider.ca_file}"\ntoken_store = "file"\n'
+            f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "cli"\n'
+        )
+        self.store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        self.key = session_key(self.settings.oidc)
+        self.sign_in()
+        helper.write(self.paths, program_path=PROGRAM)
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.paths.settings)
+
+    def sign_in(self) -> None:
+        """Store a session, as a login on another day would have."""
+        self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
+
+    @property
+    def refresh_token(self) -> str | None:
+        found = self.store.load(self.key)
+        return found.reveal() if found else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the stored session is good at the provider."""
+        return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
+
+    def source(self) -> tokens.TokenSource:
+        """Return the token source that a service of this user has."""
+        return tokens.open(self.settings, self.paths, self.environ)
+
+    def command(self, *options: str) -> list[str]:
+        """Return the command line of `thv-llm token`."""
+        return [sys.executable, "-I", PROGRAM, "token", *options]
+
+    def token(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run `thv-llm token` to its end."""
+        return self.run(self.command(*options), **environ)
+
+    def helper(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run the helper to its end."""
+        return self.run([self.paths.helper, *options], **environ)
+
+    def run(self, command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=TIMEOUT_S,
+        )
+
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a process in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def leaks(self) -> list[Path]:
+        """Return the files below the home that hold a token in the clear."""
+        secrets = [
+            text.encode() for text in [*self.provider.grants.given_out, *self.provider.grants.access_tokens]
+        ]
+        found = []
+        for path in Path(self.environ["HOME"]).rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                data = path.read_bytes()
+                if any(secret in data for secret in secrets):
+                    found.append(path)
+        return found
+
+
+def wait_for_worker(user: SignedIn) -> None:
+    """Wait until no short-lived agent of this user listens any more."""
+    import time
+
+    from thv_llm.service.claim import claim
+    from thv_llm.shortcut import converse
+
+    converse(user.paths.socket, "yield")
+    while True:
+        try:
+            os.close(claim(user.paths.socket))
+            return
+        except BlockingIOError:
+            time.sleep(0.01)
