@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.tools.machine import Machine, succeeded
 from tests.tools.starts import STARTS
 from thv_llm import files, state
+from thv_llm.edit.change import Json
+from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine, undo
 from thv_llm.tools.model import Tool
@@ -347,3 +352,53 @@ def test_the_record_of_one_tool_does_not_disturb_anothers(tmp_path: Path) -> Non
     succeeded(machine.teardown("codex"))
     assert machine.state.service.wanted
     assert [tool.tool for tool in machine.state.wired] == ["claude-code"]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("setup"), st.integers(14000, 14003), st.none() | st.integers(0, 70)),
+        st.tuples(st.just("teardown"), st.just(0), st.none() | st.integers(0, 40)),
+        st.tuples(st.just("user"), st.integers(0, 5), st.none()),
+    ),
+    max_size=7,
+)
+
+
+@settings(max_examples=int(os.environ.get("THV_LLM_EXAMPLES", "40")), deadline=None)
+@given(STEPS, st.sampled_from(["claude-code", "codex", "opencode", "vscode", "droid"]), st.booleans())
+def test_whatever_happened_a_teardown_leaves_what_is_the_users(
+    steps: list[tuple[str, int, int | None]], name: str, is_there: bool
+) -> None:
+    """Setups with other values, kills, and edits by the user in any order; then one teardown."""
+    tool = engine.by_name(name)
+    (edit,) = tool.edits
+    change = editor(edit.format)
+    with tempfile.TemporaryDirectory() as top:
+        machine = Machine(Path(top))
+        if is_there:
+            begin(machine, tool, "typical")
+        (path,) = machine.targets(tool)
+        before, theirs = machine.snapshot(), path.read_text() if is_there else ""
+        is_edited = False
+        for what, number, killed in steps:
+            with killed_before(10_000 if killed is None else killed):
+                if what == "setup":
+                    succeeded(
+                        machine.setup(tool, proxy_port=number, gateway_url=f"https://g{number}.example")
+                    )
+                elif what == "teardown":
+                    succeeded(machine.teardown())
+            if what == "user" and path.exists():
+                prefix = next(iter(edit.set))
+                key = f"user{number}" if edit.format is Format.TOML else f"/user{number}"
+                key = f"/[name=user{number}]" if prefix.startswith("/[") else key
+                value: Json = {"name": f"user{number}"} if prefix.startswith("/[") else number
+                path.write_text(change.apply(path.read_text(), {key: value})[0])
+                theirs = change.apply(theirs, {key: value})[0]
+                is_edited = True
+        assert succeeded(machine.teardown())
+        if is_edited:
+            assert change.parse(path.read_text()).model == change.parse(theirs).model
+        else:
+            assert machine.snapshot() == before
+        assert machine.state.wired == ()
