@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
+from thv_llm import log
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc import callback, device, id_token, loopback, page, token_endpoint
 from thv_llm.oidc.discovery import Metadata
@@ -161,6 +162,8 @@ class _Context:
             self.metadata.issuer, self.oidc.client_id, nonce, tokens.access, self.now()
         )
         found = id_token.check(tokens.id_token, expected, self._keys if self.metadata.jwks_uri else None)
+        if not found.is_verified:
+            log.debug("the ID token's signature cannot be checked here; TLS to the provider stands for it")
         return LoginResult(tokens, found.subject, found.who, found.is_verified)
 
     def _keys(self) -> list[object]:

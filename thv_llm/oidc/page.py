@@ -57,7 +57,7 @@ HEADERS = (
 
 _TICK = "M5 12.5l4.5 4.5L19 7.5"
 _CROSS = "M7 7l10 10M17 7L7 17"
-_POINT = "M12 11.5v5.5M12 7v.01"
+_POINT = "M12 11v7M12 6v.01"
 
 
 def success(gateway_name: str) -> bytes:
