@@ -115,7 +115,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 5  checks.session              checks of the session: where it is kept, whether it can be read
 5  checks.wiring               checks of the wired tools: do they still hold our values
 6  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
-6  commands.completion_scripts completion scripts for bash, zsh and fish, from a tree of what can be typed
+6  commands.completion_scripts  completion scripts for bash, zsh and fish, from a tree of what can be typed
 6  commands.config             `thv-llm config set|show|reset`: the settings by hand
 6  commands.connection         the connection flags that `setup` and `config set` share
 6  commands.doctor             `thv-llm doctor`: check everything that can be wrong

@@ -130,8 +130,8 @@ def _pattern(paths: Sequence[str]) -> str:
     return " | ".join(_quoted(path) for path in paths)
 
 
-def bash(root: Node) -> str:
-    """Return the script for bash 3.2 (macOS) and later."""
+def _bash_cases(root: Node) -> tuple[str, str]:
+    """Return the branches for options' values, and those for words and flags."""
     values = []
     for places, option in _with_value(root):
         offer = 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null; return'
@@ -145,6 +145,12 @@ def bash(root: Node) -> str:
         names = " ".join(name for name, _ in _words_at(node))
         flags = " ".join(name for name, _ in _flags_at(node))
         words.append(f"        {_quoted(node.name)}) words={_quoted(names)} flags={_quoted(flags)} ;;")
+    return "\n".join(values), "\n".join(words)
+
+
+def bash(root: Node) -> str:
+    """Return the script for bash 3.2 (macOS) and later."""
+    values, words = _bash_cases(root)
     return f"""\
 # bash completion for thv-llm, made by: thv-llm completion bash
 _thv_llm() {{
@@ -155,10 +161,10 @@ _thv_llm() {{
         esac
     done
     case "${{at:+$at }}${{COMP_WORDS[COMP_CWORD - 1]}}" in
-{chr(10).join(values)}
+{values}
     esac
     case "$at" in
-{chr(10).join(words)}
+{words}
     esac
     case "$cur" in
     -*) words=$flags ;;
@@ -178,8 +184,8 @@ def _described(pairs: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def zsh(root: Node) -> str:
-    """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
+def _zsh_cases(root: Node) -> tuple[str, str]:
+    """Return the branches for options' values, and those for words and flags."""
     values = []
     for places, option in _with_value(root):
         offer = "_files; return" if option.takes_file else "return"
@@ -191,6 +197,12 @@ def zsh(root: Node) -> str:
     for node in root.all():
         items, flags = _described(_words_at(node)), _described(_flags_at(node))
         words.append(f"        {_quoted(node.name)}) items=({items}) flags=({flags}) ;;")
+    return "\n".join(values), "\n".join(words)
+
+
+def zsh(root: Node) -> str:
+    """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
+    values, words = _zsh_cases(root)
     return f"""\
 #compdef {" ".join(PROGRAMS)}
 # zsh completion for thv-llm, made by: thv-llm completion zsh
@@ -203,10 +215,10 @@ _thv_llm() {{
         esac
     done
     case "${{at:+$at }}${{words[CURRENT - 1]}}" in
-{chr(10).join(values)}
+{values}
     esac
     case "$at" in
-{chr(10).join(words)}
+{words}
     esac
     if [[ $PREFIX == -* ]] || (( ! $#items )); then
         _describe option flags
