@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.signed_in import SignedIn, wait_for_worker
+from thv_llm import obtain, shortcut
+from thv_llm.service.agent import Agent
+
+PROCESSES = int(os.environ.get("THV_LLM_TEST_PROCESSES", "8"))
+KILLS = int(os.environ.get("THV_LLM_TEST_KILLS", "8"))
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path, provider: FakeProvider) -> Iterator[SignedIn]:
+    made = SignedIn(tmp_path / "home", provider)
+    yield made
+    wait_for_worker(made)
+
+
+def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: SignedIn) -> None:
+    first = user.token()
+    second = user.helper()
+    third = user.token("--min-valid", "60")
+
+    assert user.provider.verify_access_token(first.stdout.strip())
+    assert first.stdout == second.stdout == third.stdout
+    assert user.provider.count("refresh") == 1
+    assert user.is_alive
+
+
+def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: SignedIn) -> None:
+    user.provider.latency_s = 0.1
+    commands = [user.command() if number % 2 else [user.paths.helper] for number in range(PROCESSES)]
+
+    started = [user.start(command) for command in commands]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in started]
+
+    assert {(error, code) for _, error, code in ended} == {("", 0)}
+    assert len({token for token, _, _ in ended}) == 1
+    assert user.provider.count("refresh") == 1
+    assert user.provider.grants.reuses == 0
+    assert user.is_alive
+
+
+def test_a_crowd_without_a_place_for_a_socket_refreshes_one_after_the_other(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    user = SignedIn(tmp_path / ("long" * 30), provider)
+
+    started = [user.start(user.command()) for _ in range(4)]
+    ended = [(*process.communicate(timeout=60), process.returncode) for process in started]
+
+    assert {(error, code) for _, error, code in ended} == {("", 0)}
+    assert user.provider.count("refresh") == 4
+    assert user.is_alive
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_caller_that_is_killed_at_any_moment_does_not_lose_the_session(
+    user: SignedIn, whole_group: bool
+) -> None:
+    user.provider.latency_s = 0.05
+    chance = random.Random(whole_group)
+
+    for _ in range(KILLS):
+        process = user.start(user.command())
+        time.sleep(chance.uniform(0, 0.35))
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.communicate()
+        wait_for_worker(user)
+
+    assert user.provider.grants.reuses == 0
+    assert user.is_alive
+
+
+def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_session(
+    user: SignedIn,
+) -> None:
+    before = user.refresh_token
+    killed: list[int] = []
+
+    def kill_the_caller(answer: Answer) -> Answer:
+        os.killpg(process.pid, signal.SIGKILL)  # the old refresh token is dead, the new one on its way
+        process.wait()
+        killed.append(process.returncode)
+        return answer
+
+    user.provider.alter["refresh"] = kill_the_caller
+    process = user.start(user.command())
+    process.communicate()
+    wait_for_worker(user)
+
+    assert killed == [-signal.SIGKILL]
+    assert user.refresh_token != before
+    assert user.is_alive
+
+
+def test_the_worker_is_gone_when_nobody_asks_any_more(user: SignedIn) -> None:
+    user.token()
+    socket = Path(user.paths.socket)
+    assert socket.exists()
+
+    deadline = time.monotonic() + obtain.LINGER_S + 10
+    while socket.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert not socket.exists()
+
+
+def test_a_service_that_starts_takes_the_workers_place(user: SignedIn) -> None:
+    user.token()
+    service = Agent(user.paths.socket, user.source().get, lambda verb, rest: "service")
+
+    service.start()
+    try:
+        assert shortcut.converse(user.paths.socket, "status") == "ok service"
+    finally:
+        service.stop()
+
+
+def test_the_worker_answers_nothing_but_tokens(user: SignedIn) -> None:
+    user.token()
+
+    for verb in ("status", "stop", "challenge 1234"):
+        assert (shortcut.converse(user.paths.socket, verb) or "").startswith("err 2 ")
+    assert user.provider.count("refresh") == 1
+
+
+def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: SignedIn) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); sys.platform = 'darwin'\n"
+        "from thv_llm.service import detached\n"
+        "detached.first_line.__kwdefaults__['platform'] = 'darwin'\n"
+        "from thv_llm import obtain, paths\n"
+        "print(obtain.answer(paths.find(os.environ), os.environ, 'token 600'))"
+    )
+
+    done = user.run([sys.executable, "-I", "-c", program])
+
+    assert done.stdout.startswith("ok "), done
+    assert user.token().stdout.strip() in done.stdout
+    assert user.provider.count("refresh") == 1
+
+
+def test_an_unconfigured_machine_stays_as_it_is(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-I", str(Path(__file__).parents[1] / "thv_llm.py"), "token"]
+
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.returncode) == ("", 5)
+    assert list(tmp_path.iterdir()) == []
