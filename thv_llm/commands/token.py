@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "print one fresh access token"
 EXAMPLES = """
-thv-llm token                           the token and a line end; what the helper prints
-thv-llm token --format json             with its type and its end, in seconds since 1970
-thv-llm token --min-valid 60            one that is good for a minute is good enough
-curl -H "Authorization: Bearer $(thv-llm token)" https://llm.example.com/v1/models
+thv-llm token                   what the helper prints: the token, a line end
+thv-llm token --format json     with type and end, in seconds since 1970
+thv-llm token --min-valid 60    one that is good for a minute will do
+curl -H "Authorization: Bearer $(thv-llm token)" https://HOST/v1/models
 """
 
 
