@@ -22,7 +22,7 @@ from thv_llm.edit.yaml_scan import Scan, Shape
 from thv_llm.errors import shown
 
 _ID = re.compile(r"[A-Za-z0-9_.-]+")
-_MARK = re.compile(r"^ *# (?P<mark>>>>|<<<) (?P<id>[A-Za-z0-9_.-]+)[ \t]*\r?$", re.MULTILINE)
+_MARK = re.compile(r"(?:^|(?<=\ufeff)) *# (?P<mark>>>>|<<<) (?P<id>[A-Za-z0-9_.-]+)[ \t]*\r?$", re.MULTILINE)
 _PLAIN_KEY = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)\Z)[A-Za-z_][A-Za-z0-9_-]*", re.IGNORECASE)
 _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")

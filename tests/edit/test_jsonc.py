@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from thv_llm.edit import jsonc
+from thv_llm.edit.change import EditError, Json
+from thv_llm.edit.jsonc_parse import Dialect
+from thv_llm.edit.model import Item
+
+CASES = {
+    "an empty file": ("", '{\n  "k": "v"\n}\n'),
+    "a blank file": ("\n\n", '{\n  "k": "v"\n}\n'),
+    "an empty object": ("{}", '{\n  "k": "v"\n}'),
+    "an empty object over two lines": ("{\n}\n", '{\n  "k": "v"\n}\n'),
+    "one line": ('{"a": 1}\n', '{"a": 1, "k": "v"}\n'),
+    "one line without spaces": ('{"a":1}', '{"a":1,"k":"v"}'),
+    "four spaces": ('{\n    "a": 1\n}', '{\n    "a": 1,\n    "k": "v"\n}'),
+    "tabs": ('{\n\t"a": 1\n}', '{\n\t"a": 1,\n\t"k": "v"\n}'),
+    "CRLF and a byte order mark": (
+        '\ufeff{\r\n "a": 1\r\n}\r\n',
+        '\ufeff{\r\n "a": 1,\r\n "k": "v"\r\n}\r\n',
+    ),
+    "no final line end": ('{\n  "a": 1}', '{\n  "a": 1,\n  "k": "v"}'),
+}
+COMMENT_CASES = {
+    "a comment after the last value": ('{\n  "a": 1 // c\n}', '{\n  "a": 1, // c\n  "k": "v"\n}'),
+    "a comment before the brace": ('{\n  "a": 1\n  /* c */\n}', '{\n  "a": 1,\n  /* c */\n  "k": "v"\n}'),
+    "a comment in an empty object": ("{\n  // c\n}", '{\n  // c\n  "k": "v"\n}'),
+    "a comment and nothing else": ("// c", '// c\n{\n  "k": "v"\n}\n'),
+    "a comment in one line": ('{"a": 1 /* , */}', '{"a": 1, /* , */ "k": "v"}'),
+}
+TRAILING_CASES = {
+    "a trailing comma": ('{\n  "a": 1,\n}', '{\n  "a": 1,\n  "k": "v",\n}'),
+    "a comment after it": ('{\n  "a": 1, // c\n}', '{\n  "a": 1, // c\n  "k": "v",\n}'),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "dialect"),
+    [(*case, Dialect.STRICT) for case in CASES.values()]
+    + [(*case, Dialect.COMMENTS) for case in COMMENT_CASES.values()]
+    + [(*case, Dialect.TRAILING) for case in (*COMMENT_CASES.values(), *TRAILING_CASES.values())],
+)
+def test_a_member_goes_in_in_the_style_of_the_file(before: str, after: str, dialect: Dialect) -> None:
+    new, changes = jsonc.apply(before, {"/k": "v"}, dialect=dialect)
+
+    assert new == after
+    assert jsonc.revert(new, changes, dialect=dialect) == (before, ())
+
+
+def test_a_trailing_comma_is_never_left_for_a_program_that_takes_none() -> None:
+    new, changes = jsonc.apply('{\n  "a": 1\n}', {"/k": "v"}, dialect=Dialect.COMMENTS)
+    without_first = new.replace('  "a": 1,\n', "")
+
+    assert json.loads(jsonc.revert(without_first, changes, dialect=Dialect.COMMENTS)[0]) == {}
+    assert json.loads(jsonc.revert(new, changes, dialect=Dialect.COMMENTS)[0]) == {"a": 1}
+
+
+def test_nested_values_are_laid_out_with_the_indentation_of_the_file() -> None:
+    new, _ = jsonc.apply('{\n    "a": 1\n}', {"/p/q": {"r": [1]}}, dialect=Dialect.STRICT)
+
+    assert new == json.dumps({"a": 1, "p": {"q": {"r": [1]}}}, indent=4)
+
+
+def test_containers_that_we_made_go_with_the_last_thing_in_them() -> None:
+    new, changes = jsonc.apply("{}", {"/env/A": "1", "/env/B": "2"}, dialect=Dialect.STRICT)
+    theirs = new.replace('"B": "2"', '"B": "theirs"')
+
+    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == ("{}", ())
+    assert jsonc.revert(theirs, changes, dialect=Dialect.STRICT)[1] == ("/env/B",)
+    emptied = '{\n  "env": {}\n}'
+    assert jsonc.revert(emptied, changes, dialect=Dialect.STRICT) == ("{}", ())
+
+
+def test_a_container_that_was_there_before_stays_even_when_empty() -> None:
+    text = '{"env": {}}'
+    new, changes = jsonc.apply(text, {"/env/A": "1"}, dialect=Dialect.STRICT)
+
+    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == (text, ())
+
+
+def test_a_comment_of_the_user_keeps_a_container_of_ours() -> None:
+    new, changes = jsonc.apply("{}", {"/env/A": "1"}, dialect=Dialect.COMMENTS)
+    noted = new.replace('"1"', '"1" // mine')
+
+    assert "// mine" in jsonc.revert(noted, changes, dialect=Dialect.COMMENTS)[0]
+
+
+def test_an_item_is_found_by_its_name_and_its_neighbours_stay() -> None:
+    text = '[\n  {"name": "a"},\n  {"name": "b"}\n]\n'
+    item: Json = {"name": "thv-llm", "models": [{"id": "m"}]}
+    key = jsonc.pointer(Item("name", "thv-llm"))
+
+    new, changes = jsonc.apply(text, {key: item}, dialect=Dialect.TRAILING)
+
+    assert json.loads(new) == [{"name": "a"}, {"name": "b"}, item]
+    moved = json.dumps([{**item, "vendor": "added"}, {"name": "a"}])  # type: ignore[dict-item]
+    assert jsonc.holds(moved, changes, dialect=Dialect.TRAILING) == ()
+    assert json.loads(jsonc.revert(moved, changes, dialect=Dialect.TRAILING)[0]) == [{"name": "a"}]
+
+
+def test_a_key_below_an_item_that_is_not_there_makes_the_item() -> None:
+    new, changes = jsonc.apply("{}", {"/l/[id=x]/v": 1}, dialect=Dialect.STRICT)
+
+    assert json.loads(new) == {"l": [{"id": "x", "v": 1}]}
+    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == ("{}", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value", "reason"),
+    [
+        ('{"env": 5}', "/env/A", "1", "'/env' is not an object"),
+        ('{"env": null}', "/env/A", "1", "'/env' is not an object"),
+        ("[]", "/a", 1, "the top level is not an object"),
+        ("5", "/a", 1, "the top level is not an object"),
+        ('{"l": {}}', "/l/[id=x]", {"id": "x"}, "'/l' is not an array"),
+        ('{"a": 1, "a": 2}', "/a", 3, "more than once"),
+        ('{"a": {"b": 1}, "\\u0061": {}}', "/a/b", 3, "more than once"),
+        ('{"l": [{"id": "x"}, {"id": "x"}]}', "/l/[id=x]", {"id": "x", "v": 1}, "more than once"),
+        ("{}", "/l/[id=x]", {"id": "y"}, "needs that member"),
+        ("{}", "a", 1, "not a JSON pointer"),
+        ("{}", "/a", float("nan"), "no words for this number"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_refused_with_the_reason(
+    text: str, key: str, value: Json, reason: str
+) -> None:
+    with pytest.raises(EditError) as caught:
+        jsonc.apply(text, {key: value}, dialect=Dialect.STRICT)
+
+    assert reason in caught.value.reason
+
+
+def test_a_duplicate_elsewhere_is_none_of_our_business() -> None:
+    text = '{"x": 1, "x": 2, "a": {"y": 1, "y": 1}}'
+    new, changes = jsonc.apply(text, {"/a/k": 1}, dialect=Dialect.STRICT)
+
+    assert new == '{"x": 1, "x": 2, "a": {"y": 1, "y": 1, "k": 1}}'
+    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == (text, ())
+
+
+def test_a_lone_surrogate_is_written_as_an_escape() -> None:
+    new, _ = jsonc.apply("{}", {"/a": "é\ud800"}, dialect=Dialect.STRICT)
+
+    assert json.loads(new.encode()) == {"a": "é\ud800"}
+
+
+@pytest.mark.parametrize("name", ["a/b", "m~n", "", "é", 'q"'])
+def test_a_pointer_carries_any_name(name: str) -> None:
+    key = jsonc.pointer("l", Item("id", name), name)
+
+    assert jsonc.steps(key) == ("l", Item("id", name), name)
+    new, _ = jsonc.apply("{}", {jsonc.pointer(name): 1}, dialect=Dialect.STRICT)
+    assert json.loads(new) == {name: 1}
+
+
+def test_holds_and_value_see_what_is_there() -> None:
+    text = '{"a": {"b": null}}'
+
+    assert jsonc.value(text, "/a/b", dialect=Dialect.STRICT) is None
+    assert jsonc.value(text, "", dialect=Dialect.STRICT) == {"a": {"b": None}}
