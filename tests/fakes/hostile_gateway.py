@@ -6,6 +6,7 @@ thread of its own. `answering(b"HTTP/1.1 200 OK…")` makes the most common one.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -164,10 +165,8 @@ class HostileGateway:
         self._listener.close()
         with self._lock:
             for sock in self._open:
-                try:
+                with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
         for thread in self._threads:
             thread.join()
 

@@ -19,6 +19,8 @@ from thv_llm.secret import Secret
 KEY = "thv-local-key-0123456789"
 TOKEN = "canary-token-1"
 PATIENCE_S = 10.0
+TIMING = Timing(linger=0.5)
+LIMITS = Limits()
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
@@ -134,8 +136,8 @@ def running(
     script: Script,
     *,
     base: str = "",
-    limits: Limits = Limits(),
-    timing: Timing = Timing(linger=0.5),
+    limits: Limits = LIMITS,
+    timing: Timing = TIMING,
     max_connections: int = 512,
     require_key: bool = True,
     environ: dict[str, str] | None = None,

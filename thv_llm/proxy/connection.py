@@ -222,10 +222,12 @@ class Connection:
     def _health(self, head: RequestHead, place: target.Target, bodiless: bool) -> bool:
         if head.method not in (b"GET", b"HEAD"):
             raise Refused(405, "method not allowed")
-        reply = replies.health(self._shared.gateway.url, place, self._shared.key, with_body=self._with_body)
+        stays = bodiless and head.minor == 1 and headers.keeps_open(head.minor, head.fields)
+        shared = self._shared
+        reply = replies.health(shared.gateway.url, place, shared.key, stays=stays, with_body=self._with_body)
         self._write(reply, 200)
         self._unread = not bodiless
-        return bodiless and headers.keeps_open(head.minor, head.fields)
+        return stays
 
     def _refuse(self, refused: Refused) -> None:
         self._record.refusal = refused.reason

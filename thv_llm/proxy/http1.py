@@ -166,6 +166,7 @@ class HeadReader:
         self._looked_at = 0
         self._in_first_line = True
         self._of_answer = of_answer
+        self._may_skip = not of_answer
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; True when the head is whole.
@@ -174,11 +175,10 @@ class HeadReader:
             Refused: as `parse_request` and `parse_answer` do.
         """
         held = self.held + data if self.held else data
-        if not self._of_answer and self._in_first_line and held.startswith(b"\r\n"):
+        if self._may_skip and held.startswith(b"\r\n"):
             # RFC 9112 section 2.2: an empty line before the request line should be ignored. One.
-            if held.startswith(b"\r\n\r"):
-                raise Refused(400, "malformed request line")
             held = held[2:]
+            self._may_skip = False
         end = held.find(b"\r\n\r\n", max(0, self._looked_at - 3))
         if (len(held) if end < 0 else end) > MAX_HEAD_BYTES:
             raise self._refusal(431, "head too large")

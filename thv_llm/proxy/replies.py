@@ -96,11 +96,14 @@ def _shaped(status: int, message: str, path: bytes) -> dict[str, object]:
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def health(upstream: str, place: Target, key: Secret | None, *, with_body: bool = True) -> bytes:
-    """Return the answer to /healthz; the connection goes on.
+def health(upstream: str, place: Target, key: Secret | None, *, stays: bool, with_body: bool = True) -> bytes:
+    """Return the answer to /healthz.
 
     With `?challenge=NONCE` it holds a proof that whoever answers knows the local key, so that
     nothing secret is ever sent to a stranger that listens on our port.
+
+    Args:
+        stays: the connection goes on after it.
 
     Raises:
         Refused: 400 for a challenge that is not 16 to 128 letters, digits, `-` or `_`.
@@ -109,7 +112,7 @@ def health(upstream: str, place: Target, key: Secret | None, *, with_body: bool 
     nonces = parse_qs((place.query or b"").decode("ascii")).get("challenge", [])
     if nonces and key is not None:
         said["proof"] = proof(key, nonces[0])
-    return _answer(200, json.dumps(said).encode(), b"", with_body)
+    return _answer(200, json.dumps(said).encode(), b"" if stays else b"Connection: close\r\n", with_body)
 
 
 def proof(key: Secret, nonce: str) -> str:
