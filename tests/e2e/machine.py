@@ -204,7 +204,7 @@ class Machine:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-            deadline = time.monotonic() + 3
+            deadline = time.monotonic() + 1
             while time.monotonic() < deadline and any(True for _ in self.processes()):
                 time.sleep(0.02)
 

@@ -56,8 +56,10 @@ PROMPTS: tuple[Prompt, ...] = (
     ),
     Prompt("pi", ("pi", "-p", QUESTION), ("pi", "--list-models"), CHAT, ca_variable="NODE_EXTRA_CA_CERTS"),
     Prompt("copilot-cli", ("copilot", "-p", QUESTION, "--allow-all-tools"), ("copilot", "--version"), CHAT),
-    Prompt("opencode", ("opencode", "run", "-m", "thv-llm/m-1", QUESTION), ("opencode", "models"), CHAT),
-    Prompt("kilo", ("kilo", "run", "-m", "thv-llm/m-1", QUESTION), ("kilo", "models"), CHAT),
+    Prompt(
+        "opencode", ("opencode", "run", "-m", "thv-llm/m-1", QUESTION), ("opencode", "debug", "config"), CHAT
+    ),
+    Prompt("kilo", ("kilo", "run", "-m", "thv-llm/m-1", QUESTION), ("kilo", "debug", "config"), CHAT),
     Prompt(
         "gemini-cli",
         ("gemini", "--skip-trust", "-m", "gemini-2.5-flash", "-p", QUESTION),

@@ -49,29 +49,65 @@ class Page:
     text: str
 
 
-def visit(url: str, ca_file: str) -> Page:
-    """Open a URL and go on until there is no form any more."""
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}),
-        urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)),
-        urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
-    )
-    page = _open(opener, url, None)
-    for _ in range(MAX_FORMS):
-        parser = _Forms()
-        parser.feed(page.text)
-        if not parser.found:
-            return page
-        form = parser.found[0]
-        body = urllib.parse.urlencode(form.fields).encode()
-        page = _open(opener, urllib.parse.urljoin(page.url, form.action), body)
-    raise RuntimeError(f"no end of forms at {page.url}")
+class Browser:
+    """Keep cookies from one visit to the next.
+
+    Args:
+        stops_at: do not follow a redirect to an address that begins so, but end there: a
+            browser on another machine, where nobody listens at that address.
+    """
+
+    def __init__(self, ca_file: str, *, stops_at: str = "") -> None:
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)),
+            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
+            _Redirects(stops_at),
+        )
+
+    def visit(self, url: str) -> Page:
+        """Open a URL and go on until there is no form any more."""
+        page = self._open(url, None)
+        for _ in range(MAX_FORMS):
+            parser = _Forms()
+            parser.feed(page.text)
+            if not parser.found:
+                return page
+            form = parser.found[0]
+            body = urllib.parse.urlencode(form.fields).encode()
+            page = self._open(urllib.parse.urljoin(page.url, form.action), body)
+        raise RuntimeError(f"no end of forms at {page.url}")
+
+    def refuse(self, url: str) -> Page:
+        """Open a URL, and say no where it asks who you are."""
+        return self._open(self._open(url, None).url + "/abort", None)
+
+    def _open(self, url: str, body: bytes | None) -> Page:
+        try:
+            with self._opener.open(url, body, timeout=20) as answer:
+                return Page(answer.url, answer.read().decode())
+        except _Stopped as stop:
+            return Page(stop.url, "")
 
 
-def _open(opener: urllib.request.OpenerDirector, url: str, body: bytes | None) -> Page:
-    with opener.open(url, body, timeout=20) as answer:
-        return Page(answer.url, answer.read().decode())
+class _Stopped(Exception):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, stops_at: str) -> None:
+        self._stops_at = stops_at
+
+    def redirect_request(  # type: ignore[no-untyped-def]
+        self, req, fp, code, msg, headers, newurl
+    ) -> urllib.request.Request | None:
+        if self._stops_at and newurl.startswith(self._stops_at):
+            fp.close()
+            raise _Stopped(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 if __name__ == "__main__":
-    print(visit(sys.argv[2], sys.argv[1]).url)
+    print(Browser(sys.argv[1]).visit(sys.argv[2]).url)
