@@ -58,17 +58,20 @@ class Home:
         """Run one command line, without the error boundary."""
         stdout, stderr = Stream(is_terminal=self.is_terminal), Stream(is_terminal=self.is_terminal)
         args = cli.build_parser(arguments[0]).parse_args(arguments)
-        world = World(
+        code = self._module(args).run(args, self.world(stdout, stderr))
+        return Run(code, stdout.getvalue(), stderr.getvalue())
+
+    def world(self, stdout: Stream | None = None, stderr: Stream | None = None) -> World:
+        """Return the world of this home."""
+        return World(
             environ=self.environ,
             stdin=Stream(),
-            stdout=stdout,
-            stderr=stderr,
+            stdout=stdout or Stream(),
+            stderr=stderr or Stream(),
             paths=self.paths,
             now=lambda: self.now,
             platform=self.platform,
         )
-        code = self._module(args).run(args, world)
-        return Run(code, stdout.getvalue(), stderr.getvalue())
 
     def _module(self, args: argparse.Namespace) -> cli.Command:
         return cli._module(args.verb)

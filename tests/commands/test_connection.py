@@ -1,0 +1,57 @@
+"""The connection flags: one for each setting, and what is not given stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from thv_llm import settings
+from thv_llm.commands import connection
+from thv_llm.commands.parser import Parser
+from thv_llm.errors import UsageError
+
+
+def parsed(*words: str) -> dict[str, object]:
+    parser = Parser()
+    connection.add_arguments(parser)
+    return connection.given(parser.parse_args(words))
+
+
+def test_nothing_given_means_nothing_changes() -> None:
+    assert parsed() == {}
+
+
+def test_every_setting_has_its_flag() -> None:
+    parser = Parser()
+    connection.add_arguments(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+
+    assert {row.flag for row in settings.ROWS} <= flags
+
+
+def test_values_come_in_the_type_of_their_setting() -> None:
+    assert parsed("--proxy-port", "15000", "--models", "a,b c", "--no-require-key", "--audience", "") == {
+        "proxy.listen_port": 15000,
+        "models": ("a", "b", "c"),
+        "proxy.require_key": False,
+        "oidc.audience": "",
+    }
+
+
+def test_a_bad_value_names_its_setting() -> None:
+    with pytest.raises(UsageError, match=r"oidc\.issuer"):
+        parsed("--issuer", "ftp://x")
+
+
+def test_flags_lie_over_what_is_saved(tmp_path: Path) -> None:
+    path = str(tmp_path / "llm.toml")
+    settings.save(path, {"gateway_url": "https://a.example", "oidc.audience": "old"})
+    parser = Parser()
+    connection.add_arguments(parser)
+
+    changes, wanted = connection.effective(parser.parse_args(["--audience", "new"]), path)
+
+    assert changes == {"oidc.audience": "new"}
+    assert (wanted.gateway_url, wanted.oidc.audience) == ("https://a.example", "new")
+    assert settings.load(path).oidc.audience == "old"

@@ -1,0 +1,40 @@
+"""The command-line parser: examples first, errors as everywhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from thv_llm.commands.parser import Parser, add_format
+from thv_llm.errors import UsageError
+
+
+def made() -> Parser:
+    parser = Parser(prog="thv-llm verb", description="do it", examples="thv-llm verb NAME   with a name")
+    parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument("rest", nargs="*", metavar="REST")
+    parser.add_argument("--quick", action="store_true")
+    add_format(parser)
+    return parser
+
+
+def test_help_leads_with_what_it_is_and_examples() -> None:
+    lines = made().format_help().splitlines()
+
+    assert lines[:5] == [
+        "thv-llm verb: do it",
+        "",
+        "  thv-llm verb NAME   with a name",
+        "",
+        "usage: thv-llm verb [OPTION]... [NAME] [REST]...",
+    ]
+
+
+@pytest.mark.parametrize("words", [["--qui"], ["--format", "xml"], ["--unknown"]])
+def test_errors_are_raised_not_printed_and_name_the_help(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        made().parse_args(words)
+
+    assert caught.value.next_step == "thv-llm verb --help"
+    assert capsys.readouterr() == ("", "")

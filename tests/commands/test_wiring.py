@@ -1,0 +1,45 @@
+"""What setup, teardown and tools share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.commands import worlds
+from thv_llm import settings
+from thv_llm.commands import wiring
+from thv_llm.state import ServiceState, State, WiredTool
+from thv_llm.tools import engine
+
+
+def state_with(*modes: str) -> State:
+    return State(wired=tuple(WiredTool(f"tool-{number}", mode, ()) for number, mode in enumerate(modes)))
+
+
+def test_the_service_runs_the_proxy_only_for_proxy_tools() -> None:
+    def wanted(*modes: str) -> ServiceState:
+        return wiring.with_service(state_with(*modes), wanted=True).service
+
+    assert (wanted("direct").wanted, wanted("direct").proxy) == (True, False)
+    assert (wanted("direct", "proxy").wanted, wanted("direct", "proxy").proxy) == (True, True)
+    assert wanted().wanted is False
+
+
+def test_without_the_wish_there_is_no_service() -> None:
+    assert wiring.with_service(state_with("proxy"), wanted=False).service.wanted is False
+
+
+def test_before_setup_a_placeholder_stands_for_the_key(tmp_path: Path) -> None:
+    home = worlds.make(tmp_path)
+    found = wiring.values(
+        home.world(), settings.Settings(gateway_url="https://g"), models=("m",), anthropic_path="/anthropic"
+    )
+
+    assert found.local_key == wiring.PLACEHOLDER_KEY
+    assert found.anthropic_url == "https://g/anthropic"
+    assert found.helper_path == home.paths.helper
+
+
+def test_only_tools_with_files_of_their_own_can_be_wired() -> None:
+    assert wiring.can_wire(engine.by_name("codex"))
+    assert not wiring.can_wire(engine.by_name("cursor"))
+    assert not wiring.can_wire(engine.by_name("gptel"))
