@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 
 from thv_llm.edit import formats
-from thv_llm.edit.change import MISSING, Change, EditError, Json, Missing
+from thv_llm.edit.change import Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
 from thv_llm.edit.formats import Format
 from thv_llm.edit.jsonc import pointer, steps
@@ -27,7 +27,9 @@ Wanted = dict[str, Json]
 NAMES = ("a", "b", "env", "x.y", "é", "", "models", "thv-llm", 'q"/~', "1")
 TOML_NAMES = ("a", "b", "env", "x.y", "é", "", "models", "thv-llm", 'q"', "1")
 SCALARS: tuple[Json, ...] = ("v", "", 'é"\\\n\U0001f600', 0, -7, 1.5, True, False)
-BASES: tuple[Json, ...] = ({}, [])
+VALUES: tuple[Json, ...] = (*SCALARS, {}, [], ["m", "n"], {"a": 1, "b": {"c": "d"}}, {"b": {"e": []}})
+JSON_VALUES: tuple[Json, ...] = (*VALUES, None)
+TOML_VALUES: tuple[Json, ...] = (*VALUES, [{"a": 1}])
 
 
 def check(editor: Editor, text: str, wanted: Wanted, later: Wanted, foreign: Wanted) -> bool:
@@ -148,7 +150,7 @@ def _json_key(rng: random.Random) -> str:
 def _json_value(key: str, rng: random.Random) -> Json:
     if "[id=" in key:
         return {"id": "x/y", rng.choice(NAMES[:3]): rng.choice(SCALARS), "l": [1, {"a": None}]}
-    return rng.choice((*SCALARS, None, {}, [], ["m", "n"], {"a": 1, "b": {"c": "d"}}, {"b": {"e": []}}))
+    return rng.choice(JSON_VALUES)
 
 
 def _separate(keys: list[str]) -> list[str]:
@@ -185,7 +187,7 @@ def _toml_path(rng: random.Random) -> tuple[str | Item, ...]:
 def _toml_value(path: tuple[str | Item, ...], rng: random.Random) -> Json:
     if isinstance(path[-1], Item):
         return {"id": 'x"]y', rng.choice(TOML_NAMES[:3]): rng.choice(SCALARS), "sub": {"a": [1, {"b": 2}]}}
-    return rng.choice((*SCALARS, {}, [], ["m", "n"], {"a": 1, "b": {"c": "d"}}, {"b": {"e": []}}, [{"a": 1}]))
+    return rng.choice(TOML_VALUES)
 
 
 def _separate_paths(paths: list[tuple[str | Item, ...]]) -> list[tuple[str | Item, ...]]:
@@ -230,6 +232,3 @@ CHECKS: dict[Format, Check] = {
 def check_invariants(format: Format, text: str, rng: random.Random) -> bool:
     """Check every invariant of a format on any text; True when the editor took it."""
     return CHECKS[format](text, rng)
-
-
-assert MISSING is not None

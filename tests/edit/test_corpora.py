@@ -13,7 +13,7 @@ import pytest
 from tests.edit.corpora import json_suite, toml_suite
 from tests.edit.invariants import check_invariants
 from thv_llm.edit import formats, toml
-from thv_llm.edit.change import EditError
+from thv_llm.edit.change import EditError, Json
 from thv_llm.edit.formats import Format
 
 JSON_FORMATS = (Format.JSON, Format.JSONC, Format.JSONC_TRAILING)
@@ -109,7 +109,7 @@ def test_toml_is_taken_exactly_when_the_standard_library_takes_it(kind: str) -> 
 
 
 def test_every_valid_toml_file_takes_a_key_a_table_and_an_item_and_gives_them_back() -> None:
-    wanted = {
+    wanted: dict[str, Json] = {
         "our_key": "v",
         "our_table": {"a": 1, "sub": {"b": [2]}},
         "ours[name=x]": {"name": "x"},

@@ -4,6 +4,7 @@ import pytest
 
 from thv_llm.edit.change import EditError
 from thv_llm.edit.model import Item
+from thv_llm.edit.toml_lex import Place
 from thv_llm.edit.toml_places import Places
 
 TEXT = """\
@@ -27,10 +28,15 @@ id = "y"
 def test_a_value_is_found_however_it_is_written() -> None:
     places = Places(TEXT)
 
-    for place in (("top", "dotted", "a"), ("inline", "x", "y"), ("inline", "z", "w"), ("l", 0, "sub", "n")):
-        assert places.find(place) is not None
-    for place in (("table",), ("super",), ("top", "dotted"), ("no",)):
-        assert places.find(place) is None
+    there: list[Place] = [
+        ("top", "dotted", "a"),
+        ("inline", "x", "y"),
+        ("inline", "z", "w"),
+        ("l", 0, "sub", "n"),
+    ]
+    assert all(places.find(place) is not None for place in there)
+    elsewhere: list[Place] = [("table",), ("super",), ("top", "dotted"), ("no",)]
+    assert all(places.find(place) is None for place in elsewhere)
 
 
 def test_the_forms_of_a_table_are_told_apart() -> None:

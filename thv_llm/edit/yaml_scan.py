@@ -124,6 +124,7 @@ class Scan:
         if not at_top or self.shape is shape:
             return
         if self.shape is Shape.LIST:
+            self._position = self._line_start + (self.indent or 0)
             self._fail("a key in a list")
         if self.shape is Shape.EMPTY:  # else a list under a key, with the key's indentation
             self.shape = shape

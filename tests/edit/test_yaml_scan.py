@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.edit.generate import YAML_LIST, YAML_MAP
+from thv_llm.edit.change import EditError
+from thv_llm.edit.yaml_scan import Scan, Shape
+
+
+@pytest.mark.parametrize("text", YAML_LIST[3:])
+def test_lists_in_block_style_are_known(text: str) -> None:
+    assert Scan(text + "\n").shape is Shape.LIST
+
+
+@pytest.mark.parametrize("text", YAML_MAP[3:])
+def test_maps_in_block_style_are_known(text: str) -> None:
+    assert Scan(text + "\n").shape is Shape.MAP
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# c", "\ufeff# c\n", "---\n# c\n"])
+def test_a_file_of_comments_is_empty(text: str) -> None:
+    assert Scan(text).shape is Shape.EMPTY
+
+
+def test_the_indentation_of_the_top_level_is_known() -> None:
+    assert Scan("# c\n  - a\n  - b: |\n     text\n").indent == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("[]", 1, 1),
+        ("{a: 1}\n", 1, 1),
+        ("text\n", 1, 1),
+        ("'text'\n", 1, 1),
+        ("|\n text\n", 1, 1),
+        ("a: 1\n---\nb: 2\n", 2, 1),
+        ("--- a\n", 1, 4),
+        ("a: 1\n...\n", 2, 1),
+        ("%YAML 1.2\n---\n", 1, 1),
+        ("\ta: 1\n", 1, 1),
+        ("a:\n\tb: 1\n", 2, 1),
+        ("- a\nb: 1\n", 2, 1),
+        ("a: 1\ntext\n", 2, 1),
+        ("  a: 1\nb: 2\n", 2, 1),
+        ("a: 'x\n", 1, 4),
+        ('a: "x\\"\n', 1, 4),
+        ("a: [1,\n 2\n", 1, 4),
+        ("a: [1, 2}\n", 1, 9),
+        ("a: {b: [}]\n", 1, 9),
+        ("a: 'x' y\n", 1, 7),
+        ("a: b: c\n", 1, 5),
+        ("? a\n: b\n", 1, 1),
+        ("a: @x\n", 1, 4),
+        ("a: |\n  text", 2, 7),
+        ("a: b\u2028c: d\n", 1, 5),
+        ("a: 1\rb: 2\n", 1, 5),
+        ("a: \x00\n", 1, 4),
+    ],
+)
+def test_what_could_reach_beyond_the_end_or_is_not_known_is_refused(
+    text: str, line: int, column: int
+) -> None:
+    with pytest.raises(EditError) as caught:
+        Scan(text)
+
+    assert (caught.value.line, caught.value.column) == (line, column)
