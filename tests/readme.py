@@ -60,8 +60,8 @@ def rewritten(text: str) -> str:
     """Return the README's text with every part as the program has it."""
     for name, part in PARTS.items():
         pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        content = part()
-        text, count = pattern.subn(lambda found, c=content: f"{found[1]}{c}\n{found[2]}", text)
+        content = part().replace("\\", r"\\")
+        text, count = pattern.subn(rf"\g<1>{content}\n\g<2>", text)
         if count != 1:
             raise ValueError(f"README.md has {count} parts named {name}")
     return text

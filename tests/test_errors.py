@@ -18,7 +18,8 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_an_unreachable_server_may_say_when_to_come_back() -> None:
     error = UnreachableError("no answer", retry_after_s=3.0)
 
-    assert error.exit_code is ExitCode.UNREACHABLE == 6
+    assert error.exit_code is ExitCode.UNREACHABLE
+    assert int(error.exit_code) == 6
     assert error.retry_after_s == 3.0
 
 

@@ -61,10 +61,18 @@ class Machine:
 
     def run(self, *arguments: str, stdin: str = "", is_terminal: bool = False) -> Run:
         """Type one command line, and see it through to its end."""
-        streams = [Stream(text, is_terminal=is_terminal) for text in (stdin, "", "")]
-        world = World(self.environ, *streams, self.paths, open_browser=self.open_browser, platform="linux")
+        stdout, stderr = Stream(is_terminal=is_terminal), Stream(is_terminal=is_terminal)
+        world = World(
+            environ=self.environ,
+            stdin=Stream(stdin, is_terminal=is_terminal),
+            stdout=stdout,
+            stderr=stderr,
+            paths=self.paths,
+            open_browser=self.open_browser,
+            platform="linux",
+        )
         code = cli.bounded(list(arguments), world)
-        return Run(ExitCode(code), streams[1].getvalue(), streams[2].getvalue())
+        return Run(ExitCode(code), stdout.getvalue(), stderr.getvalue())
 
     def setup(self, *arguments: str, is_terminal: bool = False, stdin: str = "") -> Run:
         """Type `setup` with the connection of this machine; the service is left alone."""
