@@ -126,7 +126,8 @@ def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 
 
     signing_out.sign_out(world)
     background.stop(world.paths)
-    for path in (world.paths.settings, world.paths.state, world.paths.discovery_cache, world.paths.helper):
+    ours = world.paths
+    for path in (ours.settings, ours.state, ours.discovery_cache, ours.helper, ours.log, f"{ours.log}.1"):
         _remove(path, world)
     return ExitCode.DONE
 
