@@ -57,13 +57,13 @@ class Conversation:
         return head
 
     def exactly(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            data = self._receive()
-            if not data:
-                break
-            self._buffer += data
-        found, self._buffer = self._buffer[:length], self._buffer[length:]
-        return found
+        pieces, size = [self._buffer], len(self._buffer)
+        while size < length and (data := self._receive()):
+            pieces.append(data)
+            size += len(data)
+        found = b"".join(pieces)
+        self._buffer = found[length:]
+        return found[:length]
 
     def until(self, mark: bytes) -> bytes:
         while mark not in self._buffer:

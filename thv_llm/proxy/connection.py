@@ -145,24 +145,26 @@ class Connection:
     def _serve(self, wait: float) -> bool:
         """Serve one request; False when it was the last one."""
         reader = HeadReader()
+        self._path, self._with_body, self._unread = b"", True, False
         try:
             if not self._read_head(reader, wait):
                 return False
-            self._record = record = _Record()
-            self._path, self._with_body, self._unread = b"", True, True
-            try:
-                return self._answer(parse_request(reader.head))
-            finally:
-                self._report(record)
+            self._unread = True
+            self._record = _Record()
+            head = parse_request(reader.head)
         except Refused as refused:  # before there was a request to speak of
-            self._record = record = _Record()
+            self._record = _Record()
             self._unread = True
             self._refuse(refused)
-            self._report(record)
+            self._report()
             return False
+        try:
+            return self._answer(head)
+        finally:
+            self._report()
 
-    def _report(self, record: _Record) -> None:
-        exchange = record.exchange()
+    def _report(self) -> None:
+        exchange = self._record.exchange()
         self._shared.stats.count(exchange)
         self._shared.report(exchange)
 

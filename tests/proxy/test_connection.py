@@ -1,0 +1,502 @@
+"""Tools' requests over raw sockets, good and hostile ones, against a running proxy."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.fakes.hostile_gateway import Conversation, answering
+from tests.proxy.running import KEY, OK, TOKEN, Running, running, until
+from thv_llm.errors import LoginRequiredError, NotConfiguredError, UnreachableError
+from thv_llm.proxy.connection import Timing
+
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
+UPLOAD = (
+    b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n"
+)
+
+
+def status(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 "), answer[:80]
+    return int(answer[9:12])
+
+
+def upload(run: Running, *lines: bytes) -> bytes:
+    return UPLOAD % run.port + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def test_the_tools_credentials_go_and_one_token_comes() -> None:
+    with running(answering(OK)) as run:
+        answer = run.get(
+            "/v1/models?key=tool-secret&a=b",
+            "x-api-key: tool-secret",
+            "Cookie: tool-secret",
+            "Proxy-Authorization: tool-secret",
+            "X-Forwarded-For: 10.0.0.1",
+            "Connection: X-Hop",
+            "X-Hop: 1",
+            "User-Agent: tool/1",
+        )
+
+        head = run.gateway.heads[0]
+        assert status(answer) == 200
+        assert head.split(b"\r\n") == [
+            b"GET /v1/models?a=b HTTP/1.1",
+            f"Host: 127.0.0.1:{run.gateway.port}".encode(),
+            b"User-Agent: tool/1",
+            b"Authorization: Bearer " + TOKEN.encode(),
+        ]
+
+
+def test_the_gateways_base_path_goes_before_every_path() -> None:
+    with running(answering(OK), base="/team/v1") as run:
+        run.get("/v1/models")
+        run.get("/anthropic/v1/messages")
+        assert status(run.get("/../../admin")) == 400
+        assert status(run.get("/%2e%2e/admin")) == 400
+
+        assert [head.split()[1] for head in run.gateway.heads] == [
+            b"/team/v1/models",
+            b"/team/anthropic/v1/messages",
+        ]
+
+
+SMUGGLED = (
+    b"GET /smuggled HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+        b"Content-Length: 0\r\nContent-Length: 5\r\n\r\n",
+        b"Content-Length: +4\r\n\r\n",
+        b"Content-Length: 4_0\r\n\r\n",
+        b"Content-Length: -4\r\n\r\n",
+        b"Content-Length: 99999999999999999999\r\n\r\n",
+        b"Content-Length:\r\n\r\n",
+        b"Content-Length: 0\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"Transfer-Encoding: gzip\r\n\r\n",
+        b"Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5;a\nGET\r\nhello\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+        b"X: a\rTransfer-Encoding: chunked\r\n\r\n",
+        b"X: a\nTransfer-Encoding: chunked\r\n\r\n",
+        b"X: a\r\n folded\r\n\r\n",
+        b"No colon\r\n\r\n",
+        b"X\xc3\xa9: a\r\n\r\n",
+        b"X: a\x00b\r\n\r\n",
+    ],
+)
+def test_a_request_that_could_be_read_in_two_ways_ends_its_connection(lines: bytes) -> None:
+    with running(answering(OK)) as run:
+        smuggled = SMUGGLED.replace(b"PORT", b"%d" % run.port)
+
+        answer = run.send(UPLOAD % run.port + lines + smuggled)
+
+        assert 400 <= status(answer) < 500
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert b"Connection: close" in answer
+        assert not any(b"smuggled" in head for head in run.gateway.heads)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"GET /v1/models", 400),
+        (b"GET /v1/models HTTP/2.0", 505),
+        (b"TRACE /v1/models HTTP/1.1", 405),
+        (b"CONNECT evil.example:443 HTTP/1.1", 405),
+        (b"GET http://evil.example/ HTTP/1.1", 400),
+        (b"GET //evil.example/ HTTP/1.1", 400),
+        (b"GET @evil.example/ HTTP/1.1", 400),
+        (b"OPTIONS * HTTP/1.1", 400),
+        (b"GET /a\\b HTTP/1.1", 400),
+        (b"GET /a\xc3\xa9 HTTP/1.1", 400),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1", 414),
+    ],
+)
+def test_a_request_line_that_leads_elsewhere_is_refused(line: bytes, expected: int) -> None:
+    with running(answering(OK)) as run:
+        fields = f"Host: 127.0.0.1:{run.port}\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+
+        answer = run.send(line + b"\r\n" + fields)
+
+        assert status(answer) == expected
+        assert not run.gateway.heads
+
+
+def test_strangers_are_refused_before_their_body_is_read() -> None:
+    with running(answering(OK)) as run, run.connect() as tool:
+        tool.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 10000\r\n\r\n" % run.port)
+
+        answer = tool.everything()
+
+        assert status(answer) == 401
+        assert b"local key" in answer
+        assert run.gateway.connections == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Origin: https://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site", "Host: evil.example"],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/healthz"])
+def test_pages_are_refused_without_a_word_of_cors(line: str, path: str) -> None:
+    with running(answering(OK)) as run:
+        for method in ("GET", "OPTIONS", "POST"):
+            answer = run.get(path, line, "Access-Control-Request-Method: POST", method=method)
+
+            assert status(answer) in (400, 403)
+            assert b"access-control" not in answer.lower()
+        assert not run.gateway.heads
+
+
+def test_health_is_answered_without_a_key_or_the_gateway() -> None:
+    with running(answering(OK)) as run:
+        ask = b"GET /healthz HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % run.port
+        with run.connect() as tool:
+            for _ in range(2):
+                tool.send(ask)
+                answer = tool.until(b"}")
+                assert status(answer) == 200
+                assert f'"upstream": "{run.gateway.url}"'.encode() in answer
+        assert run.gateway.connections == 0
+        assert status(run.get("/healthz", method="POST", body=b"x")) == 405
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            path = head.split()[1]
+            conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
+
+    with running(script) as run:
+        answer = run.send(
+            run.head("/1", method="POST", body=b"x" * 10)
+            + run.head("/2")
+            + run.head("/3", "Connection: close")
+        )
+
+        assert [part[-2:] for part in answer.split(b"HTTP/1.1 200 OK")[1:]] == [b"/1", b"/2", b"/3"]
+        assert run.gateway.connections == 1
+
+
+def test_a_chunked_upload_arrives_chunked_and_whole() -> None:
+    arrived: list[bytes] = []
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        arrived.append(conversation.until(b"X-Sum: 1\r\n\r\n"))
+        conversation.send(OK)
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + b"5\r\nhel")
+        until(lambda: bool(run.gateway.heads))
+        for piece in (
+            b"lo\r",
+            b"\n6;x=y\r\n world\r\n",
+            b"0\r\nX-Sum: 1\r\nAuthor",
+            b"ization: evil\r\n\r\n",
+        ):
+            tool.send(piece)
+
+        assert status(tool.everything()) == 200
+        assert arrived[0].startswith(b"3\r\nhel\r\n")
+        assert arrived[0].endswith(b"0\r\nX-Sum: 1\r\n\r\n")
+        assert b"transfer-encoding: chunked" in run.gateway.heads[0].lower()
+        assert b"content-length" not in run.gateway.heads[0].lower()
+
+
+def test_expect_is_answered_by_the_proxy_itself() -> None:
+    with running(answering(OK)) as run, run.connect() as tool:
+        tool.send(upload(run, b"Content-Length: 5", b"Expect: 100-continue", b"Connection: close"))
+        assert tool.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        tool.send(b"hello")
+
+        assert status(tool.everything()) == 200
+        assert run.gateway.bodies == [b"hello"]
+        assert b"expect" not in run.gateway.heads[0].lower()
+
+
+def test_a_refused_expectation_is_answered_at_once() -> None:
+    with running(answering(OK)) as run, run.connect() as tool:
+        tool.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nExpect: 100-continue\r\n" % run.port)
+        tool.send(b"Content-Length: 5\r\n\r\n")
+
+        assert status(tool.everything()) == 401
+
+
+def test_an_old_tool_gets_no_chunks() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    with running(answering(chunked)) as run:
+        answer = run.send(run.head().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+
+        assert status(answer) == 200
+        assert answer.endswith(b"\r\n\r\nhello")
+        assert b"transfer-encoding" not in answer.lower()
+        assert status(run.send(b"GET / HTTP/1.0\r\n\r\n")) == 400
+
+
+def test_a_head_of_60_kb_passes_and_one_of_2_mb_does_not() -> None:
+    with running(answering(OK)) as run:
+        assert status(run.get("/v1/models", *[f"X-{at}: {'a' * 600}" for at in range(100)])) == 200
+        assert status(run.get("/v1/models", *[f"X-{at}: {'a' * 20_000}" for at in range(100)])) == 431
+        assert len(run.gateway.heads) == 1
+
+
+def test_a_claimed_length_is_never_believed() -> None:
+    with running(answering(OK), timing=Timing(linger=0.2, max_body=1000)) as run:
+        assert status(run.send(upload(run, b"Content-Length: 10737418240"))) == 413
+        assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + b"7d0\r\n" + b"x" * 2000)) == 413
+        assert not run.gateway.bodies
+
+
+def test_a_cut_upload_never_reaches_the_gateway_as_a_whole_one() -> None:
+    seen: list[bytes] = []
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        seen.append(conversation.until(b"never"))
+
+    for lines, part in (
+        ([b"Content-Length: 10"], b"hello"),
+        ([b"Transfer-Encoding: chunked"], b"5\r\nhello\r\n"),
+    ):
+        with running(script) as run:
+            with run.connect() as tool:
+                tool.send(upload(run, *lines) + part)
+                until(lambda: bool(run.gateway.heads))
+            until(lambda: bool(seen))
+            assert seen.pop() == part
+            assert run.exchange().status == 0
+
+
+def test_heads_have_one_deadline_for_all_their_bytes() -> None:
+    with running(answering(OK), timing=Timing(head=0.4, linger=0.1)) as run, run.connect() as tool:
+        began = time.monotonic()
+        tool.sock.settimeout(0.05)
+        answer = b""
+        for byte in run.head():
+            tool.send(bytes([byte]))
+            try:
+                answer = tool.sock.recv(4096)
+                break
+            except TimeoutError:
+                continue
+
+        assert status(answer) == 408
+        assert time.monotonic() - began < 2
+
+
+def test_300_dripping_tools_neither_keep_others_waiting_nor_stay() -> None:
+    with running(answering(OK), timing=Timing(head=1.5, linger=0.1)) as run:
+        dripping = [socket.create_connection(("127.0.0.1", run.port)) for _ in range(300)]
+        try:
+            for sock in dripping:
+                sock.send(b"GET ")
+            began = time.monotonic()
+            assert status(run.get()) == 200
+            assert time.monotonic() - began < 1
+            until(lambda: run.proxy.stats().connections == 0)
+        finally:
+            for sock in dripping:
+                sock.close()
+
+
+def test_an_idle_connection_is_closed_without_a_word() -> None:
+    with running(answering(OK), timing=Timing(keep=0.2, head=0.2)) as run, run.connect() as tool:
+        tool.send(run.head())
+        assert tool.until(b"hi").endswith(b"hi")
+
+        assert tool.receive() == b""
+        with run.connect() as silent:
+            assert silent.receive() == b""
+
+
+@pytest.mark.parametrize("refusal", [REFUSED, REFUSED.replace(b"401 Unauthorized", b"403 Forbidden")])
+@pytest.mark.parametrize("body", [b"", b"x" * 200_000])
+def test_a_refused_token_is_renewed_and_the_request_repeated_once(refusal: bytes, body: bytes) -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(OK if b"canary-token-2" in head else refusal)
+
+    with running(script) as run:
+        answer = run.get("/v1/messages", method="POST", body=body)
+
+        assert status(answer) == 200
+        assert run.gateway.bodies == [body, body]
+        assert run.tokens.refreshes == 1
+
+
+def test_a_gateway_that_refuses_every_token_is_asked_twice() -> None:
+    with running(answering(REFUSED)) as run:
+        answer = run.get()
+        assert (status(answer), answer[-2:]) == (401, b"no")
+        assert (len(run.gateway.heads), run.tokens.refreshes) == (2, 1)
+
+        # The fresh token was refused, too: another one would not be better.
+        assert status(run.get()) == 401
+        assert (len(run.gateway.heads), run.tokens.refreshes) == (3, 1)
+
+
+def test_a_chunked_upload_is_repeated_as_well() -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(OK if b"canary-token-2" in head else REFUSED)
+
+    with running(script) as run:
+        chunks = b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
+        answer = run.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
+
+        assert status(answer) == 200
+        assert len(run.gateway.bodies) == 2
+        assert run.gateway.bodies[0] == run.gateway.bodies[1]
+
+
+def test_an_early_refusal_is_repeated_with_the_body_that_is_still_coming() -> None:
+    def script(conversation: Conversation) -> None:
+        if conversation.index == 0:
+            conversation.head()
+            conversation.send(REFUSED)
+            conversation.wait_gone()
+        elif conversation.request():
+            conversation.send(OK)
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(upload(run, b"Content-Length: 300000", b"Connection: close") + b"a" * 100_000)
+        until(lambda: run.gateway.connections == 2)
+        tool.send(b"b" * 200_000)
+
+        assert status(tool.everything()) == 200
+        assert run.gateway.bodies == [b"a" * 100_000 + b"b" * 200_000]
+
+
+def test_a_body_too_large_to_keep_is_not_repeated() -> None:
+    with running(answering(REFUSED)) as run:
+        answer = run.get("/v1/files", method="POST", body=b"x" * (9 << 20))
+
+        assert status(answer) == 401
+        assert run.tokens.refreshes == 0
+
+
+def test_50_refused_requests_at_once_cause_one_refresh() -> None:
+    everyone = threading.Barrier(50)
+
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            if b"canary-token-1" in head:
+                everyone.wait(10)
+            conversation.send(OK if b"canary-token-2" in head else REFUSED)
+
+    with running(script) as run:
+        answers: list[bytes] = []
+        tools = [threading.Thread(target=lambda: answers.append(run.get())) for _ in range(50)]
+        for tool in tools:
+            tool.start()
+        for tool in tools:
+            tool.join()
+
+        assert [status(answer) for answer in answers] == [200] * 50
+        assert run.tokens.refreshes == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (LoginRequiredError("cannot get a token", why="ended", next_step="thv-llm login"), "thv-llm login"),
+        (NotConfiguredError("not configured", next_step="thv-llm setup"), "thv-llm setup"),
+        (UnreachableError("the provider does not answer"), "the provider does not answer"),
+        (ValueError("canary-token-1"), "thv-llm doctor"),
+    ],
+)
+def test_without_a_token_the_tool_gets_a_401_that_says_what_to_run(failure: Exception, said: str) -> None:
+    with running(answering(OK)) as run:
+        run.tokens.failure = failure
+
+        answer = run.get("/v1/messages", method="POST", body=b"x" * 100_000)
+
+        assert status(answer) == 401
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert found["type"] == "error"
+        assert said in found["error"]["message"]
+        assert b"canary" not in answer
+        assert run.gateway.connections == 0
+
+
+def test_a_session_that_ends_at_a_refusal_is_a_401_of_ours() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        run.tokens.failure = LoginRequiredError("no session", next_step="thv-llm login")
+        conversation.send(REFUSED)
+
+    with running(script) as run:
+        assert b"thv-llm login" in run.get()
+
+
+def test_every_exchange_is_reported_without_its_secrets() -> None:
+    with running(answering(OK)) as run:
+        run.get("/v1/\x1b[31mx?key=s3cret", "User-Agent: tool/1.0 (s3cret)")
+        run.get("/v1/models?key=s3cret", "User-Agent: tool/1.0 (s3cret)", method="POST", body=b"s3cret")
+        reported = run.exchange(2)
+
+        assert (reported.method, reported.path, reported.status) == ("POST", "/v1/models", 200)
+        assert (reported.bytes_in, reported.bytes_out, reported.agent) == (6, 2, "tool/1.0")
+        assert reported.first_byte_ms is not None
+        assert 0 < reported.first_byte_ms <= reported.total_ms
+        assert run.exchanges[0].status == 400
+        assert "s3cret" not in repr(run.exchanges)
+        assert "\x1b" not in repr(run.exchanges)
+        assert KEY not in repr(run.exchanges)
+        assert "canary" not in repr(run.exchanges)
+
+
+def test_a_tool_that_leaves_before_the_first_byte_ends_its_request_within_a_second() -> None:
+    gone = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        asked.set()
+        if conversation.wait_gone():
+            gone.set()
+
+    asked = threading.Event()
+    with running(script) as run:
+        with run.connect() as tool:
+            tool.send(run.head("/v1/messages", method="POST", body=b"x" * 1000))
+            assert asked.wait(5)
+        assert gone.wait(1)
+        assert run.exchange().status == 0
+        until(lambda: run.proxy.stats().connections == 0)
+
+
+def test_a_tool_that_leaves_behind_a_pipelined_request_is_noticed_too() -> None:
+    gone = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        if conversation.wait_gone():
+            gone.set()
+
+    with running(script) as run:
+        with run.connect() as tool:
+            tool.send(run.head() * 3)
+            until(lambda: bool(run.gateway.heads))
+        assert gone.wait(1)
+
+
+def test_a_thousand_requests_on_one_connection_use_one_connection() -> None:
+    with running(answering(OK)) as run, run.connect() as tool:
+        for _ in range(100):
+            tool.send(run.head("/v1/messages", method="POST", body=b"hello"))
+            assert tool.until(b"hi").endswith(b"hi")
+
+        assert run.gateway.connections == 1
+        assert run.gateway.bodies == [b"hello"] * 100
