@@ -113,6 +113,14 @@ def test_the_file_is_private_even_under_a_wide_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
+def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("old\n")
+    (tmp_path / "log").chmod(0o644)
+    log.File(str(tmp_path / "log")).close()
+
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
+
+
 def test_the_file_does_not_follow_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "log").symlink_to(tmp_path / "precious")

@@ -81,6 +81,7 @@ def test_the_unit_carries_what_it_needs_and_no_secret(
 
     assert 'Environment="HTTPS_PROXY=http://proxy:3128"' in text
     assert '"proxy" "start" "--managed"' in text
+    assert 'ExecStart=:"' in text  # a `$` in a path stays one
     assert "canary" not in text
 
 
