@@ -172,6 +172,26 @@ def test_a_provider_that_gives_no_refresh_token_is_asked_twice_and_then_taken_as
     assert sum("no refresh token: the session will end" in line for line in client.said) == 1
 
 
+def test_who_was_asked_for_consent_already_is_not_asked_again(client: Client) -> None:
+    client.configure(prompt="login consent")
+    client.provider.alter["token"] = lambda answer: Answer(
+        body={name: value for name, value in answer.body.items() if name != "refresh_token"}
+    )
+    client.login()
+
+    assert client.provider.count("authorize") == 1
+
+
+def test_each_url_is_announced_to_whoever_waits() -> None:
+    heard: list[str] = []
+    with FakeProvider(needs_consent=True) as provider, FakeBrowser(CA_FILE) as browser:
+        interaction = Interaction(lambda line: None, browser.open, announce=heard.append)
+        Client(provider).login(interaction=interaction)
+
+    assert [url.startswith(f"{provider.issuer}/authorize?") for url in heard] == [True, True]
+    assert "prompt=consent" in heard[1]
+
+
 def test_without_offline_access_there_is_no_second_round(client: Client) -> None:
     client.configure(scopes=("openid",))
     result = client.login()
