@@ -123,6 +123,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  commands.login              `thv-llm login`: sign in, and keep the session
 6  commands.logout             `thv-llm logout`: end the session here and, as far as it can be done
 6  commands.parser             the command-line parser: examples first, no abbreviations
+6  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
 6  commands.proxy              `thv-llm proxy …`: the background service, by hand
 6  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
 6  commands.screen             how things are shown to people: colour, times, sizes

@@ -67,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when None.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["token"]:  # what tools run all day needs no parser
+        from thv_llm.commands import plain_token
+
+        return plain_token.main()
     from thv_llm import world
 
     return bounded(arranged(arguments), world.real())

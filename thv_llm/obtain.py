@@ -114,7 +114,7 @@ def _from_worker(paths: Paths, environ: Mapping[str, str], line: str, claim: int
 
 def work(paths: Paths, environ: Mapping[str, str], line: str, *, is_claimed: bool) -> None:
     """Be the worker: answer the caller, then whoever comes, until nobody does."""
-    from thv_llm.service import answers, detached
+    from thv_llm.service import answers, detached, hardening
 
     try:
         agent, leave = _short_lived_agent(paths, environ)
@@ -124,6 +124,7 @@ def work(paths: Paths, environ: Mapping[str, str], line: str, *, is_claimed: boo
         detached.answer(answers.failure_line(error))
         return
     detached.answer(found)
+    hardening.harden()  # now that nobody waits for it
     _start_service_again(paths, environ)
     if is_listening:
         end = time.monotonic() + LONGEST_S if found.startswith("ok ") else 0.0
@@ -138,10 +139,8 @@ def _short_lived_agent(paths: Paths, environ: Mapping[str, str]) -> tuple[Agent,
 
     from thv_llm import settings, tokens
     from thv_llm.errors import UsageError
-    from thv_llm.service import hardening
     from thv_llm.service.agent import Agent
 
-    hardening.harden()
     known = settings.load(paths.settings)
     known.require_configured()
     source = tokens.open(known, paths, environ)

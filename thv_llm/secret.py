@@ -6,8 +6,9 @@ found by searching for that word.
 
 from __future__ import annotations
 
-import hmac
-from typing import NoReturn
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Secret:
@@ -37,6 +38,8 @@ class Secret:
         """Compare in constant time (for equal lengths) with another Secret."""
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac
+
         return hmac.compare_digest(self._text.encode(), other._text.encode())
 
     def __hash__(self) -> int:

@@ -26,6 +26,8 @@ LONGEST_ANSWER_BYTES = 1 << 20
 BREAK = "\x1f"
 """Stands for a line break in an answer of one line."""
 
+REQUEST = f"token {MIN_VALID_S}"
+INTERRUPTED = "err 130 interrupted"
 SCROLLBACK = (
     "thv-llm: warning: the token is in the history of your terminal now; pipe it to where it is needed"
 )
@@ -34,13 +36,17 @@ SCROLLBACK = (
 def main(environ: Mapping[str, str]) -> None:
     """Print a token, or the agent's refusal, and end; return only when no agent answers."""
     try:
-        answer = converse(socket_path(environ, directory(environ)), f"token {MIN_VALID_S}")
+        answer = converse(socket_path(environ, directory(environ)), REQUEST)
     except TimeoutError:
         answer = f"err 6 cannot get an access token{BREAK}  why:  the agent does not answer"
     except KeyboardInterrupt:
-        answer = "err 130 interrupted"
-    if answer is None:
-        return
+        answer = INTERRUPTED
+    if answer is not None:
+        finish(answer)
+
+
+def finish(answer: str) -> NoReturn:
+    """Print what an answer says, and end the process."""
     word, _, rest = answer.partition(" ")
     first, _, text = rest.partition(" ")
     if word == "ok":

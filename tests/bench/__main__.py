@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUITES = ("proxy",)
+SUITES = ("proxy", "helper", "rotation")
 
 
 def main(arguments: list[str]) -> int:

@@ -160,9 +160,7 @@ ROWS = (
         ">= 0.6",
         rate("/1k", 8, "-H", "Connection: close"),
     ),
-    Row(
-        "answers-100k", "100 KB answers, 8 connections", "MB/s", ">= 0.9", megabytes("/100k", 8, 100 * 1024)
-    ),
+    Row("answers-100k", "100 KB answers, 8 connections", "MB/s", ">= 0.9", megabytes("/100k", 8, 100 * 1024)),
     Row("answers-5m", "5 MB answers, 1 connection", "MB/s", ">= 1.1", megabytes("/5m", 1, 5 * 1024 * 1024)),
     Row(
         "uploads-10m",
@@ -171,7 +169,9 @@ ROWS = (
         ">= 1.1",
         megabytes("/post", 1, 10_000_000, *posting(10_000_000)),
     ),
-    Row("posts-100k", "100 KB posts, 1 connection, p50", "µs", "< 0.8", p50("/post", 1, *posting(100 * 1024))),
+    Row(
+        "posts-100k", "100 KB posts, 1 connection, p50", "µs", "< 0.8", p50("/post", 1, *posting(100 * 1024))
+    ),
     Row("events-25", "256 streams, 25 events/s each, p99", "ms", "", events(25, "p99_ms")),
     Row("events-50", "256 streams, 50 events/s each, p99", "ms", "<= 2.0", events(50, "p99_ms")),
     Row("events-cpu", "CPU per event there", "µs", "<= 1.2", events(50, "cpu_us")),
@@ -199,7 +199,10 @@ def _places(at: Stage):  # type: ignore[no-untyped-def]
             files = ("-cert", str(TLS / "server.pem"), "-cert-key", str(TLS / "server.key"))
             enter(at.run(go_streams, "-listen", f"127.0.0.1:{emitter}", *files, port=emitter))
         places = [Place("direct", local(gateway, "https"), local(emitter, "https"), 0, 0)]
-        pids = [enter(at.nginx("peer", peer, PEER, gateway)), enter(at.nginx("peer-events", peer_events, PEER, emitter))]
+        pids = [
+            enter(at.nginx("peer", peer, PEER, gateway)),
+            enter(at.nginx("peer-events", peer_events, PEER, emitter)),
+        ]
         # A worker does nginx's work, not the process that was started.
         pids = [_child(pid) for pid in pids]
         places.append(Place("nginx", local(peer), local(peer_events), *pids))
@@ -230,7 +233,10 @@ def _table(found: dict[str, dict[str, list[float]]], names: list[str]) -> str:
         if row.name not in found:
             continue
         medians = {name: statistics.median(values) for name, values in found[row.name].items()}
-        cells = [f"{medians[name]:,.{0 if medians[name] >= 100 else 2}f}" if name in medians else "" for name in names]
+        cells = [
+            f"{medians[name]:,.{0 if medians[name] >= 100 else 2}f}" if name in medians else ""
+            for name in names
+        ]
         ratio = f"{medians['ours'] / medians['Go']:.2f}" if medians.get("Go") else ""
         lines.append(f"| {row.title}, {row.unit} | " + " | ".join(cells) + f" | {ratio} | {row.goal} |")
     return "\n".join(lines)

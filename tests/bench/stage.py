@@ -101,16 +101,22 @@ class Stage:
                     raise RuntimeError(f"{process.args!r} does not listen") from None
                 time.sleep(0.05)
 
-    def nginx(self, name: str, port: int, server: str, upstream: int = 1) -> contextlib.AbstractContextManager[int]:
+    def nginx(
+        self, name: str, port: int, server: str, upstream: int = 1
+    ) -> contextlib.AbstractContextManager[int]:
         values = {"work": self.work, "tls": TLS, "port": port, "place": "gateway"}
         conf = self.work / f"{name}.conf"
         user = "user root;" if os.getuid() == 0 else ""  # its workers have to read our directory
-        text = NGINX_CONF.format(user=user, server=server.format(**values), name=name, upstream=upstream, **values)
+        text = NGINX_CONF.format(
+            user=user, server=server.format(**values), name=name, upstream=upstream, **values
+        )
         conf.write_text(text)
         return self.run(NGINX, "-p", str(self.work), "-c", str(conf), port=port)
 
     def ours(self, port: int, url: str) -> contextlib.AbstractContextManager[int]:
-        return self.run(self.python, "-m", "tests.bench.serve", str(port), url, str(TLS / "ca.pem"), port=port)
+        return self.run(
+            self.python, "-m", "tests.bench.serve", str(port), url, str(TLS / "ca.pem"), port=port
+        )
 
     def go(self, name: str) -> str:
         """Build one of our Go programs; return its path, empty without a toolchain."""

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, shown
-from thv_llm.oidc import id_token
 from thv_llm.oidc.discovery import Metadata
 from thv_llm.oidc.failures import UntrustedAnswerError
 from thv_llm.oidc.http import Provider, Reply, describe
@@ -112,16 +111,23 @@ def refresh(
     }
     reply = http.post_form(metadata.token_endpoint, fields)
     if reply.status != 200:
-        if _has_ended(reply):
-            reason = "invalid_grant" if reply.json else f"status {reply.status}"
-            raise LoginRequiredError(WHAT, why=f"the stored session has ended ({reason})", next_step=LOGIN)
-        raise refused(WHAT, reply, fields)
+        raise _ended(reply) if _has_ended(reply) else refused(WHAT, reply, fields)
     found = tokens(reply, now=now)
     if found.id_token is not None:
-        id_token.check_refreshed(
-            found.id_token, issuer=metadata.issuer, client_id=oidc.client_id, subject=subject
-        )
+        _check_refreshed(found.id_token, metadata.issuer, oidc.client_id, subject)
     return found
+
+
+def _check_refreshed(token: Secret, issuer: str, client_id: str, subject: str) -> None:
+    # Most providers send no ID token here, and a cold `token` should not pay for this import.
+    from thv_llm.oidc import id_token
+
+    id_token.check_refreshed(token, issuer=issuer, client_id=client_id, subject=subject)
+
+
+def _ended(reply: Reply) -> LoginRequiredError:
+    reason = "invalid_grant" if reply.json else f"status {reply.status}"
+    return LoginRequiredError(WHAT, why=f"the stored session has ended ({reason})", next_step=LOGIN)
 
 
 def _has_ended(reply: Reply) -> bool:
@@ -233,6 +239,8 @@ def _expires_at(expires_in: object, access: Secret, now: float) -> float:
     lifetime_s = _lifetime(expires_in)
     if lifetime_s is not None:
         return now + min(lifetime_s, MAX_LIFETIME_S)
+    from thv_llm.oidc import id_token  # a cold `token` seldom needs it
+
     said = id_token.expiry_of(access)
     return min(said, now + MAX_LIFETIME_S) if said is not None and said > now else now + ASSUMED_LIFETIME_S
 

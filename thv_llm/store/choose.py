@@ -6,6 +6,8 @@ of the last login; the system's own (macOS Keychain, Secret Service); the encryp
 Falling through to the encrypted file happens only where there is no keyring at all, and only
 while there is no session: a store that is locked, silent or out of reach for now is an error,
 because the session is in it.
+
+Each store is imported when it is chosen: a cold `token` pays for the one it uses.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from collections.abc import Callable, Mapping
 
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
-from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import AbsentError, SessionStore
 
 PASSPHRASE_VARIABLE = "THV_LLM_PASSPHRASE"
@@ -84,7 +85,9 @@ def is_keyring_named(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("PYTHON_KEYRING_BACKEND")) or os.path.exists(named)
 
 
-def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> EncryptedFile:
+def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> SessionStore:
+    from thv_llm.store.encrypted_file import EncryptedFile
+
     passphrase = environ.get(PASSPHRASE_VARIABLE)
     return EncryptedFile(
         paths.session_file,
