@@ -43,6 +43,21 @@ def test_a_line_is_returned_once_it_is_whole(terminal: tuple[int, TextIO]) -> No
     assert read(0.0) is None
 
 
+def test_a_terminal_that_was_closed_neither_hangs_nor_spins() -> None:
+    far, near = os.openpty()
+    with os.fdopen(near, "r+b", buffering=0) as raw:
+        near_side = io.TextIOWrapper(raw)
+        read = interaction.terminal_lines(near_side)
+        os.close(far)
+        assert read is not None
+
+        start, busy = time.monotonic(), time.process_time()
+        assert read(0.1) is None
+        assert read(0.1) is None
+        assert 0.2 <= time.monotonic() - start < 2.0
+        assert time.process_time() - busy < 0.1
+
+
 def test_a_terminal_that_goes_away_is_as_silent_as_one_that_stays(terminal: tuple[int, TextIO]) -> None:
     far, near = terminal
     read = interaction.terminal_lines(near)

@@ -83,7 +83,7 @@ def login(
             `device` shows a code to type in elsewhere.
         prompt: what to send as `prompt` instead of what the settings say.
         keep: stores the result. Called before the browser is told that the login has worked, so
-            that a failure to store it shows there, too.
+            that its failure shows there, too.
         timeout_s: for the person; the requests have limits of their own.
 
     Raises:
@@ -92,9 +92,7 @@ def login(
     """
     context = _Context(oidc, http, metadata, interaction, now, keep)
     if flow == "device":
-        tokens = device.authorize(oidc, http, metadata=metadata, interaction=interaction, now=now)
-        result = context.identify(tokens, nonce=None)
-        keep(result)
+        result = _by_device(context)
     else:
         result = _by_browser(
             context, gateway_name, prompt or oidc.prompt, opens=flow == "browser", timeout_s=timeout_s
@@ -173,6 +171,19 @@ class _Context:
                 WHAT, why="the provider's JWKS has no list of keys", next_step=NEXT_STEP
             )
         return keys
+
+
+def _by_device(context: _Context) -> LoginResult:
+    tokens = device.authorize(
+        context.oidc,
+        context.http,
+        metadata=context.metadata,
+        interaction=context.interaction,
+        now=context.now,
+    )
+    result = context.identify(tokens, nonce=None)
+    context.keep(result)
+    return result
 
 
 def _by_browser(
