@@ -137,7 +137,7 @@ class HostileGateway:
         connections: how many there were.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, port: int = 0) -> None:
         self.script = script
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
@@ -145,7 +145,7 @@ class HostileGateway:
         self.errors: list[BaseException] = []
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"https://127.0.0.1:{self.port}"
         self._open: set[socket.socket] = set()
@@ -158,6 +158,12 @@ class HostileGateway:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop listening, and cut all connections."""
+        if self._stopping:
+            return
         self._stopping = True
         with socket.socket() as waker:  # wakes accept()
             waker.connect(("127.0.0.1", self.port))

@@ -113,26 +113,24 @@ class _Attempt:
                 self._hear_tool()
 
     def _write(self) -> None:
-        while not self.sent and not self._broken:
-            if not self._pending:
-                if self._body.done:
-                    self.sent = True
-                    self._deadline = time.monotonic() + self._limits.head
-                    return
-                more = self._next_part()
-                if not more:
-                    return
-                self._pending = memoryview(more)
+        """Send what is pending, or else the next part of the body; then somebody else has a turn."""
+        if self.sent or self._broken:
+            return
+        if not self._pending and not self._body.done:
+            self._pending = memoryview(self._next_part() or b"")
+        if self._pending:
             try:
                 written = self._link.write(self._pending)
             except OSError as error:
                 # An answer may be waiting all the same: a server that refuses a body closes early.
                 self._broken = error
                 return
-            if not written:
-                return
-            self._pending = self._pending[written:]
-            self._deadline = time.monotonic() + self._limits.idle
+            if written:
+                self._pending = self._pending[written:]
+                self._deadline = time.monotonic() + self._limits.idle
+        if not self._pending and self._body.done:
+            self.sent = True
+            self._deadline = time.monotonic() + self._limits.head
 
     def _next_part(self) -> bytes | None:
         try:

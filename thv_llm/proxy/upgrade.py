@@ -77,17 +77,25 @@ class _Way:
         self.sink = sink
         self.pending = pending
         self.sent = 0
-        self.over = False
+        self._ended = False
+
+    @property
+    def over(self) -> bool:
+        """The source has ended, and the sink has all that came before."""
+        return self._ended and not self.pending
 
     @property
     def has_room(self) -> bool:
-        return len(self.pending) < MAX_PENDING_BYTES
+        return not self._ended and len(self.pending) < MAX_PENDING_BYTES
 
     def move(self) -> None:
         """Read what there is room for, send what is taken."""
         if self.has_room:
-            data = self.source.read()
-            self.over = data == b""
+            try:
+                data = self.source.read()
+            except OSError:  # how it ended makes no difference to another protocol
+                data = b""
+            self._ended = data == b""
             self.pending += data or b""
         if self.pending:
             sent = self.sink.write(self.pending)

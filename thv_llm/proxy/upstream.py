@@ -221,7 +221,7 @@ def _parts(url: str) -> tuple[str, int, str]:
         host, port = parts.hostname, parts.port or 443
     except ValueError:
         host, port, parts = None, 0, urlsplit("")
-    plain = url.isascii() and url.isprintable() and " " not in url
+    plain = url.isascii() and url.isprintable() and " " not in url and _is_plain_path(parts.path)
     if (
         parts.scheme != "https"
         or not host
@@ -236,6 +236,13 @@ def _parts(url: str) -> tuple[str, int, str]:
             next_step="thv-llm config set --gateway-url https://HOST",
         )
     return host, port, parts.path
+
+
+def _is_plain_path(path: str) -> bool:
+    try:
+        return target.parse((path or "/").encode("ascii", "replace")).query is None
+    except Refused:
+        return False
 
 
 def _why(error: OSError) -> str:

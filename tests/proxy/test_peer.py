@@ -1,0 +1,80 @@
+"""Which user is at the other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.fakes.hostile_gateway import answering
+from tests.proxy.running import OK, running
+from thv_llm.proxy import peer
+
+NOBODY = 65534
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can tell")
+
+
+@contextmanager
+def pair(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Yield both ends of a loopback connection."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"no {host}")
+    with listener, socket.socket(family) as theirs:
+        theirs.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        with ours:
+            yield ours, theirs
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_we_are_no_stranger_to_ourselves(host: str) -> None:
+    with pair(host) as (ours, _):
+        assert not peer.is_stranger(ours)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_kernel_and_the_table_say_the_same(host: str) -> None:
+    with pair(host) as (ours, _):
+        from_table = peer._read_table(ours)
+
+        assert from_table is not None
+        assert from_table.uid == os.getuid()
+        assert peer._ask_kernel(ours) in (from_table, None)
+
+
+def test_a_program_that_is_gone_is_nobody_to_serve() -> None:
+    with pair("127.0.0.1") as (ours, theirs):
+        theirs.close()
+
+        assert peer.is_stranger(ours)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_refused_even_with_the_key() -> None:
+    with running(answering(OK)) as run:
+        request = run.head("/v1/models", "Connection: close")
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setuid(NOBODY)
+                with socket.socket() as sock:
+                    sock.connect(("127.0.0.1", run.port))
+                    sock.sendall(request)
+                    os.write(writing, sock.recv(4096) or b"closed")
+            except OSError:
+                os.write(writing, b"closed")
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert pipe.read() == b"closed"
+        os.waitpid(child, 0)
+        assert run.gateway.connections == 0

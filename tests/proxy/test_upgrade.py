@@ -1,0 +1,170 @@
+"""WebSocket: relayed both ways when the gateway agrees, 426 when it does not."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.fakes.hostile_gateway import Conversation, answering
+from tests.proxy.running import OK, running, until
+from thv_llm.proxy.http1 import RequestHead
+from thv_llm.proxy.upgrade import wanted
+
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: x\r\nSet-Cookie: a=b\r\n\r\n"
+)
+ASK = ("Connection: keep-alive, Upgrade", "Upgrade: WebSocket", "Sec-WebSocket-Key: k")
+
+
+def test_bytes_pass_both_ways_after_a_101() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH + b"welcome")
+        while data := conversation.exactly(5):
+            conversation.send(data.upper())
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK) + b"early")
+        head = tool.until(b"EARLY")
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n")
+        assert b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome" in head
+        assert b"Set-Cookie" not in head
+        for _ in range(100):
+            tool.send(b"hello")
+            assert tool.until(b"HELLO") == b"HELLO"
+        sent = run.gateway.heads[0]
+        assert b"Connection: Upgrade\r\nUpgrade: websocket" in sent
+        assert b"Sec-WebSocket-Key: k" in sent
+        assert b"Bearer canary-token-1" in sent
+        tool.sock.close()
+        assert run.exchange().status == 101
+
+
+def test_large_messages_pass_both_ways_at_once() -> None:
+    size = 8 << 20
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH)
+        sender = threading.Thread(target=conversation.send, args=(b"d" * size,))
+        sender.start()
+        received.append(len(conversation.exactly(size)))
+        sender.join()
+
+    received: list[int] = []
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK))
+        tool.until(b"\r\n\r\n")
+        sender = threading.Thread(target=tool.send, args=(b"u" * size,))
+        sender.start()
+        got = 0
+        while got < size and (data := tool.receive()):
+            got += len(data)
+        sender.join()
+        until(lambda: bool(received))
+
+        assert got >= size - 65536
+        assert received == [size]
+
+
+@pytest.mark.parametrize("end", ["tool", "gateway"])
+def test_one_end_that_leaves_ends_the_other(end: str) -> None:
+    gone = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH)
+        if end == "gateway":
+            conversation.close()
+        elif conversation.wait_gone():
+            gone.set()
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK))
+        tool.until(b"\r\n\r\n")
+        if end == "gateway":
+            assert tool.receive() == b""
+        else:
+            tool.sock.close()
+            assert gone.wait(1)
+
+
+@pytest.mark.parametrize(
+    "answer", [OK, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 501 No\r\n\r\n"]
+)
+def test_anything_else_than_a_101_is_a_426(answer: bytes) -> None:
+    with running(answering(answer)) as run:
+        found = run.send(run.head("/v1/responses", *ASK))
+
+        assert found.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
+        assert b"\r\nUpgrade: websocket\r\n" in found
+
+
+def test_a_switch_to_something_else_is_a_bad_gateway() -> None:
+    with running(answering(SWITCH.replace(b"websocket", b"h2c"))) as run:
+        assert run.send(run.head("/v1/realtime", *ASK)).startswith(b"HTTP/1.1 502 ")
+
+
+def test_a_refused_token_is_renewed_for_an_upgrade_too() -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            if b"canary-token-2" in head:
+                conversation.send(SWITCH)
+                return
+            conversation.send(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK))
+        assert tool.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_web_page_opens_no_websocket() -> None:
+    with running(answering(SWITCH)) as run:
+        found = run.send(run.head("/v1/realtime", *ASK, "Origin: https://evil.example"))
+
+        assert found.startswith(b"HTTP/1.1 403 ")
+        assert run.gateway.connections == 0
+
+
+def test_an_offer_of_http_2_is_taken_no_notice_of() -> None:
+    with running(answering(OK)) as run:
+        offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+        with run.connect() as tool:
+            tool.send(run.head("/v1/models", *offer))
+            assert tool.until(b"hi").startswith(b"HTTP/1.1 200 ")
+        assert b"pgrade" not in run.gateway.heads[0]
+        assert b"HTTP2-Settings" not in run.gateway.heads[0]
+
+
+def test_stopping_ends_what_was_upgraded() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH)
+        conversation.wait_gone()
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK))
+        tool.until(b"\r\n\r\n")
+        run.proxy.stop(5)
+        assert tool.receive() == b""
+
+
+@pytest.mark.parametrize(
+    ("method", "minor", "connection", "upgrade"),
+    [
+        (b"POST", 1, b"upgrade", b"websocket"),
+        (b"GET", 0, b"upgrade", b"websocket"),
+        (b"GET", 1, b"close", b"websocket"),
+        (b"GET", 1, b"upgrade", b"h2c"),
+        (b"GET", 1, b"upgrade", b"websocket, h2c"),
+        (b"GET", 1, b"upgrade", b""),
+    ],
+)
+def test_only_a_plain_offer_of_websocket_is_passed_on(
+    method: bytes, minor: int, connection: bytes, upgrade: bytes
+) -> None:
+    fields = [(b"Connection", connection), (b"Upgrade", upgrade)]
+
+    assert wanted(RequestHead(method, b"/", minor, fields)) == b""
