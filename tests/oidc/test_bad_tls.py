@@ -26,6 +26,7 @@ TOKEN = "canary-refresh-token"
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+OTHER_IP = ipaddress.ip_address("10.0.0.1")
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -82,6 +83,7 @@ class Leaf:
         signer: "us" is trusted, "stranger" is not, "itself" signs itself, "leaf" is a
             certificate of ours that is no authority.
         spoils: makes a context worse.
+        host: what the client calls it.
     """
 
     names: list[x509.GeneralName] = field(default_factory=lambda: [LOOPBACK])
@@ -92,6 +94,7 @@ class Leaf:
     key: Callable[[], Key] = new_key
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
     spoils: Callable[[ssl.SSLContext], object] = lambda context: None
+    host: str = "127.0.0.1"
 
 
 @dataclass
@@ -161,8 +164,16 @@ BAD = {
     "expired": (Leaf(ends=NOW - DAY / 2), "has expired"),
     "not-yet-valid": (Leaf(begins=NOW + DAY / 2), "not valid yet"),
     "wrong-host": (Leaf(names=[x509.DNSName("other.example")]), "not one for 127.0.0.1"),
-    "wrong-ip": (Leaf(names=[x509.IPAddress(ipaddress.ip_address("10.0.0.1"))]), "not one for 127.0.0.1"),
+    "wrong-ip": (Leaf(names=[x509.IPAddress(OTHER_IP)]), "not one for 127.0.0.1"),
     "common-name-only": (Leaf(names=[], common_name="127.0.0.1"), "not one for 127.0.0.1"),
+    "host-in-common-name": (
+        Leaf(names=[], common_name="localhost", host="localhost"),
+        "not one for localhost",
+    ),
+    "host-in-common-name-beside-an-ip": (
+        Leaf(names=[x509.IPAddress(OTHER_IP)], common_name="localhost", host="localhost"),
+        "not one for localhost",
+    ),
     "ip-as-dns-name": (Leaf(names=[x509.DNSName("127.0.0.1")]), "not one for 127.0.0.1"),
     "self-signed": (Leaf(signer="itself"), "self-signed"),
     "unknown-authority": (Leaf(signer="stranger"), "authority that is not trusted here"),
@@ -225,15 +236,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("tls"))
 
 
-def send_token(world: World, server: TlsServer) -> None:
+def send_token(world: World, server: TlsServer, host: str = "127.0.0.1") -> None:
     http = Provider(world.ca_file, {"SSL_CERT_FILE": world.ca_file}, timeout_s=5.0)
-    http.post_form(f"https://127.0.0.1:{server.port}/token", {"refresh_token": Secret(TOKEN)})
+    http.post_form(f"https://{host}:{server.port}/token", {"refresh_token": Secret(TOKEN)})
 
 
 def assert_nothing_went_out(server: TlsServer, error: NoAnswerError, says: str) -> None:
     assert TOKEN.encode() not in server.seen
     assert says in str(error)
-    assert "127.0.0.1" in error.what
+    assert error.what.removeprefix("cannot reach the provider at ") in ("127.0.0.1", "localhost")
     assert error.next_step
     assert not error.maybe_sent
 
@@ -242,7 +253,7 @@ def assert_nothing_went_out(server: TlsServer, error: NoAnswerError, says: str) 
 def test_a_bad_server_gets_nothing(world: World, name: str) -> None:
     leaf, says = BAD[name]
     with TlsServer(world.context(leaf)) as server, pytest.raises(NoAnswerError) as caught:
-        send_token(world, server)
+        send_token(world, server, leaf.host)
 
     assert_nothing_went_out(server, caught.value, says)
     if "authority" in says or "self-signed" in says:
