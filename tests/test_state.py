@@ -146,3 +146,28 @@ def test_a_tool_without_files_leaves_the_record_and_the_others_keep_their_order(
     assert state.with_tool(full, changed).wired == (first, changed, third)
     assert state.with_tool(full, replace(second, files=())).wired == (first, third)
     assert State().tool("a") is None
+
+
+def test_parallel_first_uses_get_the_same_local_key(
+    ours: paths.Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+    together = threading.Barrier(4)
+    load = state.load
+
+    def looked_up_at_the_same_time(path: str) -> State:
+        found = load(path)
+        if threading.current_thread() not in waited:
+            waited.add(threading.current_thread())
+            together.wait(timeout=5)
+        return found
+
+    waited: set[threading.Thread] = set()
+    monkeypatch.setattr(state, "load", looked_up_at_the_same_time)
+    threads = [threading.Thread(target=lambda: keys.append(state.local_key(ours).reveal())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 4
+    assert len(set(keys)) == 1

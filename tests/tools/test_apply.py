@@ -156,6 +156,7 @@ def test_a_setup_killed_anywhere_tears_nothing_and_is_undone(tmp_path: Path, nam
         if number % 2:
             assert succeeded(machine.setup(tool))
             assert machine.snapshot() == after
+            assert engine.interrupted(machine.state) == ()
         assert succeeded(machine.teardown())
         assert machine.snapshot() == before
         assert machine.state.wired == ()

@@ -250,6 +250,7 @@ OUTSIDE = '{"apiKeyHelper": "/home/me/.config/toolhive/bin/thv-llm-token", "x": 
         "{home}/.ssh/authorized_keys",
         "{home}/link/settings.json",
         "{home}/linked/settings.json",
+        "{home}/named/settings.json",
         "{home}/a.fifo/settings.json",
         "settings.json",
         "",
@@ -267,6 +268,8 @@ def test_a_tampered_path_is_refused_and_nothing_is_touched(
     (machine.home / "link").symlink_to(machine.top / "outside")
     (machine.home / "linked").mkdir()
     (machine.home / "linked" / "settings.json").symlink_to(machine.top / "outside" / "settings.json")
+    (machine.home / "named").mkdir()
+    (machine.home / "named" / "settings.json").symlink_to(machine.home / ".ssh" / "authorized_keys")
     (machine.home / "a.fifo").mkdir()
     os.mkfifo(machine.home / "a.fifo" / "settings.json")
     machine.setup(CLAUDE)

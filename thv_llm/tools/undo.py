@@ -1,8 +1,8 @@
 """Put back what setup changed, from the undo record alone.
 
 Rule 1: the record is not trusted. A path in it must be one that the tool's entry yields now,
-        or else lie under the home directory, be a regular file and bear the name of a settings
-        file that we know.
+        or else, links resolved, lie under the home directory and bear the name of a settings
+        file that we know. (That it is a regular file is the rule of `files`.)
 Rule 2: only keys that still hold our value are taken out; what the user changed stays.
 Rule 3: only a file that setup made, and in which nothing else remains, is deleted, and then the
         directories that were made for it.
@@ -13,7 +13,6 @@ Rule 4: a record is dropped after its file is right, never before, so that a run
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -204,12 +203,10 @@ def _suspicion(path: str, place: Place, tools: Sequence[Tool]) -> str:
     """Say why a path that today's table does not yield cannot be one of ours; "" if it can."""
     names = {name for tool in tools for edit in tool.edits for name in edit.names} | RETIRED_NAMES
     real, home = os.path.realpath(path), os.path.realpath(place.home)
-    if not os.path.isabs(path) or os.path.normpath(path) != path:
-        return "that is not a plain absolute path"
+    if not os.path.isabs(path):
+        return "that is not an absolute path"
     if os.path.basename(path) not in names or os.path.basename(real) not in names:
         return "no settings file that setup writes has that name"
     if os.path.commonpath((real, home)) != home:
         return "it lies outside the home directory"
-    if os.path.lexists(real) and not stat.S_ISREG(os.lstat(real).st_mode):
-        return "it is not a regular file"
     return ""
