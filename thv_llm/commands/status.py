@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from thv_llm import settings, state
+from thv_llm import files, settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thv_llm.checks import Check
     from thv_llm.service.background import Running
     from thv_llm.settings import Settings
-    from thv_llm.state import State
+    from thv_llm.state import State, WiredFile
     from thv_llm.tools.engine import Drift
     from thv_llm.world import World
 
@@ -72,11 +72,18 @@ def _service(world: World) -> tuple[Running | None, dict[str, Any], list[str]]:
 
 
 def _drift(known: State) -> Sequence[Drift]:
-    if not known.wired:
-        return ()
+    if all(_is_as_written(file) for tool in known.wired for file in tool.files):
+        return ()  # the usual case, without the editors of all formats
     from thv_llm.tools import engine
 
     return engine.drift(known)
+
+
+def _is_as_written(file: WiredFile) -> bool:
+    import hashlib
+
+    data = files.read(file.path)
+    return data is not None and file.settled and hashlib.sha256(data).hexdigest() == file.editions[-1].after
 
 
 def _check(world: World) -> list[Check]:
