@@ -266,7 +266,7 @@ class TomlDocument:
         """Return where a header begins with the white space that we, or else people, put before it."""
         lead = extra.get("lead", self._eol if _BLANK_LINE.search(self.text[:start]) else "")
         while not self.text.endswith(lead, self._places.start, start):
-            lead = lead.removesuffix("\n").removesuffix("\r")
+            lead = lead[:-1]  # the user, or another undo of ours, has taken some of it
         return start - len(lead)
 
     def _cut(self, spans: Sequence[Span]) -> str:

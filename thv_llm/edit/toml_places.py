@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.change import EditError, Json
+from thv_llm.edit.change import MISSING, EditError, Json
 from thv_llm.edit.model import Item, Path, lookup
 from thv_llm.edit.splice import Entry, Node
 from thv_llm.edit.toml_lex import Pair, Place, Section
@@ -73,7 +73,7 @@ class Places:
             holder = lookup(self.model, path[:count])
             kind = dict if isinstance(step, str) else list
             name = shown(key_of(path[:count]))
-            if isinstance(holder, dict | list | str | int | float | bool) and not isinstance(holder, kind):
+            if holder is not MISSING and not isinstance(holder, kind):
                 found = self.find(self.place(path[:count]))
                 reason = f"{name} is not {'a table' if kind is dict else 'an array of tables'}"
                 raise EditError.at(self._text, found.node.start, reason) if found else EditError(reason)

@@ -78,11 +78,8 @@ class YamlDocument:
 
     def insert(self, key: str, value: Json, earlier: Sequence[Change]) -> tuple[str, dict[str, str]]:  # noqa: ARG002
         """Append a block; its value is its text."""
-        lines = str(value)
-        shape = Shape.LIST if lines.startswith("- ") else Shape.MAP
-        if self._scan.shape not in (Shape.EMPTY, shape):
-            raise EditError(f"the top level is {self._scan.shape.value}, not {shape.value}")
-        block = self._block(key, lines)
+        _check_shape(self._scan, str(value))
+        block = self._block(key, str(value))
         if not self.text.removeprefix(BOM) or self.text.endswith("\n"):
             return self.text + block + self._eol, {}
         return self.text + self._eol + block, {}
@@ -90,6 +87,7 @@ class YamlDocument:
     def replace(self, key: str, raw: str) -> str:
         """Put other lines in a block."""
         start, end = self._blocks[key]
+        _check_shape(Scan(self.remove(key, {})[0]), raw)
         return splice(self.text, [(start, end, self._block(key, raw).strip(" "))])
 
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
@@ -103,6 +101,12 @@ class YamlDocument:
         indent = " " * (self._scan.indent or 0)
         whole = [f"# >>> {key}", *lines.split("\n"), f"# <<< {key}"]
         return self._eol.join(indent + line for line in whole)
+
+
+def _check_shape(around: Scan, lines: str) -> None:
+    shape = Shape.LIST if lines.startswith("- ") else Shape.MAP
+    if around.shape not in (Shape.EMPTY, shape):
+        raise EditError(f"the top level is {around.shape.value}, not {shape.value}")
 
 
 def _blocks(text: str) -> dict[str, tuple[int, int]]:
