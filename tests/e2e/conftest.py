@@ -17,10 +17,17 @@ from tests.fakes.gateway import FakeGateway
 
 
 @pytest.fixture(scope="session")
-def provider() -> Iterator[NpmProvider]:
+def _provider() -> Iterator[NpmProvider]:
     assert PYZ.is_file(), "build it first: make pyz"
     with NpmProvider() as running:
         yield running
+
+
+@pytest.fixture
+def provider(_provider: NpmProvider) -> NpmProvider:
+    """The certified provider, as strict as it usually is."""
+    _provider.change()
+    return _provider
 
 
 @pytest.fixture

@@ -197,6 +197,10 @@ class Machine:
                     line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                     yield int(entry.name), line, environ.decode(errors="replace")
 
+    def services(self) -> list[str]:
+        """Return the command lines of what we left running."""
+        return [line for _, line, _ in self.processes() if "thv-llm" in line]
+
     def end_processes(self) -> None:
         """End whatever this machine left running, and wait for it."""
         for number in (signal.SIGTERM, signal.SIGKILL):

@@ -6,6 +6,8 @@ import json
 import ssl
 import subprocess
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from types import TracebackType
 from typing import IO, Any, Self
@@ -20,6 +22,7 @@ from tests.fakes.web import CA_FILE, TLS_DIRECTORY
 
 CLIENT_ID = "thv-llm"
 AUDIENCE = "https://gateway.example"
+USUAL = {"access_ttl_s": 3600.0, "delay_ms": 0.0, "lost_share": 0.0, "reuse_grace_s": 0.0}
 
 
 class NpmProvider:
@@ -76,13 +79,28 @@ class NpmProvider:
         return self._process.stdin, self._process.stdout
 
     def change(self, **settings: float) -> None:
-        """Change how it behaves: `access_ttl_s`, `delay_ms`, `lost_share`, `reuse_grace_s`."""
-        self._ask("/test/settings", json.dumps(settings).encode())
+        """Behave as usual, but for these: `access_ttl_s`, `delay_ms`, `lost_share`, `reuse_grace_s`."""
+        self._ask("/test/settings", json.dumps({**USUAL, **settings}).encode())
 
     def seen(self) -> dict[str, int]:
         """Return how much of what it has seen since it started."""
         seen: dict[str, int] = self._ask("/test/seen")["seen"]
         return seen
+
+    def spend(self, refresh_token: str) -> int:
+        """Use a refresh token as somebody who found it would; return the status of the answer."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": CLIENT_ID}
+        try:
+            self._ask("/token", urllib.parse.urlencode(form).encode())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        return 200
+
+    def refresh_tokens(self) -> list[str]:
+        """Return every refresh token that it ever gave out."""
+        given: list[str] = self._ask("/test/seen")["refreshTokens"]
+        return given
 
     def _ask(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         with urllib.request.urlopen(self.issuer + path, body, timeout=20, context=self._context) as answer:

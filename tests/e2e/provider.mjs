@@ -7,7 +7,8 @@
 //     node provider.mjs < settings.json    (one line: {modules, cert, key, client_id, audience})
 //
 // Prints one line {"issuer": …} when it listens; ends when stdin does. `POST /test/settings`
-// changes what is in `settings` below, `GET /test/seen` tells what came to the token endpoint.
+// changes what is in `settings` below, `GET /test/seen` tells what came to the token endpoint, and
+// which refresh tokens it ever gave out.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -32,6 +33,7 @@ const seen = { codes: 0, refreshes: 0, refused: 0, lost: 0, revocations: 0, gran
 
 // The adapter that comes with oidc-provider, and a grace time for refresh tokens.
 const stored = new Map();
+const refreshTokens = []; // their ids are their values
 const expires = new Map();
 const byGrant = new Map();
 
@@ -40,6 +42,7 @@ class Memory {
   key(id) { return `${this.model}:${id}`; }
   async upsert(id, payload, ttl_s) {
     const key = this.key(id);
+    if (this.model === 'RefreshToken' && !stored.has(key)) refreshTokens.push(id);
     stored.set(key, payload);
     expires.set(key, ttl_s ? Date.now() + ttl_s * 1000 : Infinity);
     if (payload.grantId) byGrant.set(payload.grantId, [...(byGrant.get(payload.grantId) ?? []), key]);
@@ -147,7 +150,7 @@ server.on('request', async (request, response) => {
   if (!request.url.startsWith('/test/')) return answer(request, response);
   if (request.method === 'POST') Object.assign(settings, JSON.parse(await body(request)));
   response.setHeader('content-type', 'application/json');
-  return response.end(JSON.stringify({ seen, settings }));
+  return response.end(JSON.stringify({ seen, settings, refreshTokens }));
 });
 
 console.log(JSON.stringify({ issuer }));

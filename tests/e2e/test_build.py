@@ -1,0 +1,66 @@
+"""The one file: the same bytes from every clone, and one clear line from a Python that is too old."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machine import PYZ, NewMachine
+from tests.matrix import TOP, interpreter
+
+
+def clone(place: Path, umask: int, python: str) -> bytes:
+    """Return what a new clone builds."""
+    subprocess.run(["git", "clone", "-q", TOP, place], check=True, umask=umask)
+    subprocess.run(
+        ["make", "-s", "pyz", f"PYTHON={python}"],
+        cwd=place,
+        umask=umask,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "PATH": "/usr/bin:/bin"},
+    )
+    return (place / "dist" / "thv-llm.pyz").read_bytes()
+
+
+def test_two_clones_build_the_same_bytes(tmp_path: Path) -> None:
+    built = []
+    for number, (umask, version) in enumerate([(0o022, "3.11"), (0o077, "3.13")]):
+        python = interpreter(version)
+        assert python, f"Python {version} is not here"
+        built.append(hashlib.sha256(clone(tmp_path / f"clone {number}", umask, python)).hexdigest())
+    assert built[0] == built[1]
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.8", "3.10"])
+def test_an_old_python_says_in_one_line_what_is_needed(new_machine: NewMachine, version: str) -> None:
+    python = old(version)
+    machine = new_machine()
+    nothing_newer = machine.place / "old"
+    nothing_newer.mkdir()
+    (nothing_newer / "python3").symlink_to(python)
+
+    done = machine.run(python, str(PYZ), "token", env={"PATH": str(nothing_newer)})
+
+    if done.code == 5:  # it found a newer one where systems have it, which said `not configured`
+        assert "not configured" in done.err or "thv-llm setup" in done.err
+    else:
+        assert done.code == 1, done.said
+        assert len(done.err.splitlines()) == 1
+        assert "3.11" in done.err
+    assert done.out == ""
+    assert "Traceback" not in done.err
+
+
+def old(version: str) -> str:
+    """Return an interpreter that is too old."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", "/root/.pyenv"), "versions")
+    found = [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"))]
+    found += [python for python in [shutil.which(f"python{version}")] if python]
+    assert found, f"Python {version} is not here"
+    return found[0]

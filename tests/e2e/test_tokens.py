@@ -1,0 +1,99 @@
+"""Many helpers at once against a provider that ends a session when a refresh token comes back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from tests.e2e.machine import Machine, NewMachine
+from tests.e2e.npm_provider import NpmProvider
+
+PROCESSES = int(os.environ.get("E2E_PROCESSES", "8"))
+ROUNDS = int(os.environ.get("E2E_ROUNDS", "20"))
+
+
+def rounds(machine: Machine, command: list[str], number: int = ROUNDS) -> list[str]:
+    """Start PROCESSES at once, again and again; return what went wrong."""
+    wrong = []
+    for _ in range(number):
+        started = [
+            subprocess.Popen(
+                command,
+                env=machine.environ,
+                cwd=machine.project,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(PROCESSES)
+        ]
+        for process in started:
+            out, err = process.communicate(timeout=60)
+            try:
+                assert process.returncode == 0
+                assert err == ""
+                machine.provider.verify(out.removesuffix("\n"))
+            except (AssertionError, ValueError):
+                wrong.append(f"exit {process.returncode}: {out[:40]!r} {err!r}")
+    return wrong
+
+
+def signed_in(new_machine: NewMachine) -> Machine:
+    machine = new_machine(keyring=True)
+    machine.thv("config", "set", *machine.connection())
+    machine.thv("login")
+    return machine
+
+
+def test_parallel_helpers_never_end_the_session(new_machine: NewMachine, provider: NpmProvider) -> None:
+    machine = signed_in(new_machine)
+    provider.change(delay_ms=10)
+    before = provider.seen()
+
+    assert rounds(machine, [str(machine.commands / "thv-llm"), "token", "--force-refresh"]) == []
+
+    after = provider.seen()
+    assert after["refused"] == before["refused"]
+    assert after["grants_revoked"] == before["grants_revoked"]
+    assert after["refreshes"] >= before["refreshes"] + ROUNDS
+    provider.verify(machine.token())
+
+
+def test_the_service_refreshes_once_for_all_of_them(new_machine: NewMachine, provider: NpmProvider) -> None:
+    machine = new_machine("claude", keyring=True)
+    machine.setup()
+    before = provider.seen()
+
+    assert rounds(machine, [str(machine.helper)]) == []
+
+    assert provider.seen()["refreshes"] <= before["refreshes"] + 1
+    assert provider.seen()["refused"] == before["refused"]
+
+
+def test_answers_that_are_lost_cost_no_session(new_machine: NewMachine, provider: NpmProvider) -> None:
+    machine = signed_in(new_machine)
+    provider.change(lost_share=0.05, reuse_grace_s=5)
+    before = provider.seen()
+
+    assert rounds(machine, [str(machine.commands / "thv-llm"), "token", "--force-refresh"], 10) == []
+
+    assert provider.seen()["grants_revoked"] == before["grants_revoked"]
+
+
+def test_a_reused_refresh_token_really_ends_a_session_here(
+    new_machine: NewMachine, provider: NpmProvider
+) -> None:
+    """The provider is as strict as the tests above believe; and then one line says what to do."""
+    machine = signed_in(new_machine)
+    old = provider.refresh_tokens()[-1]
+    provider.change(access_ttl_s=60)
+    machine.token()
+    time.sleep(2.5)  # until nobody holds what that call brought
+    assert provider.spend(old) == 400
+
+    done = machine.thv("token", fails=True)
+
+    assert (done.code, done.out) == (4, ""), done.said
+    assert "thv-llm login" in done.err
