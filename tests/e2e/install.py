@@ -32,6 +32,7 @@ DEBIAN = {
     "dbus-run-session": "dbus",
     "gnome-keyring-daemon": "gnome-keyring",
     "secret-tool": "libsecret-tools",
+    "curl": "curl",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "zsh": "zsh",
