@@ -88,6 +88,7 @@ class Client:
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._left = b""
 
     def __enter__(self) -> Client:
         return self
@@ -100,16 +101,21 @@ class Client:
             self.sock.sendall(data)
 
     def until(self, mark: bytes) -> bytes:
-        """Read up to a mark; less when the connection ended."""
+        """Read up to a mark, and no further; less when the connection ended."""
         found = b""
         while mark not in found:
             data = self.receive()
             if not data:
-                break
+                return found
             found += data
-        return found
+        found, _, self._left = found.partition(mark)
+        return found + mark
 
     def receive(self) -> bytes:
+        """Return what is there next; b"" at the end, also at a broken one."""
+        data, self._left = self._left, b""
+        if data:
+            return data
         try:
             return self.sock.recv(65536)
         except ConnectionError:
