@@ -3,7 +3,7 @@ PYTHON ?= python3
 DEV = .cache/venv-3.11/bin
 SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py')
 
-.PHONY: help demo test e2e check fmt bench pyz clean
+.PHONY: help demo test e2e check fmt bench soak fuzz faults pyz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -24,7 +24,10 @@ fmt: ## format the sources
 	@$(DEV)/ruff check --fix --quiet . && $(DEV)/ruff format .
 
 bench: ## the figures of the README; ROW=… measures one row
-	@$(PYTHON) -m tests.bench $(ROW)
+	@$(PYTHON) tests/matrix.py --run tests.bench $(ROW)
+
+soak: pyz ## everything at once with faults planted in it; MINUTES=5
+	@$(PYTHON) tests/matrix.py --run tests.bench soak $(MINUTES)
 
 pyz: dist/thv-llm.pyz ## build dist/thv-llm.pyz and its checksum
 

@@ -2,6 +2,7 @@
 
     python3 tests/matrix.py [--only 3.11 | --first] [PYTEST ARGUMENTS]
     python3 tests/matrix.py --check        ruff, mypy and the architecture tests instead
+    python3 tests/matrix.py --run MODULE   a program of the tests, on the newest Python
 
 The environments live in `.cache/` and are made anew when `requirements.txt` changes. The last
 line counts all tests of all versions. Where `CI` is set, a skipped test is a failure: what can be
@@ -93,6 +94,13 @@ def check() -> int:
     )
 
 
+def program(words: list[str]) -> int:
+    """Run a module of the tests on the newest Python."""
+    version, python = list(interpreters(VERSIONS))[-1]
+    inside = environment(version, python)
+    return subprocess.run([str(inside), "-m", *words], cwd=TOP, check=False).returncode
+
+
 def interpreters(versions: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the versions that are installed, each with its Python; say which are not."""
     for version in versions:
@@ -107,6 +115,8 @@ def main(arguments: list[str]) -> int:
     """Run them all; 1 when a test failed, or none ran."""
     if arguments == ["--check"]:
         return check()
+    if arguments[:1] == ["--run"]:
+        return program(arguments[1:])
     wanted = interpreters(VERSIONS)
     if arguments[:1] == ["--first"]:
         wanted, arguments = islice(wanted, 1), arguments[1:]
