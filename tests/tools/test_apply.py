@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.tools.killing import everywhere, killed_before
 from tests.tools.machine import Machine, succeeded
 from tests.tools.starts import STARTS
 from thv_llm import files, state
@@ -31,65 +32,12 @@ CLAUDE, CODEX, OPENCODE, GEMINI = (
 KINDS = ("claude-code", "codex", "llm", "gemini-cli", "claude-desktop", "vscode", "goose", "cline")
 """One tool for each kind of edit: JSON, TOML, YAML, dotenv and two files, array items, own files."""
 
-CHANGING = ("mkdir", "chmod", "fchmod", "fchown", "write", "pwrite", "ftruncate", "rename", "unlink", "rmdir")
-
-
-class Killed(BaseException):
-    """The process ends here: nothing that it would still do to a file happens."""
-
-
-@contextmanager
-def killed_before(number: int) -> Iterator[Callable[[], bool]]:
-    """End the process before its file-changing system call of that number (from 0).
-
-    Yields a function that tells whether it came that far.
-    """
-    calls = 0
-    with pytest.MonkeyPatch.context() as patched:
-
-        def count() -> None:
-            nonlocal calls
-            if calls >= number:
-                raise Killed
-            calls += 1
-
-        def changing(call: Callable[..., Any]) -> Callable[..., Any]:
-            def counted(*args: Any, **kwargs: Any) -> Any:
-                count()
-                return call(*args, **kwargs)
-
-            return counted
-
-        def opening(path: str, flags: int, *args: Any, **kwargs: Any) -> int:
-            if flags & os.O_CREAT and not os.path.exists(path):
-                count()
-            return real_open(path, flags, *args, **kwargs)
-
-        real_open = os.open
-        for name in CHANGING:
-            patched.setattr(os, name, changing(getattr(os, name)))
-        patched.setattr(os, "open", opening)
-        with suppress(Killed):
-            yield lambda: calls >= number
-
 
 def begin(machine: Machine, tool: Tool, start: str) -> None:
     for edit in tool.edits:
         text = STARTS[start](edit)
         if text is not None:
             machine.write({Path(path): text for path in machine.place.targets(edit)})
-
-
-def everywhere(act: Callable[[Machine], object], prepared: Callable[[int], Machine]) -> Iterator[Machine]:
-    """Yield a machine for each place at which `act` can be killed."""
-    for number in range(500):
-        machine = prepared(number)
-        with killed_before(number) as reached:
-            act(machine)
-        yield machine
-        if not reached():
-            return
-    raise AssertionError("there is no end to it")
 
 
 def test_apply_says_in_the_past_tense_what_it_did(tmp_path: Path) -> None:
@@ -403,3 +351,28 @@ def test_whatever_happened_a_teardown_leaves_what_is_the_users(
         else:
             assert machine.snapshot() == before
         assert machine.state.wired == ()
+
+
+def test_no_edit_of_a_program_that_keeps_writing_is_lost(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: '{"n": 0}'})
+    seen: list[int] = []
+
+    def keep_writing() -> None:
+        for number in range(1, 201):
+            document = json.loads(path.read_text())
+            seen.append(document["n"])
+            document["n"] = number
+            beside = path.with_suffix(".theirs")
+            beside.write_text(json.dumps(document))
+            beside.rename(path)
+            time.sleep(0.002)
+
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    while writer.is_alive():
+        machine.setup(CLAUDE)
+        machine.teardown()
+    writer.join()
+    assert seen == list(range(200))

@@ -27,7 +27,7 @@ REWRITE = os.environ.get("THV_LLM_GOLDEN") == "write"
 
 WIRED = [tool for tool in TOOLS if tool.edits]
 OTHERS = [tool for tool in TOOLS if not tool.edits]
-ISSUE = """claude-code codex claude-desktop copilot-cli pi goose opencode kilo gemini-cli vscode
+EXPECTED = """claude-code codex claude-desktop copilot-cli pi goose opencode kilo gemini-cli vscode
     vscode-insiders vscodium cline qwen-code llm aider droid kimi-code vibe zed junie avante
     codecompanion gptel cursor xcode copilot-for-xcode roo-code windsurf jetbrains continue crush"""
 
@@ -62,8 +62,10 @@ def leave(machine: Machine, tool: Tool, mark: Mark) -> None:
             Path(place.folder(mark.folder)).mkdir(parents=True)
 
 
-def test_every_tool_of_the_list_has_one_entry() -> None:
-    assert sorted(tool.id for tool in TOOLS) == sorted(ISSUE.split())
+def test_no_tool_has_gone_and_none_is_there_twice() -> None:
+    ids = [tool.id for tool in TOOLS]
+    assert set(ids) >= set(EXPECTED.split())
+    assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.id)
