@@ -1,0 +1,54 @@
+"""`thv-llm token` without options and without an agent, in processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.signed_in import SignedIn, wait_for_worker
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[SignedIn]:
+    with FakeProvider() as provider:
+        made = SignedIn(tmp_path / "home", provider)
+        yield made
+        wait_for_worker(made)
+
+
+def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_known(user: SignedIn) -> None:
+    assert user.provider.verify_access_token(user.token().stdout.strip())
+    wait_for_worker(user)
+    before = len(user.provider.requests)
+
+    assert user.provider.verify_access_token(user.token().stdout.strip())
+
+    assert len(user.provider.requests) == before + 1
+
+
+def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: SignedIn) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        asked.set()
+        answer.wait(10)
+        return good
+
+    user.provider.alter["refresh"] = wait
+    process = user.start(user.command())
+    assert asked.wait(10)
+
+    process.send_signal(signal.SIGINT)
+    printed, error = process.communicate(timeout=10)
+    answer.set()
+    wait_for_worker(user)
+
+    assert (printed, error, process.returncode) == ("", "thv-llm: error: interrupted\n", 130)
+    assert user.is_alive
+    assert user.provider.count("refresh") == 1

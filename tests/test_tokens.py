@@ -1,0 +1,116 @@
+"""Many threads that want a token of one session at once; processes are in tests/test_obtain.py."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.tokens.rig import FakeTime, Rig
+from thv_llm.errors import UnreachableError
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def clock() -> FakeTime:
+    return FakeTime()
+
+
+@pytest.fixture
+def provider(clock: FakeTime) -> Iterator[FakeProvider]:
+    with FakeProvider(tls=False, now=clock.now) as running:
+        yield running
+
+
+@pytest.fixture
+def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
+    made = Rig(tmp_path, provider, clock)
+    made.sign_in()
+    return made
+
+
+def broken(status: int = 503, **headers: str) -> Answer:
+    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
+
+
+def test_fifty_threads_cost_one_refresh(rig: Rig) -> None:
+    rig.provider.latency_s = 0.1
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(rig.source.get().value.reveal())) for _ in range(50)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 50
+    assert len(set(found)) == 1
+    assert rig.provider.count("refresh") == 1
+
+
+def test_threads_that_waited_for_a_failure_do_not_try_each_by_himself(rig: Rig) -> None:
+    rig.provider.latency_s = 0.1
+    rig.provider.grants.rotates = False
+
+    def portal(_: Answer) -> Answer:
+        rig.clock.pass_(1)
+        return Answer(status=200, body="<html>portal")
+
+    rig.provider.alter["refresh"] = portal
+    failures: list[Exception] = []
+    together = threading.Barrier(20)
+
+    def ask() -> None:
+        together.wait()
+        try:
+            rig.source.get()
+        except UnreachableError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(failures) == 20
+    assert rig.provider.count("refresh") == 1
+
+
+def test_while_one_thread_refreshes_the_others_get_the_token_in_hand(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.clock.pass_(HOUR_S - 590)
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        asked.set()
+        answer.wait(5)
+        return good
+
+    rig.provider.alter["refresh"] = wait
+    refreshing = threading.Thread(target=rig.source.get)
+    refreshing.start()
+    assert asked.wait(5)
+
+    assert rig.source.get() == first
+
+    answer.set()
+    refreshing.join()
+    assert rig.source.get() != first
+
+
+def test_what_another_process_rotated_is_taken_up(rig: Rig) -> None:
+    rig.source.get()
+    rig.another().get()
+    rig.source.forget()
+
+    assert rig.source.get()
+    assert rig.provider.grants.reuses == 0
+    assert rig.is_alive
