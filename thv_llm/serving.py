@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from thv_llm.paths import Paths
     from thv_llm.proxy.server import Proxy
     from thv_llm.proxy.stats import Exchange
+    from thv_llm.secret import Secret
     from thv_llm.service.record import Record
+    from thv_llm.tokens import AccessToken
 
 LOCK_WAIT_S = 1.0
 """A predecessor that is just ending may need a moment."""
@@ -66,9 +68,10 @@ class Service:
         self._source = tokens.open(self.settings, where, environ, now=now)
         self._stopping = threading.Event()
         self._record: Record | None = None
+        self._expires_at: float | None = None
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
-        self._agent = Agent(where.socket, self._source.get, self._control)
+        self._agent = Agent(where.socket, self._token, self._control)
 
     def _new_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
         from thv_llm.proxy.server import Proxy
@@ -82,7 +85,7 @@ class Service:
                 environ=environ,
                 verify=not self.settings.tls_skip_verify,
             ),
-            get_token=lambda rejected: self._source.get(rejected=rejected).value,
+            get_token=lambda rejected: self._token(rejected=rejected).value,
             local_key=self._key,
             require_key=self.settings.require_key,
             report=watch,
@@ -129,12 +132,20 @@ class Service:
         # A daemon, because a provider may hang; but a refresh under way is waited for: what it
         # brings must be stored, or the session is lost.
         thread = threading.Thread(
-            target=lambda: tokens.keep_fresh(self._source.get, self._stopping, now=self._now),
+            target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
             name="keep-fresh",
             daemon=True,
         )
         thread.start()
         closing.callback(thread.join, background.DRAIN_S)
+
+    def _token(
+        self, min_valid_s: float = tokens.MIN_VALID_S, *, rejected: Secret | None = None
+    ) -> AccessToken:
+        """Return a fresh token, and remember until when it is good, for who asks for our status."""
+        token = self._source.get(min_valid_s, rejected=rejected)
+        self._expires_at = token.expires_at
+        return token
 
     def _open_port(self, proxy: Proxy) -> Proxy:
         try:
@@ -155,6 +166,7 @@ class Service:
             return json.dumps(self.facts())
         if verb == "forget":
             self._source.forget()
+            self._expires_at = None
         elif verb == "stop":
             self.stop()
         else:
@@ -165,6 +177,7 @@ class Service:
         """Return what may be known of this run; no secret."""
         return {
             "record": self._record.to_json() if self._record else None,
+            "token_expires_at": self._expires_at,
             "proxy": asdict(self._proxy.stats()) if self._proxy else None,
         }
 

@@ -16,6 +16,7 @@ from thv_llm.commands import screen
         (45.9, "45 s"),
         (60, "1 min"),
         (185, "3 min 5 s"),
+        (3599, "59 min"),
         (3600, "1 h"),
         (7800, "2 h 10 min"),
         (86400, "1 day"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -21,14 +22,15 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
     pid = lab.start().record.pid
     lab.get("/v1/models")
     done = lab.run("status")
+    out = re.sub("good for (59 min( 59 s)?|1 h)", "good for an hour", done.out)
 
     assert done.code is ExitCode.DONE
-    assert done.out.splitlines() == [
+    assert out.splitlines() == [
         f"gateway   {lab.gateway.url}",
         f"          provider {lab.provider.issuer}",
         "session   dev@example.com, since 0 s",
         "          kept in the encrypted file llm-session.enc",
-        "          last token good for 1 h",
+        "          token good for an hour",
         f"service   running for 0 s (pid {pid}, proxy on http://127.0.0.1:{lab.port})",
         "          1 served, 0 running, 0 refused by us",
         "tools     claude-code  direct  ok       ~/.claude/settings.json",
@@ -91,7 +93,7 @@ def test_an_expired_token_is_no_alarm(lab: Lab) -> None:
     session = state.load(lab.paths.state).session
     lab.change(session=replace(session, expires_at=lab.home.now - 5))
 
-    assert "last token expired; the next use gets another" in lab.run("status").out
+    assert "token" not in lab.run("status").out.replace("token_store", "")
 
 
 def test_json_is_stable_and_free_of_secrets(lab: Lab) -> None:

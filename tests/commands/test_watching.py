@@ -17,7 +17,7 @@ FIGURES = Figures(152, 1, 3, {"2xx": 149, "4xx": 3}, 3, 210.4, 1840.0)
 
 def test_a_request_is_one_line_of_a_table() -> None:
     assert watching.request(DONE) == (
-        "POST /v1/chat/completions             200   210 ms  1.84 s  14.2 kB  claude-cli/2.1"
+        "POST /v1/chat/completions     200    210 ms  1.84 s 14.2 kB claude-cli"
     )
 
 
@@ -34,10 +34,19 @@ def test_a_tool_that_went_away_had_no_answer() -> None:
     assert line.endswith(" -")
 
 
+def test_the_line_fits_80_columns_behind_its_time_and_stands_below_its_heading() -> None:
+    line = watching.request(DONE)
+
+    assert len("10:11:12  " + line) <= 80
+    for word, below in (("path", "/v1"), ("got", "200"), ("tool", "claude-cli")):
+        assert watching.HEADING.index(word) == line.index(below)
+
+
 def test_columns_stay_in_place_for_long_paths() -> None:
     long = replace(DONE, path="/v1beta/models/gemini-3-pro:streamGenerateContent")
 
     assert watching.request(long).index(" 200") == watching.request(DONE).index(" 200")
+    assert "…-pro:streamGenerateContent"[-23:] in watching.request(long)
 
 
 @pytest.mark.parametrize("found", [None, Running(RUN, answers=True), Running(RUN, answers=False)])

@@ -189,7 +189,16 @@ def test_a_manager_that_refuses_is_an_error_with_a_way_out(
 
     with pytest.raises(ThvLlmError) as caught:
         systemd.install(where, environ)
-    assert "thv-llm proxy uninstall" in caught.value.next_step
+    assert "systemctl --user daemon-reload: 'it does not answer'" in caught.value.why
+    assert not Path(systemd.file).exists()
+
+
+def test_what_the_manager_says_is_told() -> None:
+    real = autostart.of({"PATH": "/usr/bin:/bin"}, "linux")
+
+    with pytest.raises(ThvLlmError) as caught:
+        real._tell("sh", "-c", "echo fine; echo 'Failed to connect to bus' >&2; exit 1")
+    assert "'Failed to connect to bus'" in caught.value.why
 
 
 def test_a_path_with_a_line_break_cannot_add_lines_to_the_unit(where: Paths) -> None:

@@ -13,7 +13,7 @@ from thv_llm.errors import ThvLlmError
 
 OLDEST_PYTHON = (3, 11)
 HELPER_TIMEOUT_S = 15.0
-SLOW_HELPER_S = 1.0
+SLOW_HELPER_S = 2.0
 """Tools wait for the helper before a request; Codex gives it 5 s by default."""
 
 
@@ -71,7 +71,7 @@ def state_file(ground: Ground) -> Iterator[Check]:
     """The record of what setup did can be understood."""
     known = ground.state
     if known.wired or known.local_key:
-        yield ok("state", f"{len(known.wired)} tools wired")
+        yield ok("state", f"{len(known.wired)} tool{'s' if len(known.wired) != 1 else ''} wired")
 
 
 def settings_file(ground: Ground) -> Iterator[Check]:

@@ -24,7 +24,7 @@ def stored(ground: Ground) -> Iterator[Check]:
         yield fail("session", "there is none", LOGIN)
         return
     who = f"{facts.who or facts.subject}, " if facts.who or facts.subject else ""
-    yield ok("session", f"{who}kept in {source.describe_store()}")
+    yield ok("session", f"{who}kept in {source.describe_store().partition(';')[0]}")
 
 
 def token(ground: Ground) -> Iterator[Check]:

@@ -83,6 +83,7 @@ def _serve_here(args: argparse.Namespace, world: World) -> ExitCode:
     def ready(run: Record) -> None:
         world.say(f"Listening on http://127.0.0.1:{run.port} for {service.settings.gateway_url}")
         world.say("One line per request; Ctrl-C stops.")
+        world.say(f"{'time':<10}{watching.HEADING}")
 
     def ending() -> None:
         world.say(f"Stopping; running answers get {background.DRAIN_S:.0f} s (Ctrl-C again: none).")
@@ -202,7 +203,9 @@ def _restart(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG00
     from thv_llm.service import background
 
     found = background.find(world.paths)
-    _want(world, proxy=found.record.port is not None if found else True)
+    wired = state.load(world.paths.state).wired
+    needs_proxy = not wired or any(tool.mode == "proxy" for tool in wired)
+    _want(world, proxy=found.record.port is not None if found else needs_proxy)
     running = background.restart(world.paths, world.environ)
     world.say(f"{'Restarted' if found else 'Started'} the service ({background.described(running.record)}).")
     return ExitCode.DONE
@@ -239,7 +242,11 @@ def _install(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG00
     found = background.find(world.paths)
     _want(world, proxy=found.record.port is not None if found else False)
     background.stop(world.paths)
-    manager.install(world.paths, world.environ)
+    try:
+        manager.install(world.paths, world.environ)
+    except ThvLlmError:
+        background.match(world.paths, world.environ)  # as it was before
+        raise
     running = background.wait(world.paths)
     world.say(f"Wrote {manager.file}; {manager.kind} starts the service at every login.")
     world.say(f"Started the service ({background.described(running.record)}).")
@@ -265,7 +272,7 @@ _ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, World], ExitCode]]]
     "stop": ("stop it; running answers may end first", _stop),
     "restart": ("stop it and start it again, with today's program and settings", _restart),
     "status": ("is it running, since when, how many requests, how fast", _status),
-    "logs": ("its log", _logs),
+    "logs": ("the last lines of its log; with --follow, new ones too", _logs),
     "install": ("have it started at every login (systemd user unit, launchd agent)", _install),
     "uninstall": ("undo install", _uninstall),
 }

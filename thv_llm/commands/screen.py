@@ -28,8 +28,10 @@ def painted(text: str, colour: str, *, on: bool) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a span in the two units that matter: "45 s", "3 min 5 s", "2 h 10 min", "4 days"."""
+    """Return a span in the units that matter: "45 s", "3 min 5 s", "59 min", "2 h 10 min", "4 days"."""
     whole = max(0, int(seconds))
+    if 300 <= whole < 3600:
+        whole -= whole % 60
     for limit, unit, lower, below in ((60, "s", 1, ""), (3600, "min", 60, "s"), (86400, "h", 3600, "min")):
         if whole < limit:
             rest = whole % lower // (1 if below == "s" else 60)

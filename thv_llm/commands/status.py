@@ -46,7 +46,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     checked = _check(world) if args.check else []
     drifted = _drift(known)
     if args.format == "json":
-        document = _document(found, known, drifted)
+        document = _document(found, known, drifted, facts)
         document["service"] = watching.document(running, facts, reasons)
         document["checks"] = [
             {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
@@ -54,11 +54,12 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         world.answer(screen.as_json(document))
     else:
         _show(world, "gateway", _gateway_lines(found))
-        _show(world, "session", _session_lines(known, world.now()))
+        _show(world, "session", _session_lines(known, facts, world.now()))
         _show(world, "service", _service_lines(known, running, facts, reasons, world.now()))
         _show(world, "tools", _tool_lines(world, known, drifted))
         for check in checked:
-            _show(world, check.name, [f"{check.level.value}: {check.reason}", *_next(check.remedy)])
+            said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN).split("\n" + " " * COLUMN)
+            _show(world, check.name, [*said, *_next(check.remedy)])
     return ExitCode.FAILED if any(c.level.value == "FAIL" for c in checked) else ExitCode.DONE
 
 
@@ -112,17 +113,16 @@ def _gateway_lines(found: Settings) -> list[str]:
     return [found.gateway_url, f"provider {found.oidc.issuer}"]
 
 
-def _session_lines(known: State, now: float) -> list[str]:
+def _session_lines(known: State, facts: dict[str, Any], now: float) -> list[str]:
     session = known.session
     if not session.store:
         return ["none", *_next("thv-llm login")]
     who = session.who or session.subject or "signed in"
     since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
     lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
-    if session.expires_at is not None:
-        left = session.expires_at - now
-        life = f"good for {screen.duration(left)}" if left > 0 else "expired; the next use gets another"
-        lines.append(f"last token {life}")
+    expires_at = facts.get("token_expires_at") or session.expires_at
+    if expires_at and expires_at > now:  # one that is not: the next use gets another
+        lines.append(f"token good for {screen.duration(expires_at - now)}")
     return lines
 
 
@@ -166,7 +166,9 @@ def _tool_lines(world: World, known: State, drifted: Sequence[Drift]) -> list[st
     return lines
 
 
-def _document(found: Settings, known: State, drifted: Sequence[Drift]) -> dict[str, Any]:
+def _document(
+    found: Settings, known: State, drifted: Sequence[Drift], facts: dict[str, Any]
+) -> dict[str, Any]:
     session = known.session
     return {
         "gateway": {"url": found.gateway_url, "issuer": found.oidc.issuer, "client_id": found.oidc.client_id},
@@ -176,7 +178,7 @@ def _document(found: Settings, known: State, drifted: Sequence[Drift]) -> dict[s
             "subject": session.subject,
             "store": session.store,
             "logged_in_at": session.logged_in_at,
-            "token_expires_at": session.expires_at,
+            "token_expires_at": facts.get("token_expires_at") or session.expires_at,
         },
         "tools": [
             {

@@ -15,20 +15,23 @@ if TYPE_CHECKING:
     from thv_llm.proxy.stats import Exchange
     from thv_llm.service.background import Running
 
-PATH_WIDTH = 32
+PATH_WIDTH = 24
+HEADING = f"what {'path':<{PATH_WIDTH}} got  1st byte   total    size tool"
+"""The head of a column each; `request` fills them."""
 
 
 def request(exchange: Exchange) -> str:
-    """Return the line for one exchange: tool, method, path, status, times, size; never a query."""
-    path = exchange.path if len(exchange.path) <= PATH_WIDTH else exchange.path[: PATH_WIDTH - 1] + "…"
+    """Return the line for one exchange, in the columns of `HEADING`; never a query."""
+    path = exchange.path if len(exchange.path) <= PATH_WIDTH else "…" + exchange.path[1 - PATH_WIDTH :]
+    tool = exchange.agent.partition("/")[0] or "-"
     first = screen.milliseconds(exchange.first_byte_ms) if exchange.first_byte_ms is not None else "-"
     parts = [
         f"{exchange.method or '?':<4} {path:<{PATH_WIDTH}}",
         f"{exchange.status or 'gone'!s:<4}",
-        f"{first:>7}",
+        f"{first:>8}",
         f"{screen.milliseconds(exchange.total_ms):>7}",
-        f"{screen.size(exchange.bytes_out):>8}",
-        f" {exchange.agent or '-'}",
+        f"{screen.size(exchange.bytes_out):>7}",
+        tool,
     ]
     return " ".join(parts) + (f"  ({exchange.refusal})" if exchange.refusal else "")
 

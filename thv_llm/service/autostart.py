@@ -65,7 +65,11 @@ class Autostart:
             )
         files.private_directory(os.path.dirname(self.file))
         files.replace(self.file, self._text(where, environ), mode=0o644 if self.kind == "systemd" else 0o600)
-        self._load()
+        try:
+            self._load()
+        except ThvLlmError:
+            self.uninstall(where)
+            raise
 
     def is_current(self, where: Paths, environ: Mapping[str, str]) -> bool:
         """Tell whether the file says what `install` would write today."""
@@ -80,13 +84,13 @@ class Autostart:
         if not self.is_installed(where):
             return False
         if self.kind == "systemd":
-            self._systemctl("disable", "--now", f"{LABEL}.service")
+            self._does("systemctl", "--user", "disable", "--now", f"{LABEL}.service")
         else:
             self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.file)
         if self.kind == "systemd":
-            self._systemctl("daemon-reload")
+            self._does("systemctl", "--user", "daemon-reload")
         return True
 
     def start(self, where: Paths) -> bool:
@@ -94,35 +98,41 @@ class Autostart:
         if not self.is_installed(where):
             return False
         if self.kind == "systemd":
-            return self._systemctl("restart", f"{LABEL}.service")
-        return self._answers("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{LAUNCHD_LABEL}")
+            return self._does("systemctl", "--user", "restart", f"{LABEL}.service")
+        return self._does("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{LAUNCHD_LABEL}")
 
     def _load(self) -> None:
         if self.kind == "systemd":
-            done = self._systemctl("daemon-reload") and self._systemctl("enable", "--now", f"{LABEL}.service")
+            self._tell("systemctl", "--user", "daemon-reload")
+            self._tell("systemctl", "--user", "enable", "--now", f"{LABEL}.service")
         else:
             self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])  # an earlier one
-            done = self._answers("launchctl", "bootstrap", f"gui/{os.getuid()}", self.file)
-        if not done:
+            self._tell("launchctl", "bootstrap", f"gui/{os.getuid()}", self.file)
+
+    def _tell(self, *command: str) -> None:
+        """Run the manager's tool.
+
+        Raises:
+            ThvLlmError: it failed; with the last line of what it said.
+        """
+        # `run` tells failure from silence only by what is printed, so a word of ours follows.
+        said = self.run(["/bin/sh", "-c", '"$@" 2>&1 && echo done || echo failed', "sh", *command]).split(
+            "\n"
+        )
+        if said[-2:] != ["done", ""]:
+            words = [line for line in said if line not in ("", "failed")] or ["it does not answer"]
             raise ThvLlmError(
-                f"{self.kind} did not take {self.file}",
-                why="its tool failed; perhaps there is no user session for it here",
-                next_step=f"see {self._status_command()}, or thv-llm proxy uninstall",
+                f"{self.kind} did not take the service",
+                why=f"{' '.join(command[:3])}: {shown(words[-1], 120)}",
+                next_step="try again in a session of your own on this machine (not by su or in a container)",
             )
 
-    def _status_command(self) -> str:
-        return (
-            f"systemctl --user status {LABEL}"
-            if self.kind == "systemd"
-            else f"launchctl print {LAUNCHD_LABEL}"
-        )
-
-    def _systemctl(self, *arguments: str) -> bool:
-        return self._answers("systemctl", "--user", *arguments)
-
-    def _answers(self, *command: str) -> bool:
-        # `run` tells failure from silence only by what is printed, so a word of ours follows.
-        return self.run(["/bin/sh", "-c", '"$@" >/dev/null && echo done', "sh", *command]) == "done\n"
+    def _does(self, *command: str) -> bool:
+        try:
+            self._tell(*command)
+        except ThvLlmError:
+            return False
+        return True
 
 
 def mark(where: Paths) -> str:
