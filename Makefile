@@ -29,6 +29,9 @@ bench: ## the figures of the README; ROW=… measures one row
 soak: pyz ## everything at once with faults planted in it; MINUTES=5
 	@$(PYTHON) tests/matrix.py --run tests.bench soak $(MINUTES)
 
+fuzz: ## damaged input for every reader of foreign bytes; MINUTES=1 for each, TARGET=request for one
+	@$(PYTHON) tests/matrix.py --run tests.bench fuzz $(or $(MINUTES),1) $(TARGET)
+
 pyz: dist/thv-llm.pyz ## build dist/thv-llm.pyz and its checksum
 
 dist/thv-llm.pyz: $(SOURCES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUITES = ("proxy", "helper", "rotation", "soak")
+SUITES = ("proxy", "helper", "rotation", "soak", "fuzz")
 
 
 def main(arguments: list[str]) -> int:
