@@ -24,6 +24,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  edit.toml_lex               TOML 1.0: where every header, pair and value of a valid text stands
 1  edit.toml_places            where the values and tables of a TOML text are written
 1  edit.toml_text              keys and values as TOML text; keys also the other way round
+1  edit.yaml_block             a marked block of ours at the end of a YAML file
 1  edit.yaml_scan              the shape of a YAML file's top level
 1  proxy.headers               which headers pass through the proxy, in each direction
 1  proxy.http1                 heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112)

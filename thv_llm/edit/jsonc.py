@@ -2,8 +2,9 @@
 
 Keys are JSON pointers (RFC 6901). A segment `[name=value]` stands for the item of an array whose
 member `name` is the string `value`: "/models/[id=thv-llm]", "/[name=thv-llm]" for a top-level
-array. Missing containers on the way are made, and go again with the last thing in them. A text of
-nothing but white space and comments counts as an empty document.
+array; a member that is itself named like that cannot be addressed. Missing containers on the way
+are made, and go again with the last thing in them. A text of nothing but white space and comments
+counts as an empty document.
 
 What `Change.extra` holds here: `made`, the pointers of the containers that we made; `close`, the
 white space we put before the closing bracket of the container `at`, which had been empty; `blank`,
