@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -148,6 +149,16 @@ def test_it_has_the_next_token_before_anybody_asks(lab: Lab) -> None:
             time.sleep(0.005)
 
     assert lab.provider.grants.refreshes == 1
+
+
+def test_it_ends_when_its_directory_is_deleted(lab: Lab) -> None:
+    one = Service(lab.paths, lab.environ, now=time.time, with_proxy=False, watch=nothing, look_every_s=0.02)
+    with running(one):
+        thread = next(thread for thread in threading.enumerate() if thread.name.startswith("Thread-"))
+        os.unlink(lab.paths.lock("service"))
+        thread.join(10)
+
+        assert not thread.is_alive()
 
 
 def test_signals_end_it_once_and_are_given_back(lab: Lab) -> None:

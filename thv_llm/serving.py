@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from thv_llm.service.record import Record
     from thv_llm.tokens import AccessToken
 
+LOOK_EVERY_S = 30.0
+"""How soon a service notices that its directory was deleted: it would hold the port for ever."""
 LOCK_WAIT_S = 1.0
 """A predecessor that is just ending may need a moment."""
 
@@ -46,6 +49,7 @@ class Service:
 
     Args:
         watch: told of every exchange that the proxy has finished.
+        look_every_s: how often it looks whether its directory is still there.
 
     Raises:
         NotConfiguredError: there is no gateway to serve.
@@ -59,8 +63,10 @@ class Service:
         now: Callable[[], float],
         with_proxy: bool,
         watch: Callable[[Exchange], None],
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._where = where
+        self._look_every_s = look_every_s
         self._now = now
         self.settings = settings.load(where.settings)
         self.settings.require_configured()
@@ -114,11 +120,17 @@ class Service:
             record.write(self._where.pid, self._record)
             ready(self._record)
             self._keep_fresh(closing)
-            self._stopping.wait()
+            self._wait()
 
     def stop(self) -> None:
         """Make `run` return, after running streams ended or `DRAIN_S` passed."""
         self._stopping.set()
+
+    def _wait(self) -> None:
+        while not self._stopping.wait(self._look_every_s):
+            if not os.path.exists(self._where.lock("service")):
+                log.info("our directory is gone, so nobody could find this service")
+                self.stop()
 
     def _be_the_only_one(self, closing: contextlib.ExitStack) -> None:
         path = self._where.lock("service")

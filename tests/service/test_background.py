@@ -13,7 +13,7 @@ import pytest
 from tests.service.lab import Lab, until
 from thv_llm import state
 from thv_llm.errors import NotConfiguredError, ThvLlmError
-from thv_llm.service import answers, background, processes, record, spawn
+from thv_llm.service import answers, background, helper, processes, record, spawn
 
 
 def test_a_started_service_answers_as_ourselves_on_socket_and_port(lab: Lab) -> None:
@@ -288,6 +288,21 @@ def test_after_a_reboot_the_next_cold_token_brings_it_back(lab: Lab) -> None:
     after = background.wait(lab.paths)
 
     assert after.record.pid != before.record.pid
+    assert lab.get("/v1/models")[0] == 200
+
+
+def test_after_a_reboot_the_next_call_of_the_helper_works_and_brings_it_back(lab: Lab) -> None:
+    helper.write(lab.paths)
+    lab.start()
+    lab.kill()
+    os.unlink(lab.paths.socket)
+
+    done = subprocess.run(
+        [lab.paths.helper], capture_output=True, text=True, timeout=30, check=True, env=lab.environ
+    )
+
+    assert lab.provider.verify_access_token(done.stdout.strip())
+    assert background.wait(lab.paths).record.port == lab.port
     assert lab.get("/v1/models")[0] == 200
 
 
