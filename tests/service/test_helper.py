@@ -40,6 +40,7 @@ HOMES = [
     "equal=sign",
     " leading and trailing ",
 ]
+NASTY = ("quote'single", "dollar $HOME", "back\\slash")
 SHELLS = [
     shell for shell in ("dash", "bash --posix", "busybox sh", "ksh", "zsh") if shutil.which(shell.split()[0])
 ]
@@ -121,7 +122,7 @@ def test_it_works_from_any_home_run_by_itself_and_by_a_shell(tmp_path: Path, nam
     machine.write()
 
     assert machine.run().stdout == "program token\n"
-    for shell in SHELLS:
+    for shell in SHELLS if name in NASTY else ():
         done = subprocess.run(
             [*shell.split(), machine.paths.helper],
             env=machine.environ,
