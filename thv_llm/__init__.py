@@ -122,16 +122,15 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  commands.connection         the connection flags that `setup` and `config set` share
 6  commands.doctor             `thv-llm doctor`: check everything that can be wrong
 6  commands.env                `thv-llm env`: shell lines for tools and scripts that are configured by environ
-6  commands.login              `thv-llm login`: sign in, and keep the session
+6  commands.login              `thv-llm login`: log in, and keep the session
 6  commands.logout             `thv-llm logout`: end the session here and, as far as it can be done
 6  commands.parser             the command-line parser: examples first, no abbreviations
 6  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
 6  commands.proxy              `thv-llm proxy …`: the background service, by hand
 6  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
 6  commands.screen             how things are shown to people: colour, times, sizes
-6  commands.setup              `thv-llm setup`: find the tools, sign in, wire them, start what must run
-6  commands.signing_in         signing a person in, for `setup`, `login` and `token --login`
-6  commands.signing_out        ending the session, for `logout`, `teardown --purge-tokens` and `config reset`
+6  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
+6  commands.session            the session as commands begin and end it: logging a person in, and out
 6  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 6  commands.teardown           `thv-llm teardown`: put back what setup changed
 6  commands.token             `thv-llm token`: print one fresh access token, for programs

@@ -6,12 +6,12 @@ from thv_llm.errors import LoginRequiredError, ThvLlmError
 
 
 def test_an_error_becomes_a_fault_with_its_own_command() -> None:
-    error = LoginRequiredError("cannot get a token", why="nobody is signed in", next_step="thv-llm login")
+    error = LoginRequiredError("cannot get a token", why="nobody is logged in", next_step="thv-llm login")
 
     found = model.failed("token", error)
 
     assert found.level is Level.FAIL
-    assert found.reason == "cannot get a token: nobody is signed in"
+    assert found.reason == "cannot get a token: nobody is logged in"
     assert found.remedy == "thv-llm login"
 
 

@@ -23,7 +23,7 @@ def test_login_says_who_signed_in_and_where_the_session_is(here: Machine) -> Non
 
     assert done.code == 0, done.err
     assert done.out == ""
-    assert "Signed in as 'dev@example.com'" in done.err
+    assert "Logged in as 'dev@example.com'" in done.err
     assert "the session is in" in done.err
     assert here.run("token").code == 0
 
@@ -31,10 +31,10 @@ def test_login_says_who_signed_in_and_where_the_session_is(here: Machine) -> Non
 def test_a_good_session_is_not_asked_for_again_unless_forced(here: Machine) -> None:
     here.run("login")
     here.open_browser = no_browser
-    assert "Already signed in" in here.run("login").err
+    assert "Already logged in" in here.run("login").err
 
     here.open_browser = here.browser.open
-    assert "Signed in as" in here.run("login", "--force").err
+    assert "Logged in as" in here.run("login", "--force").err
     assert here.provider.count("authorize") == 2
 
 

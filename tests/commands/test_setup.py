@@ -87,7 +87,7 @@ def test_a_second_login_is_not_asked_for_while_the_session_is_good(here: Machine
     here.setup()
     here.open_browser = no_browser
 
-    assert "Already signed in" in here.setup().err
+    assert "Already logged in" in here.setup().err
 
 
 def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:

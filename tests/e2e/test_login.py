@@ -162,7 +162,7 @@ def test_in_silence_when_the_session_is_good(machine: Machine) -> None:
     machine.thv("login")
     visits = (machine.place / "visited").read_text()
 
-    assert "Already signed in" in machine.thv("login").err
+    assert "Already logged in" in machine.thv("login").err
     assert (machine.place / "visited").read_text() == visits
 
 

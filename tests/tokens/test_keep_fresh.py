@@ -57,7 +57,7 @@ def test_a_provider_that_is_away_is_asked_less_and_less_often() -> None:
 
 
 def test_without_a_session_it_waits_for_a_login() -> None:
-    nobody = LoginRequiredError("nobody is signed in")
+    nobody = LoginRequiredError("nobody is logged in")
 
     assert pauses(nobody, nobody, 20) == [30, 30, 20]
 

@@ -261,7 +261,7 @@ def test_a_logout_hands_back_what_it_removed(rig: Rig) -> None:
     assert removed.reveal() == before
     assert rig.refresh_token is None
     assert state.load(rig.paths.state).session.store == ""
-    with pytest.raises(LoginRequiredError, match="nobody is signed in"):
+    with pytest.raises(LoginRequiredError, match="nobody is logged in"):
         rig.source.get()
     assert rig.source.logout() is None
 

@@ -229,7 +229,7 @@ def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig)
 def test_nobody_signed_in_is_said_without_asking_the_provider(rig: Rig) -> None:
     rig.store.delete(rig.key)
 
-    with pytest.raises(LoginRequiredError, match="nobody is signed in"):
+    with pytest.raises(LoginRequiredError, match="nobody is logged in"):
         rig.source.get()
 
     assert rig.provider.requests == []

@@ -121,10 +121,10 @@ def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 
             why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
-    from thv_llm.commands import signing_out
+    from thv_llm.commands import session
     from thv_llm.service import background
 
-    signing_out.sign_out(world)
+    session.end(world)
     background.stop(world.paths)
     ours = world.paths
     for path in (ours.settings, ours.state, ours.discovery_cache, ours.helper, ours.log, f"{ours.log}.1"):

@@ -1,4 +1,4 @@
-"""`thv-llm login`: sign in, and keep the session."""
+"""`thv-llm login`: log in, and keep the session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from thv_llm.errors import ExitCode
 if TYPE_CHECKING:
     from thv_llm.world import World
 
-SUMMARY = "sign in at the provider"
+SUMMARY = "log in at the provider"
 EXAMPLES = """
 thv-llm login                            in the browser
 thv-llm login --skip-browser             print the URL; takes a pasted answer
@@ -20,25 +20,25 @@ thv-llm login --prompt select_account    as somebody else
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how to sign in."""
-    from thv_llm.commands import signing_in
+    """Declare how to log in."""
+    from thv_llm.commands import session
 
-    signing_in.add_flow(parser)
-    parser.add_argument("--force", action="store_true", help="sign in even if the session is good")
+    session.add_flow(parser)
+    parser.add_argument("--force", action="store_true", help="log in even if the session is good")
     parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
 
 
 def run(args: argparse.Namespace, world: World) -> ExitCode:
-    """Sign in unless the session is good already."""
+    """Log in unless the session is good already."""
     from thv_llm import settings
-    from thv_llm.commands import signing_in
+    from thv_llm.commands import session
 
     saved = settings.load(world.paths.settings)
     saved.require_configured()
-    signing_in.sign_in(
+    session.begin(
         world,
         saved,
-        flow=signing_in.flow(args),
+        flow=session.flow(args),
         force=args.force or bool(args.prompt),
         prompt=args.prompt,
     )

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - every verb has this signature
     """Revoke, delete, and tell the service to forget."""
-    from thv_llm.commands import signing_out
+    from thv_llm.commands import session
 
-    signing_out.sign_out(world)
+    session.end(world)
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""`thv-llm setup`: find the tools, sign in, wire them, start what must run.
+"""`thv-llm setup`: find the tools, log in, wire them, start what must run.
 
 The order is a promise: nothing is written before every edit is planned and the login has
 worked; the undo of each edit is on disk before the edit; settings and service come last.
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from thv_llm.settings import Settings
     from thv_llm.world import World
 
-SUMMARY = "find tools, sign in, wire them, start the service"
+SUMMARY = "find tools, log in, wire them, start the service"
 EXAMPLES = """
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
 thv-llm setup --dry-run           show every change as a diff, make none
 thv-llm setup --client codex      only this tool
 thv-llm setup                     again: put right what has changed
-thv-llm setup --lazy --yes …      unattended; people sign in later
+thv-llm setup --lazy --yes …      unattended; people log in later
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what setup takes besides the settings."""
-    from thv_llm.commands import signing_in
+    from thv_llm.commands import session
 
     parser.add_argument(
         "--client", metavar="TOOL", action="append", default=[], help="only this tool; repeatable"
     )
     parser.add_argument("--dry-run", action="store_true", help="print a diff of every file, change nothing")
-    parser.add_argument("--lazy", action="store_true", help="do not sign in now")
+    parser.add_argument("--lazy", action="store_true", help="do not log in now")
     parser.add_argument("--no-service", action="store_true", help="do not start the service")
     parser.add_argument("--yes", action="store_true", help="do not ask before changing files")
-    signing_in.add_flow(parser)
+    session.add_flow(parser)
     connection.add_arguments(parser)
 
 
@@ -63,9 +63,9 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         return setup.show(draft)
     setup.check_service(draft)
     if not args.lazy:
-        from thv_llm.commands import signing_in
+        from thv_llm.commands import session
 
-        signing_in.sign_in(world, wanted, flow=signing_in.flow(args))
+        session.begin(world, wanted, flow=session.flow(args))
     anthropic_path = setup.anthropic_path(draft)
     if anthropic_path:  # kept, so that a later run without the network writes the same
         changes["anthropic_path_prefix"] = anthropic_path

@@ -117,7 +117,7 @@ def _session_lines(known: State, facts: dict[str, Any], now: float) -> list[str]
     session = known.session
     if not session.store:
         return ["none", *_next("thv-llm login")]
-    who = session.who or session.subject or "signed in"
+    who = session.who or session.subject or "logged in"
     since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
     lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
     expires_at = facts.get("token_expires_at") or session.expires_at

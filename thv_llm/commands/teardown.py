@@ -45,9 +45,9 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         world.say("No tool is wired.")
     _narrow_service(world)
     if args.purge_tokens:
-        from thv_llm.commands import signing_out
+        from thv_llm.commands import session
 
-        signing_out.sign_out(world)
+        session.end(world)
     return ExitCode.FAILED if any(one.error for one in undone) else ExitCode.DONE
 
 

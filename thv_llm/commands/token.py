@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force-refresh", action="store_true", help="ask the provider for a new one")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    parser.add_argument("--login", action="store_true", help="sign in first if nobody is signed in")
+    parser.add_argument("--login", action="store_true", help="log in first if nobody is")
     parser.add_argument(obtain.WORKER_FLAG, help=argparse.SUPPRESS)
 
 
@@ -68,9 +68,9 @@ def _obtain(args: argparse.Namespace, world: World) -> AccessToken:
         if not args.login:
             raise
     from thv_llm import settings
-    from thv_llm.commands import signing_in
+    from thv_llm.commands import session
 
-    signing_in.sign_in(world, settings.load(world.paths.settings))
+    session.begin(world, settings.load(world.paths.settings))
     return obtain.token(world.paths, world.environ, args.min_valid)
 
 

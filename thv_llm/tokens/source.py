@@ -270,7 +270,7 @@ class TokenSource:
             stored = store.load(self._key)
         if stored is None:
             raise self._failures.why_ended() or LoginRequiredError(
-                "cannot get an access token", why="nobody is signed in", next_step="thv-llm login"
+                "cannot get an access token", why="nobody is logged in", next_step="thv-llm login"
             )
         return stored
 

@@ -1,24 +1,31 @@
-"""Signing a person in, for `setup`, `login` and `token --login`."""
+"""The session as commands begin and end it: logging a person in, and out.
+
+For `setup`, `login` and `token --login`; for `logout`, `teardown --purge-tokens` and `config reset`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from thv_llm.commands import signing_out
-from thv_llm.errors import LoginRequiredError, shown
+from thv_llm import settings
+from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError, shown
 
 if TYPE_CHECKING:
     from thv_llm.oidc.interaction import Interaction
     from thv_llm.oidc.login import Flow, LoginResult
+    from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.tokens import TokenSource
     from thv_llm.world import World
 
+AGENT_TIMEOUT_S = 2.0
+
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose how to sign in."""
+    """Add the options that choose how to log in."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--skip-browser", action="store_true", help="print the login URL, open no browser")
     group.add_argument("--device-code", action="store_true", help="show a code to type on another device")
@@ -31,13 +38,13 @@ def flow(args: argparse.Namespace) -> Flow:
     return "manual" if args.skip_browser else "browser"
 
 
-def sign_in(
+def begin(
     world: World, wanted: Settings, *, flow: Flow = "browser", force: bool = False, prompt: str | None = None
 ) -> None:
-    """Sign in, unless the session is good; say so either way.
+    """Log in, unless the session is good; say so either way.
 
     Args:
-        force: sign in even then.
+        force: log in even then.
         prompt: OIDC `prompt` for this one login.
     """
     from thv_llm import state, tokens
@@ -46,7 +53,7 @@ def sign_in(
 
     source = tokens.open(wanted, world.paths, world.environ, now=world.now, interactive=True)
     if not force and _is_good(source):
-        world.say("Already signed in.")
+        world.say("Already logged in.")
         return
     began = world.now()
 
@@ -64,8 +71,8 @@ def sign_in(
         already=other_login_worked,
     )
     if result:
-        signing_out.make_service_forget(world)  # it may still serve the person before
-        world.say(f"Signed in{f' as {shown(result.who)}' if result.who else ''}; {source.describe()}.")
+        make_service_forget(world)  # it may still serve the person before
+        world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}; {source.describe()}.")
 
 
 def _login(
@@ -75,7 +82,7 @@ def _login(
     from thv_llm.oidc.http import Provider
     from thv_llm.oidc.login import login
 
-    world.progress(f"Asking {wanted.oidc.issuer} how to sign in …")
+    world.progress(f"Asking {wanted.oidc.issuer} how to log in …")
     http = Provider(wanted.ca_file, world.environ)
     return login(
         wanted.oidc,
@@ -98,3 +105,52 @@ def _is_good(source: TokenSource) -> bool:
     except LoginRequiredError:
         return False
     return True
+
+
+def end(world: World) -> None:
+    """Delete the session, make the service forget it, and revoke it at the provider if that works."""
+    saved = settings.load(world.paths.settings)
+    try:
+        saved.require_configured()
+    except NotConfiguredError:
+        world.say("There is no session: thv-llm is not configured.")
+        return
+    from thv_llm import tokens
+
+    source = tokens.open(saved, world.paths, world.environ, now=world.now)
+    secret = source.logout()
+    make_service_forget(world)
+    if secret is None:
+        world.say("There was no session.")
+        return
+    world.say("Deleted the session.")
+    _revoke(world, saved, secret)
+
+
+def make_service_forget(world: World) -> None:
+    """Make a running service drop the access token in its memory."""
+    from thv_llm.service import answers
+
+    with contextlib.suppress(OSError, ThvLlmError):  # no service runs, or it ends just now
+        answers.ask(world.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
+
+
+def _revoke(world: World, saved: Settings, secret: Secret) -> None:
+    from thv_llm.oidc import discovery, revocation
+    from thv_llm.oidc.http import Provider
+
+    http = Provider(saved.ca_file, world.environ)
+    world.progress(f"Revoking it at {saved.oidc.issuer} …")
+    try:
+        metadata = discovery.discover(
+            saved.oidc.issuer, http, cache_path=world.paths.discovery_cache, now=world.now()
+        )
+    except UnreachableError as error:
+        world.say(f"It could not be revoked at the provider: {error.why or error.what}.")
+        return
+    if revocation.revoke(metadata, saved.oidc.client_id, secret, http):
+        world.say("Revoked it at the provider.")
+    else:
+        world.say("The provider did not revoke it; it ends there by itself.")
+    if metadata.end_session_endpoint:
+        world.say(f"To end the provider's own session in your browser: {metadata.end_session_endpoint}")

@@ -1,4 +1,4 @@
-"""Signing in: which flow, and several at once."""
+"""Beginning and ending a session: which flow, several at once, and with something around it broken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 from tests.commands.machine import Machine, machine
 from tests.commands.worlds import Run
-from thv_llm.commands import signing_in
+from tests.fakes.web import Answer
+from thv_llm.commands import session
 from thv_llm.commands.parser import Parser
 from thv_llm.errors import UsageError
 
@@ -27,14 +28,14 @@ def here(tmp_path: Path) -> Iterator[Machine]:
 )
 def test_the_flow_is_the_one_that_was_asked_for(words: list[str], flow: str) -> None:
     parser = Parser()
-    signing_in.add_flow(parser)
+    session.add_flow(parser)
 
-    assert signing_in.flow(parser.parse_args(words)) == flow
+    assert session.flow(parser.parse_args(words)) == flow
 
 
 def test_two_flows_at_once_are_refused() -> None:
     parser = Parser()
-    signing_in.add_flow(parser)
+    session.add_flow(parser)
 
     with pytest.raises(UsageError):
         parser.parse_args(["--skip-browser", "--device-code"])
@@ -79,3 +80,38 @@ def test_a_failed_login_says_why_and_keeps_the_session_that_was_there(here: Mach
     assert done.code == 1
     assert "access_denied" in done.err
     assert here.run("token").code == 0
+
+
+@pytest.fixture
+def wired(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        made.setup("--client", "claude-code")
+        yield made
+
+
+def test_a_provider_that_is_down_does_not_keep_the_session_here(wired: Machine) -> None:
+    Path(wired.paths.discovery_cache).unlink(missing_ok=True)
+    wired.provider.alter["discovery"] = lambda answer: Answer(503, "down")
+
+    done = wired.run("logout")
+
+    assert done.code == 0
+    assert "Deleted the session." in done.err
+    assert "could not be revoked" in done.err
+    assert wired.run("token").code == 4
+
+
+def test_without_settings_there_is_nothing_to_end(tmp_path: Path) -> None:
+    with machine(tmp_path) as made:
+        done = made.run("logout")
+
+    assert done.code == 0
+    assert "not configured" in done.err
+
+
+def test_no_token_is_shown(wired: Machine) -> None:
+    secret = wired.run("token").out.strip()
+    done = wired.run("logout")
+
+    assert secret
+    assert secret not in done.err + done.out
