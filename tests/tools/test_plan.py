@@ -139,6 +139,14 @@ def test_keys_that_the_tool_lost_are_put_back_and_the_users_edits_kept(
     assert settings.read_text() == '{"mine": 1}'
 
 
+def test_the_file_that_was_wired_stays_the_one_when_another_name_comes_up(machine: Machine) -> None:
+    machine.setup(OPENCODE)
+    machine.write({machine.home / ".config/opencode/opencode.jsonc": "{}"})
+    assert machine.plan(OPENCODE).changes is False
+    machine.setup(OPENCODE, proxy_port=15000)
+    assert (machine.home / ".config/opencode/opencode.jsonc").read_text() == "{}"
+
+
 def test_new_values_replace_ours(machine: Machine) -> None:
     (path,) = machine.targets(CODEX)
     machine.write({path: "# mine\n"})

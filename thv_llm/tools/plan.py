@@ -10,7 +10,8 @@ Reads the tool's files through the `read` that it is given; writes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from thv_llm import files
@@ -116,7 +117,7 @@ def plan(tool: Tool, place: Place, values: Values, state: State, *, read: Read =
     planned = [
         _file(tool, edit, path, values, known.get(path), read, left_alone)
         for edit in tool.edits
-        for path in place.targets(edit)
+        for path in _targets(edit, place, known)
     ]
     return Plan(
         tool=tool,
@@ -128,6 +129,13 @@ def plan(tool: Tool, place: Place, values: Values, state: State, *, read: Read =
         place=place,
         values=values,
     )
+
+
+def _targets(edit: Edit, place: Place, known: Mapping[str, WiredFile]) -> Iterator[str]:
+    """Yield the files of an edit; of several possible names, the one that was wired stays the one."""
+    for path in place.targets(edit):
+        beside = (os.path.join(os.path.dirname(path), name) for name in edit.names)
+        yield next((name for name in beside if name in known), path)
 
 
 def _require_wirable(tool: Tool, values: Values) -> None:
