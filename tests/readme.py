@@ -5,10 +5,12 @@ A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import screens as machine_screens
 from thv_llm import cli
 from thv_llm.settings import ROWS
 from thv_llm.tools import engine
@@ -53,7 +55,30 @@ def _shown(value: object) -> str:
     return f"`{value}`" if value not in ("", None) else ""
 
 
-PARTS: dict[str, Callable[[], str]] = {"tools": tools, "commands": commands, "settings": settings}
+def setup() -> str:
+    """Return a transcript of setup and teardown."""
+    seen = _screens()
+    return f"```console\n{seen['setup']}\n$ claude -p hello\n{seen['teardown']}\n```"
+
+
+def screens() -> str:
+    """Return what the other screens look like."""
+    seen = _screens()
+    return "\n\n".join(f"```console\n{seen[name]}\n```" for name in ("status", "doctor", "tools"))
+
+
+@functools.cache
+def _screens() -> dict[str, str]:
+    return machine_screens.screens()
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "tools": tools,
+    "commands": commands,
+    "settings": settings,
+    "setup": setup,
+    "screens": screens,
+}
 
 
 def rewritten(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,14 +69,17 @@ class Machine:
             stdout=stdout,
             stderr=stderr,
             paths=self.paths,
+            sleep=lambda seconds: time.sleep(min(seconds, 0.05)),
             open_browser=self.open_browser,
             platform="linux",
         )
         code = cli.bounded(list(arguments), world)
         return Run(ExitCode(code), stdout.getvalue(), stderr.getvalue())
 
-    def setup(self, *arguments: str, is_terminal: bool = False, stdin: str = "") -> Run:
-        """Type `setup` with the connection of this machine; the service is left alone."""
+    def setup(
+        self, *arguments: str, is_terminal: bool = False, stdin: str = "", with_service: bool = False
+    ) -> Run:
+        """Type `setup` with the connection of this machine; usually the service is left alone."""
         connection = {
             "--gateway-url": self.gateway.url,
             "--issuer": self.provider.issuer,
@@ -84,7 +88,8 @@ class Machine:
             "--proxy-port": str(self.port),
         }
         words = [word for pair in connection.items() for word in pair]
-        return self.run("setup", *words, "--no-service", *arguments, is_terminal=is_terminal, stdin=stdin)
+        words += [] if with_service else ["--no-service"]
+        return self.run("setup", *words, *arguments, is_terminal=is_terminal, stdin=stdin)
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:
         """Return bytes and mode of every file but those of ours."""

@@ -24,7 +24,7 @@ def test_login_says_who_signed_in_and_where_the_session_is(here: Machine) -> Non
     assert done.code == 0, done.err
     assert done.out == ""
     assert "Logged in as 'dev@example.com'" in done.err
-    assert "the session is in" in done.err
+    assert "The session is in" in done.err
     assert here.run("token").code == 0
 
 

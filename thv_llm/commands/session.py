@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from thv_llm import settings
+from thv_llm.commands import screen
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError, shown
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def begin(
     )
     if result:
         make_service_forget(world)  # it may still serve the person before
-        world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}; {source.describe()}.")
+        where = source.describe()
+        world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
+        world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
 
 
 def _login(

@@ -1,0 +1,61 @@
+"""What a person sees: the program run on a machine with two tools, its names and numbers made constant.
+
+`screens()` is what README.md shows; everything runs for real, on fakes of provider and gateway.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from tests.commands.machine import Machine, machine
+
+HOME = "/home/alex"
+COMMANDS = ("setup", "status", "doctor", "tools", "teardown")
+NUMBERS = (
+    (r"pid \d+", "pid 4711"),
+    (r"since \d+ s", "since 2 min"),
+    (r"for \d+ s\b", "for 2 min"),
+    (r"good for \d+ min( \d+ s)?", "good for 60 min"),
+    (r"it answered in \d+ ms", "it answered in 16 ms"),
+    (r"python( +)3\.\d+\.\d+ \(.*\)", r"python\g<1>3.13.0 (/usr/bin/python3)"),
+    (r"\(\S+/thv_llm\.py\)", f"({HOME}/.local/bin/thv-llm)"),
+    (r"/authorize\?\S+", "/authorize?…"),
+)
+
+
+def screens() -> dict[str, str]:
+    """Return the text of each screen by the command that shows it."""
+    home = Path(f"/tmp/s{secrets.token_hex(2)}")  # as long as HOME, so that lines break where they would
+    home.mkdir(mode=0o700)
+    try:
+        with machine(home) as here:
+            here.provider.user["email"] = "alex@example.com"
+            return {command: _shown(here, command) for command in COMMANDS}
+    finally:
+        shutil.rmtree(home)
+
+
+def _shown(here: Machine, command: str) -> str:
+    done = here.setup(with_service=True) if command == "setup" else here.run(command)
+    typed = f"$ thv-llm {command}"
+    if command == "setup":
+        typed += " --gateway-url https://llm.example.com --issuer https://id.example.com --client-id thv-llm"
+    return f"{typed}\n{_constant(here, done.err + done.out)}".rstrip()
+
+
+def _constant(here: Machine, text: str) -> str:
+    names = {
+        here.gateway.url: "https://llm.example.com",
+        here.provider.issuer: "https://id.example.com",
+        str(here.home): HOME,
+        f"127.0.0.1:{here.port}": "127.0.0.1:14000",
+        f"{here.port} is ours": "14000 is ours",
+    }
+    for found, shown in names.items():
+        text = text.replace(found, shown)
+    for pattern, shown in NUMBERS:
+        text = re.sub(pattern, shown, text)
+    return text
