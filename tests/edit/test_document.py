@@ -74,6 +74,13 @@ def test_a_rerun_keeps_them_and_brings_the_rest_up_to_date() -> None:
     assert EDITOR.revert(newer, later) == ("{}", ())
 
 
+def test_a_rerun_keeps_members_that_a_program_added_to_the_items_of_our_list() -> None:
+    new, changes = EDITOR.apply("{}", {"/models": [{"id": "m"}]})
+    rewritten = new.replace('"m"', '"m", "seen": true')
+
+    assert EDITOR.apply(rewritten, {"/models": [{"id": "m"}]}, previous=changes) == (rewritten, changes)
+
+
 def test_a_rerun_repairs_an_object_of_ours_that_lost_a_member() -> None:
     _, changes = EDITOR.apply("{}", {"/ours": {"a": 1, "b": 2}})
 

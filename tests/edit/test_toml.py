@@ -82,6 +82,7 @@ def test_a_key_joins_its_table_the_way_it_is_written(before: str, key: str, valu
         ('[[l]]\nid = "a"\n\n[z]\n', '[[l]]\nid = "a"\n\n[[l]]\nid = "x"\nn = 1\n\n[z]\n'),
         ("l = []\n", 'l = [{ id = "x", n = 1 }]\n'),
         ("l = [\n  { id = 'a' }, # c\n]\n", "l = [\n  { id = 'a' }, # c\n  { id = \"x\", n = 1 },\n]\n"),
+        ("l = [{ id = 'a' } # c\n]\n", "l = [{ id = 'a' }, # c\n{ id = \"x\", n = 1 }\n]\n"),
         ("[[l]]\nid = 'x'\nmine = 1\n", "[[l]]\nid = 'x'\nmine = 1\nn = 1\n"),
     ],
 )
@@ -98,6 +99,16 @@ def test_settings_are_set_one_by_one_under_one_header() -> None:
     )
 
     assert new == 'gateway_url = "https://g"\n\n[oidc]\nissuer = "i"\nclient_id = "c"\n\n[proxy]\nport = 1\n'
+
+
+@pytest.mark.parametrize("text", ["#", "[m]\nx = 1", "a = 1"])
+def test_a_missing_final_line_end_is_missing_again_whatever_goes_first(text: str) -> None:
+    first, changes = toml.apply(text, {"z.k": 1, "top": 1, "m.t": {}})
+    second, later = toml.apply(first, {"top": 2, "m.t": {}}, previous=changes)
+
+    assert not first.endswith("\n")
+    assert toml.revert(first, changes[::-1]) == (text, ())
+    assert toml.revert(second, later) == (text, ())
 
 
 def test_remove_takes_out_a_key_or_a_table_and_nothing_else() -> None:

@@ -22,6 +22,8 @@ n = 1
 id = "y"
 
 [super.sub]
+
+[z]
 """
 
 
@@ -57,7 +59,9 @@ def test_items_have_indices_and_a_new_one_comes_last() -> None:
     assert places.place(("l", Item("id", "z"))) == ("l", 2)
     assert places.last_relative(("l", 0, "new")).place == ("l", 0, "sub")
     assert places.last_relative(("l", 2)).place == ("l", 1)
-    assert places.last_relative(("unheard", "of")).place == ("super", "sub")
+    assert places.last_relative(("table", "new")).place == ("table",)
+    assert places.last_relative(("super", "new")).place == ("z",)
+    assert places.last_relative(("unheard", "of")).place == ("z",)
 
 
 @pytest.mark.parametrize(
