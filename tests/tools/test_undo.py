@@ -65,6 +65,11 @@ def test_a_dry_run_changes_nothing_and_has_the_difference(machine: Machine, sett
     assert (machine.snapshot(), machine.state) == (before, record)
 
 
+def test_where_nothing_was_set_up_nothing_is_made(machine: Machine) -> None:
+    assert machine.teardown() == ()
+    assert not Path(machine.paths.directory).exists()
+
+
 def test_only_the_named_tool_is_undone(machine: Machine) -> None:
     machine.setup(CLAUDE, OPENCODE)
     machine.teardown("opencode")

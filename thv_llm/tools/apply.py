@@ -45,6 +45,8 @@ def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Outcome, ...]:
     Raises:
         ThvLlmError: another setup or teardown is at work, or the undo record cannot be read.
     """
+    if not plans:
+        return ()
     with files.lock(lock_path(paths), timeout_s=LOCK_TIMEOUT_S, what="the tools' settings"):
         return tuple(_one(planned, paths) for planned in plans)
 

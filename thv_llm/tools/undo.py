@@ -66,8 +66,11 @@ class Undone:
             Done.RESTORED: f"restored {self.path}",
             Done.DELETED: f"deleted {self.path}, which setup had made",
         }
-        left = (f"left {', '.join(self.left)} in {self.path}, because you changed it",) if self.left else ()
-        return (*([told[self.done]] if self.done in told else []), *left)
+        lines = [told[self.done]] if self.done in told else []
+        if self.left:
+            them = "it" if len(self.left) == 1 else "them"
+            lines.append(f"left {', '.join(self.left)} in {self.path}, because you changed {them}")
+        return tuple(lines)
 
 
 def lock_path(paths: Paths) -> str:
@@ -88,8 +91,9 @@ def revert(
     Raises:
         UsageError: a named tool is not wired; the message names those that are.
     """
-    if dry_run:
-        return _all(paths, place, _wired(paths, tool_ids), tools, dry_run=True)
+    wired = _wired(paths, tool_ids)
+    if dry_run or not wired:
+        return _all(paths, place, wired, tools, dry_run=True)
     with files.lock(lock_path(paths), timeout_s=LOCK_TIMEOUT_S, what="the tools' settings"):
         return _all(paths, place, _wired(paths, tool_ids), tools, dry_run=False)
 
