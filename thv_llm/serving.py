@@ -110,6 +110,7 @@ class Service:
         with contextlib.ExitStack() as closing:
             self._be_the_only_one(closing)
             closing.callback(record.remove, self._where.pid)  # last: until then it is there, and ending
+            closing.callback(self._source.settle)  # what a refresh under way brings must be stored
             if self._make_proxy:
                 self._proxy = self._open_port(self._make_proxy())
                 closing.callback(self._proxy.stop, background.DRAIN_S)
