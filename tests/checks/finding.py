@@ -17,9 +17,12 @@ from thv_llm.errors import ExitCode
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Values
 
+PATIENCE_S = 60.0
+"""No test may fail because the machine is busy."""
+
 
 def look(lab: Lab, *only: str, **environ: str) -> list[Check]:
-    ground = Ground({**lab.environ, **environ}, lab.paths, "linux", time.time)
+    ground = Ground({**lab.environ, **environ}, lab.paths, "linux", time.time, slow_helper_s=PATIENCE_S)
     return list(checks.run(ground, only=only))
 
 

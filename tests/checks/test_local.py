@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 from tests.checks.finding import connection, faults, look, mend, one_fault, wire
 from tests.service.lab import Lab
-from thv_llm import state
-from thv_llm.checks import Level
+from thv_llm import checks, state
+from thv_llm.checks import Ground, Level
 from thv_llm.service import helper
 
 
@@ -123,3 +124,11 @@ def test_a_helper_that_answers_is_timed(lab: Lab) -> None:
     (found,) = look(lab, "helper")
 
     assert found.reason.startswith("it answered in ")
+
+
+def test_a_helper_that_answers_late(lab: Lab) -> None:
+    ground = Ground(lab.environ, lab.paths, "linux", time.time, slow_helper_s=0.0)
+    (found,) = checks.run(ground, only=("helper",))
+
+    assert found.level is Level.WARN
+    assert found.remedy == "thv-llm proxy restart"

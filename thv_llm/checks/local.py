@@ -13,8 +13,6 @@ from thv_llm.errors import ThvLlmError
 
 OLDEST_PYTHON = (3, 11)
 HELPER_TIMEOUT_S = 15.0
-SLOW_HELPER_S = 2.0
-"""Tools wait for the helper before a request; Codex gives it 5 s by default."""
 
 
 def python(_ground: Ground) -> Iterator[Check]:
@@ -148,6 +146,6 @@ def _tried(ground: Ground, path: str) -> Check:
     if done.returncode != 0 or not done.stdout.strip():
         reason = f"it gave no token (exit code {done.returncode}), though one can be had"
         return fail("helper", reason, "thv-llm setup")
-    if took > SLOW_HELPER_S:
+    if took > ground.slow_helper_s:
         return warn("helper", f"it answered, but after {took:.1f} s", "thv-llm proxy restart")
     return ok("helper", f"it answered in {took * 1000:.0f} ms")

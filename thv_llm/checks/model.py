@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from thv_llm.tokens import AccessToken
 
 MIN_VALID_S = 60
+SLOW_HELPER_S = 2.0
+"""Tools wait for the helper before a request; Codex gives it 5 s by default."""
 AGENT_TIMEOUT_S = 35.0
 """More than the agent itself waits for the provider."""
 
@@ -75,6 +77,7 @@ class Ground:
 
     Attributes:
         progress: told what takes a moment.
+        slow_helper_s: from when on an answer of the helper is slow.
     """
 
     environ: Mapping[str, str]
@@ -82,6 +85,7 @@ class Ground:
     platform: str
     now: Callable[[], float]
     progress: Callable[[str], None] = lambda _text: None
+    slow_helper_s: float = SLOW_HELPER_S
 
     @cached_property
     def settings(self) -> Settings:
