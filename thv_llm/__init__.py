@@ -64,15 +64,16 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  store.secret_service        the session in the Secret Service of the Linux desktop (GNOME Keyring, KWallet
 4  tokens                      a fresh access token: from memory, else by refreshing the session
 4  proxy.access                who may use the proxy
+4  proxy.attempt               one request to the gateway, as far as the head of its answer
 4  proxy.body                  the body of a tool's request: decoded as it comes, encoded for the gateway
-4  proxy.connection            one connection of a tool, in a thread of its own: request after request
-4  proxy.forward               one request to the gateway, as far as the head of its answer
+4  proxy.connection            one connection of a tool, a task of the loop: request after request
+4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
+4  proxy.loop                  one thread that moves all bytes, and threads for what blocks
 4  proxy.peer                  which user is at the other end of a loopback connection. Linux only
-4  proxy.pump                  one thread that passes on all answers which are still coming
 4  proxy.relay                 one answer on its way from the gateway to the tool, a read at a time
-4  proxy.replies               our own answers: health
-4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: threads, limits
+4  proxy.replies               our own answers: health, errors
+4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: limits, start and stop
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
 4  proxy.target                where a request goes: the path and query of its target
 4  proxy.upgrade               another protocol over the same connection (WebSocket)

@@ -1,181 +1,135 @@
-"""Requests on their way to the gateway: pooled connections that die, early answers, time limits."""
+"""Tokens: one refresh and one repeat when the gateway refuses, a 401 of ours when there is none."""
 
 from __future__ import annotations
 
+import json
 import threading
-import time
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, HostileGateway, answering
-from tests.proxy.running import OK, Running, running, until
-from thv_llm.proxy.connection import Timing
-from thv_llm.proxy.upstream import Limits
+from tests.fakes.hostile_gateway import Conversation, answering
+from tests.proxy.running import OK, running, until
+from tests.proxy.test_connection import status, upload
+from thv_llm.errors import LoginRequiredError, NotConfiguredError, UnreachableError
 
-TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
-
-
-def status(answer: bytes) -> int:
-    return int(answer[9:12])
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 
 
-def test_a_pooled_connection_is_used_again_by_another_tool() -> None:
-    with running(answering(OK)) as run:
-        for _ in range(5):
-            assert status(run.get()) == 200
+@pytest.mark.parametrize("refusal", [REFUSED, REFUSED.replace(b"401 Unauthorized", b"403 Forbidden")])
+@pytest.mark.parametrize("body", [b"", b"x" * 200_000])
+def test_a_refused_token_is_renewed_and_the_request_repeated_once(refusal: bytes, body: bytes) -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(OK if b"canary-token-2" in head else refusal)
 
-        assert run.gateway.connections == 1
+    with running(script) as run:
+        answer = run.get("/v1/messages", method="POST", body=body)
+
+        assert status(answer) == 200
+        assert run.gateway.bodies == [body, body]
+        assert run.tokens.refreshes == 1
 
 
-def test_a_pooled_connection_that_the_gateway_closed_is_not_used() -> None:
-    with running(answering(OK, times=1)) as run:
-        for method in ("GET", "POST", "POST"):
-            assert status(run.get(method=method, body=b"x")) == 200
-            time.sleep(0.05)  # for the gateway's close to arrive
+def test_a_gateway_that_refuses_every_token_is_asked_twice() -> None:
+    with running(answering(REFUSED)) as run:
+        answer = run.get()
+        assert (status(answer), answer[-2:]) == (401, b"no")
+        assert (len(run.gateway.heads), run.tokens.refreshes) == (2, 1)
 
-        assert run.gateway.bodies == [b"x"] * 3
+        # The fresh token was refused, too: another one would not be better.
+        assert status(run.get()) == 401
+        assert (len(run.gateway.heads), run.tokens.refreshes) == (3, 1)
+
+
+def test_a_chunked_upload_is_repeated_as_well() -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(OK if b"canary-token-2" in head else REFUSED)
+
+    with running(script) as run:
+        chunks = b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
+        answer = run.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
+
+        assert status(answer) == 200
+        assert len(run.gateway.bodies) == 2
+        assert run.gateway.bodies[0] == run.gateway.bodies[1]
+
+
+def test_an_early_refusal_is_repeated_with_the_body_that_is_still_coming() -> None:
+    def script(conversation: Conversation) -> None:
+        if conversation.index == 0:
+            conversation.head()
+            conversation.send(REFUSED)
+            conversation.wait_gone()
+        elif conversation.request():
+            conversation.send(OK)
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(upload(run, b"Content-Length: 300000", b"Connection: close") + b"a" * 100_000)
+        until(lambda: run.gateway.connections == 2)
+        tool.send(b"b" * 200_000)
+
+        assert status(tool.everything()) == 200
+        assert run.gateway.bodies == [b"a" * 100_000 + b"b" * 200_000]
+
+
+def test_a_body_too_large_to_keep_is_not_repeated() -> None:
+    with running(answering(REFUSED)) as run:
+        answer = run.get("/v1/files", method="POST", body=b"x" * (9 << 20))
+
+        assert status(answer) == 401
+        assert run.tokens.refreshes == 0
+
+
+def test_50_refused_requests_at_once_cause_one_refresh() -> None:
+    everyone = threading.Barrier(50)
+
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            if b"canary-token-1" in head:
+                everyone.wait(10)
+            conversation.send(OK if b"canary-token-2" in head else REFUSED)
+
+    with running(script) as run:
+        answers: list[bytes] = []
+        tools = [threading.Thread(target=lambda: answers.append(run.get())) for _ in range(50)]
+        for tool in tools:
+            tool.start()
+        for tool in tools:
+            tool.join()
+
+        assert [status(answer) for answer in answers] == [200] * 50
+        assert run.tokens.refreshes == 1
 
 
 @pytest.mark.parametrize(
-    ("method", "expected"), [("GET", 200), ("HEAD", 200), ("POST", 502), ("DELETE", 502)]
+    ("failure", "said"),
+    [
+        (LoginRequiredError("cannot get a token", why="ended", next_step="thv-llm login"), "thv-llm login"),
+        (NotConfiguredError("not configured", next_step="thv-llm setup"), "thv-llm setup"),
+        (UnreachableError("the provider does not answer"), "the provider does not answer"),
+        (ValueError("canary-token-1"), "thv-llm doctor"),
+    ],
 )
-def test_a_request_that_may_have_been_read_is_repeated_only_when_it_is_safe(
-    method: str, expected: int
-) -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        if conversation.index == 0:
-            conversation.request()
-            conversation.cut()
-        else:
-            conversation.request()
-
-    with running(script) as run:
-        assert status(run.get()) == 200
-        assert status(run.get(method=method)) == expected
-        assert run.gateway.connections == (2 if expected == 200 else 1)
-
-
-def test_a_new_connection_that_dies_is_not_tried_again() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.cut()
-
-    with running(script) as run:
-        answer = run.get()
-
-        assert status(answer) == 502
-        assert b"closed the connection without an answer" in answer
-        assert run.gateway.connections == 1
-
-
-def test_an_early_answer_ends_an_upload() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.head()
-        conversation.send(TOO_LARGE)
-        conversation.wait_gone()
-
-    with running(script, timing=Timing(linger=2)) as run, run.connect() as tool:
-        head = run.head("/v1/files", "Content-Length: 52428800", method="POST")
-        sender = threading.Thread(target=tool.send, args=(head + b"x" * 52428800,))
-        sender.start()
-        answer = tool.until(b"big")
-        tool.everything()
-        sender.join()
-
-        assert status(answer) == 413
-        assert b"Connection: close" in answer
-        assert run.exchange().bytes_in < 52428800
-
-
-def test_an_early_answer_of_a_gateway_that_closes_at_once_arrives_as_well() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.head()
-        conversation.send(TOO_LARGE)
-        conversation.close()
-
-    with running(script) as run:
-        assert status(run.get(method="POST", body=b"x" * 2_000_000)) == 413
-
-
-def test_an_early_good_answer_lets_the_upload_go_on() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.head()
-        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
-        conversation.exactly(1_000_000)
-        conversation.send(b"done")
-
-    with running(script) as run:
-        assert run.get(method="POST", body=b"x" * 1_000_000).endswith(b"done")
-
-
-def test_a_gateway_that_says_nothing_is_given_up_with_504() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.wait_gone()
-
-    with running(script, limits=Limits(head=0.2)) as run:
-        assert status(run.get()) == 504
-        assert status(run.get("/v1/messages", method="POST", body=b"x")) == 504
-
-
-def test_a_gateway_that_takes_no_upload_is_given_up_with_504() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.head()
-        time.sleep(0.6)
-
-    with running(script, limits=Limits(idle=0.2)) as run:
-        assert status(run.get(method="POST", body=b"x" * 30_000_000)) == 504
-
-
-def test_a_gateway_that_is_not_there_is_a_502_and_its_return_is_noticed() -> None:
+def test_without_a_token_the_tool_gets_a_401_that_says_what_to_run(failure: Exception, said: str) -> None:
     with running(answering(OK)) as run:
-        port = run.gateway.port
-        assert status(run.get()) == 200
-        run.gateway.stop()
-        assert status(run.get()) == 502
-        with HostileGateway(answering(OK), port=port):
-            assert status(run.get()) == 200
+        run.tokens.failure = failure
 
+        answer = run.get("/v1/messages", method="POST", body=b"x" * 100_000)
 
-def test_an_error_names_neither_the_gateways_address_nor_the_token() -> None:
-    with running(answering(OK)) as run:
-        run.gateway.stop()
-        answer = run.get()
-
-        assert str(run.gateway.port).encode() not in answer
+        assert status(answer) == 401
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert found["type"] == "error"
+        assert said in found["error"]["message"]
         assert b"canary" not in answer
-        assert b"Traceback" not in answer
+        assert run.gateway.connections == 0
 
 
-def test_uploads_arrive_whole_even_when_the_gateway_reads_slowly() -> None:
+def test_a_session_that_ends_at_a_refusal_is_a_401_of_ours() -> None:
     def script(conversation: Conversation) -> None:
-        conversation.head()
-        time.sleep(0.2)
-        total = 0
-        while total < 20_000_000:
-            total += len(conversation.exactly(1_000_000))
-        conversation.send(OK)
+        conversation.request()
+        run.tokens.failure = LoginRequiredError("no session", next_step="thv-llm login")
+        conversation.send(REFUSED)
 
     with running(script) as run:
-        body = bytes(range(256)) * (20_000_000 // 256)
-        body += b"x" * (20_000_000 - len(body))
-        assert status(run.get(method="POST", body=body)) == 200
-        assert run.exchange().bytes_in == 20_000_000
-
-
-def test_many_tools_at_once_are_all_served() -> None:
-    with running(answering(OK)) as run:
-        assert _statuses(run, 200) == [200] * 200
-        until(lambda: run.proxy.stats().requests == 200)
-
-
-def _statuses(run: Running, count: int) -> list[int]:
-    found: list[int] = []
-    tools = [threading.Thread(target=lambda: found.append(status(run.get()))) for _ in range(count)]
-    for tool in tools:
-        tool.start()
-    for tool in tools:
-        tool.join()
-    return found
+        assert b"thv-llm login" in run.get()

@@ -65,14 +65,14 @@ def test_a_gateway_that_nobody_vouches_for_gets_no_byte() -> None:
         gateway = Gateway(server.url, environ={})
 
         with pytest.raises(GatewayError, match="not trusted"):
-            gateway.link()
+            gateway.connect()
 
         assert server.heads == []
 
 
 def test_verification_can_be_turned_off_by_the_user() -> None:
     with HostileGateway(answering(OK)) as server:
-        Gateway(server.url, environ={}, verify=False).link().close()
+        Gateway(server.url, environ={}, verify=False).connect().close()
 
 
 def test_a_gateway_that_accepts_and_says_nothing_is_given_up() -> None:
@@ -81,7 +81,7 @@ def test_a_gateway_that_accepts_and_says_nothing_is_given_up() -> None:
         gateway = Gateway(url, environ={}, limits=Limits(connect=0.2))
 
         with pytest.raises(GatewayError) as caught:
-            gateway.link()
+            gateway.connect()
 
         assert caught.value.late
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from thv_llm.proxy.wire import Late, Wire
+from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 
 def test_reading_says_what_is_there_nothing_yet_or_the_end() -> None:
@@ -30,8 +30,22 @@ def test_writing_stops_when_the_other_end_does_not_read() -> None:
         data = b"x" * (16 << 20)
         assert 0 < wire.write(data) < len(data)
         assert wire.write(data) == 0
-        with pytest.raises(Late):
-            wire.write_all(data, time.monotonic() + 0.05)
+        wire.close()
+
+
+def test_writing_all_asks_for_room_until_everything_is_sent() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        wire = Wire(ours)
+        data = b"x" * (4 << 20)
+        got = 0
+        for deadline in wire.write_all(data, 5.0):
+            assert (deadline, wire.wants) == (5.0, WRITE)
+            got += len(theirs.recv(1 << 20))
+        assert wire.wants == READ
+        while got < len(data):
+            got += len(theirs.recv(1 << 20))
+        assert wire.read() is None
         wire.close()
 
 

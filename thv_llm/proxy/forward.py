@@ -1,188 +1,227 @@
-"""One request to the gateway, as far as the head of its answer.
+"""A request that may pass, to the gateway and its answer back: with a token, and with a fresh one.
 
-Rule 1: writing, reading and watching the tool go on at the same time. A gateway may answer before
-        the body is through, and a tool that goes away ends its request at once, because generating
-        for nobody costs money.
-Rule 2: a request is sent a second time only in two cases. The pooled connection turned out dead
-        and nothing of an answer came, and the request was not sent to its end or is safe to
-        repeat (RFC 9110 section 9.2.2). Or the gateway refused the token, see `connection`.
+A 401 or 403 of the gateway is answered by one fresh token and one repeat; what comes then is
+passed on as it is. No token at all is a 401 of ours that says what to run.
 """
 
 from __future__ import annotations
 
-import select
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from thv_llm.proxy import attempt, framing, headers, replies, target, upgrade
+from thv_llm.proxy.attempt import SWITCHING, Answer
 from thv_llm.proxy.body import RequestBody
-from thv_llm.proxy.http1 import AnswerHead, HeadReader, Refused, parse_answer
-from thv_llm.proxy.relay import MAX_AHEAD_BYTES
-from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError, Link
+from thv_llm.proxy.http1 import Refused, RequestHead
+from thv_llm.proxy.loop import Job, Steps
+from thv_llm.proxy.relay import Relay
+from thv_llm.proxy.stats import Record
+from thv_llm.proxy.upstream import Gateway, GatewayError
 from thv_llm.proxy.wire import Wire
+from thv_llm.secret import Secret
 
-SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-SWITCHING = 101
+TOKEN_S = 1.0
+"""A token is asked for again after that: a logout takes effect at once, a burst asks but once."""
+USELESS_S = 60.0
+"""A fresh token that was refused is not renewed again for that long: the gateway means no."""
 
 
-class ToolGone(Exception):
-    """The tool closed its connection before its answer began."""
-
-
-class Answer(NamedTuple):
-    """The beginning of an answer.
+class Request(NamedTuple):
+    """A request that may pass.
 
     Attributes:
-        rest: bytes that came behind the head.
-        early: it came before the request's body was through, and the rest of that was not sent.
+        protocol: to switch to; empty for none.
     """
 
-    link: Link
-    head: AnswerHead
-    rest: bytes
-    early: bool
+    head: RequestHead
+    place: target.Target
+    body: RequestBody
+    protocol: bytes
 
 
-def send(gateway: Gateway, tool: Wire, method: bytes, head: bytes, body: RequestBody) -> Answer:
-    """Send a request and return the beginning of its answer.
+@dataclass
+class Credentials:
+    """Where tokens come from.
 
-    Args:
-        head: for the gateway, with its empty line.
-
-    Raises:
-        ToolGone: the tool went away; the gateway's connection is closed then.
-        Refused: the body is malformed or too large.
-        GatewayError: no usable answer.
+    Attributes:
+        get_token: takes the token that was refused, or None. It may block.
+        recent: the last token, and until when not to ask for another.
+        useless: a token that was fresh and refused all the same, and until when to believe it.
     """
-    link = gateway.link()
-    while True:
-        attempt = _Attempt(gateway, tool, link, head, body)
+
+    get_token: Callable[[Secret | None], Secret]
+    recent: tuple[Secret, float] | None = None
+    useless: tuple[Secret, float] | None = None
+
+    def current(self) -> Steps[Secret]:
+        """Return a token.
+
+        Raises:
+            Refused: 401, there is none.
+        """
+        if self.recent is not None and time.monotonic() < self.recent[1]:
+            return self.recent[0]
+        return (yield from self._ask(None))
+
+    def fresh(self, refused: Secret) -> Steps[Secret | None]:
+        """Return another token than the refused one; None when there is no use in asking.
+
+        Raises:
+            Refused: 401, there is none any more.
+        """
+        useless = self.useless
+        if useless is not None and useless[0] == refused and time.monotonic() < useless[1]:
+            return None
+        token = yield from self._ask(refused)
+        return None if token == refused else token
+
+    def is_useless(self, token: Secret) -> None:
+        """Remember that a fresh token was refused."""
+        self.useless = (token, time.monotonic() + USELESS_S)
+
+    def _ask(self, refused: Secret | None) -> Steps[Secret]:
         try:
-            return attempt.run()
-        except (OSError, Refused, GatewayError, ToolGone) as error:
+            token: Secret = yield Job(lambda: self.get_token(refused))
+        except Exception as failure:
+            self.recent = None
+            raise replies.token_failure(failure) from None
+        self.recent = (token, time.monotonic() + TOKEN_S)
+        return token
+
+
+class Forwarder:
+    """Sends requests of one connection to the gateway, and the answers back.
+
+    Attributes:
+        broken: an answer broke off where only a reset can tell the tool.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        credentials: Credentials,
+        wires: list[Wire],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.broken = False
+        self._gateway = gateway
+        self._credentials = credentials
+        self._wires = wires
+        self._stopping = stopping
+
+    def run(self, request: Request, record: Record) -> Steps[bool]:
+        """Forward a request; return whether the tool's connection goes on.
+
+        Raises:
+            Refused, GatewayError, ToolGone: nothing was answered yet.
+            OSError: the tool's connection has to end now.
+        """
+        kept = False
+        try:
+            answer, token = yield from self._ask(request)
+            record.status = answer.head.status
+            if request.protocol:
+                return (yield from self._switch(answer, token, record))
+            if answer.head.status == SWITCHING:
+                raise GatewayError("it switched protocols unasked")
+            relay, stays = self._relay(request, answer, token, record)
+            yield from relay.run(self._gateway.limits.idle)
+            record.bytes_out, record.refusal = relay.sent, relay.failure
+            kept = relay.reusable and self._keep(answer)
+            if relay.failure:
+                raise ConnectionAbortedError
+            return stays
+        finally:
+            record.bytes_in = request.body.size
+            if not kept:
+                self._let_go()
+
+    def _ask(self, request: Request) -> Steps[tuple[Answer, bytes]]:
+        """Send the request, and once more with a fresh token when the first one is refused."""
+        credentials = self._credentials
+        token = yield from credentials.current()
+        answer = yield from self._send(request, token)
+        if answer.head.status not in (401, 403) or not request.body.can_repeat:
+            return answer, token.reveal().encode()
+        fresh = yield from credentials.fresh(token)
+        if fresh is None:
+            return answer, token.reveal().encode()
+        if not (self._is_whole(answer, request.head.method) and self._keep(answer)):
+            self._let_go()
+        answer = yield from self._send(request, fresh)
+        if answer.head.status in (401, 403):
+            credentials.is_useless(fresh)
+        return answer, fresh.reveal().encode()
+
+    def _send(self, request: Request, token: Secret) -> Steps[Answer]:
+        head, gateway = request.head, self._gateway
+        fields = [(b"Host", gateway.authority)]
+        fields += headers.to_gateway(head.fields, token.reveal().encode())
+        if request.body.framing:
+            fields.append(request.body.framing)
+        if request.protocol:
+            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", request.protocol)]
+        line = b"%b %b HTTP/1.1" % (head.method, target.at_gateway(gateway.base, request.place))
+        return attempt.send(gateway, self._wires, head.method, headers.write(line, fields), request.body)
+
+    def _is_whole(self, answer: Answer, method: bytes) -> bool:
+        """Return whether an answer that nobody gets came completely with its head."""
+        try:
+            decoder = framing.of_answer(answer.head, method)
+            decoder.feed(answer.rest)
+        except Refused:
+            return False
+        return decoder.done and not decoder.rest
+
+    def _keep(self, answer: Answer) -> bool:
+        """Give the gateway's connection back when it can carry another exchange."""
+        if answer.early or not headers.keeps_open(answer.head.minor, answer.head.fields):
+            return False
+        del self._wires[1:]
+        self._gateway.give_back(answer.link)
+        return True
+
+    def _let_go(self) -> None:
+        for link in self._wires[1:]:
             link.close()
-            repeatable = (not attempt.sent or method in SAFE) and body.can_repeat
-            if link.reused and isinstance(error, OSError) and not attempt.answered and repeatable:
-                link = gateway.link(fresh=True)
-                continue
-            if isinstance(error, OSError):
-                raise GatewayError("it closed the connection without an answer") from None
-            raise
+        del self._wires[1:]
 
+    def _switch(self, answer: Answer, token: bytes, record: Record) -> Steps[bool]:
+        """Relay another protocol both ways, or say 426 (tools fall back to HTTP on that at once)."""
+        if answer.head.status != SWITCHING:
+            raise Refused(426, "the gateway does not switch protocols here")
+        record.first_byte = time.monotonic()
+        idle_s = self._gateway.limits.idle
+        yield from upgrade.relay(self._wires[0], answer, token, idle_s, record, self._stopping)
+        return False
 
-class _Attempt:
-    """One try on one connection.
-
-    Attributes:
-        sent: the whole request went out.
-        answered: something of an answer came.
-    """
-
-    def __init__(self, gateway: Gateway, tool: Wire, link: Link, head: bytes, body: RequestBody) -> None:
-        self.sent = False
-        self.answered = False
-        self._limits = gateway.limits
-        self._tool = tool
-        self._link = link
-        self._body = body
-        self._pending: memoryview | bytes = memoryview(head + body.from_start())
-        self._reader = HeadReader(of_answer=True)
-        self._interim = 0
-        self._head: AnswerHead | None = None
-        self._broken: OSError | None = None
-        self._deadline = time.monotonic() + self._limits.idle
-        self._poll = select.poll()
-
-    def run(self) -> Answer:
-        """Write and read until the final head is there and nothing is left to send."""
-        tool, link = self._tool, self._link
-        while True:
-            self._write()
-            head = self._head
-            if head is not None and (self.sent or head.status >= 300 or self._broken):
-                return Answer(link, head, self._reader.rest, not self.sent)
-            self._poll.register(link.fd, self._link_events())
-            self._poll.register(tool.fd, self._tool_events())
-            left = self._deadline - time.monotonic()
-            ready = dict(self._poll.poll(left * 1000)) if left > 0 else {}
-            if not ready:
-                raise GatewayError("no answer within the time limit", late=True)
-            # The answer first: a tool that has got one may close.
-            if ready.get(link.fd, 0) & ~select.POLLOUT:
-                self._read()
-            if tool.fd in ready and self._head is None:
-                self._hear_tool()
-
-    def _write(self) -> None:
-        """Send what is pending, or else the next part of the body; then somebody else has a turn."""
-        if self.sent or self._broken:
-            return
-        if not self._pending and not self._body.done:
-            self._pending = memoryview(self._next_part() or b"")
-        if self._pending:
-            try:
-                written = self._link.write(self._pending)
-            except OSError as error:
-                # An answer may be waiting all the same: a server that refuses a body closes early.
-                self._broken = error
-                return
-            if written:
-                self._pending = self._pending[written:]
-                self._deadline = time.monotonic() + self._limits.idle
-        if not self._pending and self._body.done:
-            self.sent = True
-            self._deadline = time.monotonic() + self._limits.head
-
-    def _next_part(self) -> bytes | None:
+    def _relay(self, request: Request, answer: Answer, token: bytes, record: Record) -> tuple[Relay, bool]:
+        """Send the answer's head; return what passes its body on, and whether the tool's connection stays."""
+        head = request.head
         try:
-            return self._body.read()
-        except OSError:
-            raise ToolGone from None
+            decoder = framing.of_answer(answer.head, head.method)
+        except Refused as refused:
+            raise GatewayError(refused.reason) from None
+        counted = isinstance(decoder, framing.Counted)
+        chunked = not counted and head.minor == 1
+        stays = head.minor == 1 and not answer.early and not self._stopping()
+        stays = stays and headers.keeps_open(head.minor, head.fields)
+        self.broken = not counted and not chunked  # and stays so only if the relay fails
+        relay = Relay(self._wires[0], answer.link, decoder, chunked=chunked, token=token)
+        record.first_byte = time.monotonic()
+        relay.start(_answer_head(answer, token, counted, chunked, stays), answer.rest)
+        return relay, stays
 
-    def _link_events(self) -> int:
-        # Once the head is there, the rest of the answer waits until the body is through.
-        reading = select.POLLIN if self._head is None else 0
-        return reading | (select.POLLOUT if self._pending and not self._broken else 0)
 
-    def _tool_events(self) -> int:
-        if self._body.done:
-            return select.POLLIN if len(self._tool.ahead) < MAX_AHEAD_BYTES else 0
-        return 0 if self._pending else select.POLLIN
-
-    def _read(self) -> None:
-        if self._head is not None:
-            return
-        try:
-            data = self._link.read()
-        except OSError as error:
-            raise self._broken or error from None
-        if data is None:
-            if self._broken:
-                raise self._broken
-            return
-        if not data:
-            raise ConnectionAbortedError
-        self.answered = True
-        while data:
-            if not self._reader.feed(data):
-                return
-            head = parse_answer(self._reader.head)
-            if head.status >= 200 or head.status == SWITCHING:
-                self._head = head
-                return
-            self._interim += 1
-            if self._interim > MAX_INTERIM:
-                raise Refused(502, "too many interim answers")
-            data = self._reader.rest
-            self._reader = HeadReader(of_answer=True)
-
-    def _hear_tool(self) -> None:
-        """Take the tool's next bytes, or notice that it went away."""
-        if not self._body.done:
-            return  # `_write` reads the body
-        try:
-            data = self._tool.read()
-        except OSError:
-            raise ToolGone from None
-        if data == b"":
-            raise ToolGone
-        self._tool.ahead += data or b""
+def _answer_head(answer: Answer, token: bytes, counted: bool, chunked: bool, stays: bool) -> bytes:
+    status, reason, _, fields = answer.head
+    passing = headers.to_tool(fields, token)
+    if counted and status != 204:
+        passing += [(b"Content-Length", value) for value in headers.values(fields, b"content-length")]
+    if chunked:
+        passing.append((b"Transfer-Encoding", b"chunked"))
+    if not stays:
+        passing.append((b"Connection", b"close"))
+    return headers.write(b"HTTP/1.1 %d %b" % (status, reason.replace(token, b"")), passing)

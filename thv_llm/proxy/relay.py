@@ -4,9 +4,6 @@ Rule 1: each read is passed on at once. What the tool does not take stays here, 
         is read from the gateway meanwhile: a slow tool slows the gateway, no queue grows.
 Rule 2: an answer that breaks off ends as a broken connection, never as a complete answer.
 Rule 3: extra bytes after an answer belong to nothing: the connection is not used again.
-
-Whoever runs it (a connection's thread, then the pump) calls `on_link` when the gateway has sent
-something, `on_tool` when the tool can take or has sent something, until `over`.
 """
 
 from __future__ import annotations
@@ -16,8 +13,9 @@ import time
 from thv_llm.proxy import headers
 from thv_llm.proxy.framing import LAST_CHUNK, Decoder, UntilClose, chunk
 from thv_llm.proxy.http1 import Refused
+from thv_llm.proxy.loop import Steps
 from thv_llm.proxy.upstream import Link
-from thv_llm.proxy.wire import READ_BYTES, Wire
+from thv_llm.proxy.wire import READ, READ_BYTES, WRITE, Late, Wire
 
 FULL_RECORD = 16 * 1024
 """A TLS record of that size has more behind it, most likely."""
@@ -74,7 +72,23 @@ class Relay:
             self._send(head)
             self._fail(CUT)
 
-    def on_link(self) -> None:
+    def run(self, idle_s: float) -> Steps[None]:
+        """Go on until it is over; give it up when nothing moves for `idle_s`."""
+        tool, link = self.tool, self.link
+        while not self.over:
+            link.wants = 0 if self.pending else READ
+            tool.wants = (WRITE if self.pending else 0) | (READ if self.watches_tool else 0)
+            try:
+                yield self.active_at + idle_s
+            except Late:
+                self._fail(IDLE)
+                return
+            if tool.ready:
+                self._on_tool(tool.ready)
+            if link.ready and not self.pending and not self.over:
+                self._on_link()
+
+    def _on_link(self) -> None:
         """Pass on what the gateway has sent."""
         try:
             data = self._gather()
@@ -90,16 +104,16 @@ class Relay:
             return
         self._send(out)
 
-    def on_tool(self, *, readable: bool, writable: bool) -> None:
+    def _on_tool(self, ready: int) -> None:
         """Send what is pending, and notice when the tool goes away.
 
         A tool that has closed its sending side only is taken for gone: none of them does that,
         and an answer to nobody costs money.
         """
         try:
-            if writable and self.pending:
+            if ready & WRITE and self.pending:
                 self._flush()
-            if readable and not self.over and self.watches_tool:
+            if ready & READ and not self.over:
                 data = self.tool.read()
                 if data == b"":
                     self._fail(TOOL_GONE)
@@ -107,10 +121,6 @@ class Relay:
                     self.tool.ahead += data
         except OSError:
             self._fail(TOOL_GONE)
-
-    def give_up(self, why: str) -> None:
-        """End it from outside."""
-        self._fail(why)
 
     def _gather(self) -> bytes | None:
         """Read what is there; several full records at once, but never wait for more."""

@@ -1,6 +1,7 @@
-"""The listener on 127.0.0.1, and on ::1 where there is one: threads, limits, start and stop.
+"""The listener on 127.0.0.1, and on ::1 where there is one: limits, start and stop.
 
-`http.server` gives the listener; its request parser is not used, `proxy.http1` is.
+`http.server` gives the listener; its request parser is not used, `proxy.http1` is, and each
+connection is a task of `proxy.loop` rather than a thread.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
-from queue import SimpleQueue
 from socketserver import BaseRequestHandler
 from typing import Any
 
 from thv_llm.errors import ThvLlmError
-from thv_llm.proxy import peer, replies
+from thv_llm.proxy import replies
 from thv_llm.proxy.access import Rules
 from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
+from thv_llm.proxy.forward import Credentials
 from thv_llm.proxy.http1 import Refused
-from thv_llm.proxy.pump import Pump
-from thv_llm.proxy.stats import Exchange, Figures, Stats
+from thv_llm.proxy.loop import Loop
+from thv_llm.proxy.stats import Exchange, Figures
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 
 BACKLOG = 256
 """Connections that wait to be accepted; an agent may open dozens at once."""
 MAX_CONNECTIONS = 512
-"""At a time, each with a thread; more are answered 503."""
+"""At a time, each with up to two descriptors; more are answered 503."""
 FULL_PAUSE_S = 0.05
 """When the process has no descriptor left: waiting is better than asking again at once."""
 
@@ -40,9 +41,9 @@ class Proxy:
     Args:
         port: to listen on; 0 for any free one.
         get_token: returns a token; its argument is one that the gateway refused, or None. Called
-            from many threads. Raises ThvLlmError when there is none.
+            from several threads. Raises ThvLlmError when there is none.
         local_key: what the tools have to know, and what /healthz proves to know; None for neither.
-        report: called with each exchange that ended, from many threads.
+        report: called with each exchange that ended, in the thread that serves them all: it must be quick.
         require_key: False when tools need not know the key.
     """
 
@@ -63,18 +64,14 @@ class Proxy:
         self._max_connections = max_connections
         self._listeners: list[_Listener] = []
         self._threads: list[threading.Thread] = []
-        self._connections: set[Connection] = set()
-        self._lock = threading.Lock()
-        self._workers = _Workers()
+        self._loop = Loop()
         self._shared = Shared(
             gateway=gateway,
-            get_token=get_token,
+            credentials=Credentials(get_token),
             rules=Rules(port, self._required),
             key=local_key,
             report=report,
-            pump=Pump(gateway.limits.idle),
             timing=timing,
-            stats=Stats(),
         )
 
     def start(self) -> None:
@@ -86,7 +83,7 @@ class Proxy:
         try:
             first = _Listener("127.0.0.1", self.port, self._serve)
         except OSError as error:
-            self._shared.pump.stop()
+            self._loop.close()
             raise ThvLlmError(
                 f"cannot listen on 127.0.0.1:{self.port}",
                 why="another program listens there"
@@ -100,7 +97,7 @@ class Proxy:
         # Tools are told 127.0.0.1. Somebody else on ::1 must not keep us from serving them.
         with contextlib.suppress(OSError):
             self._listeners.append(_Listener6("::1", self.port, self._serve))
-        self._shared.pump.start()
+        self._loop.start()
         for listener in self._listeners:
             thread = threading.Thread(target=listener.serve_forever, name="thv-llm listener", daemon=True)
             thread.start()
@@ -116,61 +113,27 @@ class Proxy:
             listener.server_close()
         for thread in self._threads:
             thread.join()
-        deadline = time.monotonic() + drain_s
-        while self._end_idle() and time.monotonic() < deadline:
-            time.sleep(0.01)
         if self._threads:
-            self._shared.pump.stop()
-        for connection in self._running():
-            connection.stop_waiting()
-        self._workers.stop()
+            self._loop.stop(drain_s)
+        self._loop.close()
+        self._threads = []
         self._shared.gateway.close()
 
     def stats(self) -> Figures:
         """Return what has been served so far."""
-        running = self._running()
-        return self._shared.stats.figures(
-            running=sum(connection.busy for connection in running), connections=len(running)
-        )
-
-    def _running(self) -> list[Connection]:
-        with self._lock:
-            return list(self._connections)
-
-    def _end_idle(self) -> bool:
-        """End the connections on which nothing is going on; return whether others are left."""
-        running = self._running()
-        for connection in running:
-            if not connection.busy:
-                connection.stop_waiting()
-        return bool(running)
+        tasks = self._loop.tasks
+        running = sum(not task.idle for task in tasks)
+        return self._shared.stats.figures(running=running, connections=len(tasks))
 
     def _serve(self, sock: socket.socket) -> None:
-        """Serve an accepted connection in a thread; 503 when there are too many."""
-        with self._lock:
-            free = len(self._connections) < self._max_connections
-            if free:
-                connection = Connection(sock, self._shared)
-                self._connections.add(connection)
-        if not free:
-            with contextlib.suppress(OSError):
-                sock.settimeout(0)
-                sock.send(replies.error(Refused(503, "too many connections")))
-            sock.close()
+        """Serve an accepted connection; 503 when there are too many."""
+        if len(self._loop.tasks) < self._max_connections:
+            self._loop.add(Connection(sock, self._shared))
             return
-        self._workers.run(lambda: self._run(connection, sock))
-
-    def _run(self, connection: Connection, sock: socket.socket) -> None:
-        try:
-            if peer.is_stranger(sock):
-                sock.close()
-            else:
-                connection.run()
-        except Exception:  # a defect; its traceback could hold a token, and the others go on
-            sock.close()
-        finally:
-            with self._lock:
-                self._connections.discard(connection)
+        with contextlib.suppress(OSError):
+            sock.settimeout(0)
+            sock.send(replies.error(Refused(503, "too many connections")))
+        sock.close()
 
 
 class _Listener(ThreadingHTTPServer):
@@ -210,40 +173,3 @@ class _Listener6(_Listener):
     def server_bind(self) -> None:
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         super().server_bind()
-
-
-class _Workers:
-    """Threads that are kept for the next connection: starting one costs more than a request."""
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._idle = 0
-        self._threads: list[threading.Thread] = []
-
-    def run(self, job: Callable[[], None]) -> None:
-        """Run a job in a thread."""
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-            else:
-                thread = threading.Thread(target=self._work, name="thv-llm connection", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        """End all threads; their jobs must be about to end."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            job()
-            with self._lock:
-                self._idle += 1

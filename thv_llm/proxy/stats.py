@@ -7,6 +7,7 @@ token, so all of it may be logged.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from dataclasses import dataclass
 
@@ -63,6 +64,33 @@ class Figures:
     refused: int
     first_byte_p50_ms: float | None
     first_byte_p99_ms: float | None
+
+
+class Record:
+    """What will be told of an exchange that is going on."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.time = time.time()
+        self.method = self.path = self.agent = self.refusal = ""
+        self.status = self.bytes_in = self.bytes_out = 0
+        self.first_byte: float | None = None
+
+    def exchange(self) -> Exchange:
+        """Return what is known by now, as of an exchange that has ended."""
+        first = self.first_byte
+        return Exchange(
+            time=self.time,
+            method=self.method,
+            path=self.path,
+            status=self.status,
+            first_byte_ms=None if first is None else (first - self.began) * 1000,
+            total_ms=(time.monotonic() - self.began) * 1000,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            agent=self.agent,
+            refusal=self.refusal,
+        )
 
 
 class Stats:

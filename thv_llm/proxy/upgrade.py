@@ -6,18 +6,20 @@ does not want it takes no notice (RFC 9110 section 7.8), and neither do we.
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Callable
 
 from thv_llm.proxy import headers
-from thv_llm.proxy.forward import Answer
+from thv_llm.proxy.attempt import Answer
 from thv_llm.proxy.http1 import RequestHead
+from thv_llm.proxy.loop import Steps
+from thv_llm.proxy.stats import Record
 from thv_llm.proxy.upstream import GatewayError
-from thv_llm.proxy.wire import Late, Wire
+from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 WEBSOCKET = b"websocket"
 TICK_S = 1.0
+"""Between two looks at whether the proxy is being stopped."""
 MAX_PENDING_BYTES = 256 * 1024
 """Read from one side and not yet taken by the other."""
 
@@ -34,39 +36,37 @@ def wanted(head: RequestHead) -> bytes:
     return WEBSOCKET if offered == {WEBSOCKET} else b""
 
 
-def relay(tool: Wire, answer: Answer, token: bytes, idle_s: float, stopping: Callable[[], bool]) -> int:
-    """Pass the 101 on, then bytes both ways until one side ends; return how many the tool got.
+def relay(
+    tool: Wire, answer: Answer, token: bytes, idle_s: float, record: Record, stopping: Callable[[], bool]
+) -> Steps[None]:
+    """Pass the 101 on, then bytes both ways until one side ends, or nothing moves for `idle_s`.
 
     Raises:
         GatewayError: the gateway switched to something else than was asked for.
         OSError: one side broke.
-        Late: nothing moved for `idle_s`.
     """
+    link = answer.link
     if headers.listed(answer.head.fields, b"upgrade") != {WEBSOCKET}:
         raise GatewayError("it switched to another protocol than asked")
-    fields = [
-        *headers.to_tool(answer.head.fields, token),
-        (b"Connection", b"Upgrade"),
-        (b"Upgrade", WEBSOCKET),
-    ]
-    down = _Way(answer.link, tool, headers.write(b"HTTP/1.1 101 Switching Protocols", fields) + answer.rest)
-    up = _Way(tool, answer.link, tool.ahead)
+    passing = headers.to_tool(answer.head.fields, token)
+    passing += [(b"Connection", b"Upgrade"), (b"Upgrade", WEBSOCKET)]
+    head = headers.write(b"HTTP/1.1 101 Switching Protocols", passing)
+    down, up = _Way(link, tool, head + answer.rest), _Way(tool, link, tool.ahead)
     tool.ahead = b""
-    ways = (down, up)
     deadline = time.monotonic() + idle_s
-    while not any(way.over for way in ways) and not stopping():
-        poll = select.poll()
-        for wire in (tool, answer.link):
-            reads = any(way.source is wire and way.has_room for way in ways)
-            writes = any(way.sink is wire and way.pending for way in ways)
-            poll.register(wire.fd, (select.POLLIN if reads else 0) | (select.POLLOUT if writes else 0))
-        if poll.poll(TICK_S * 1000):
-            for way in ways:
-                way.move()
-            deadline = time.monotonic() + idle_s
-        elif time.monotonic() > deadline:
-            raise Late
-    return down.sent
+    while not (down.over or up.over or stopping()):
+        tool.wants = (READ if up.has_room else 0) | (WRITE if down.pending else 0)
+        link.wants = (READ if down.has_room else 0) | (WRITE if up.pending else 0)
+        try:
+            yield min(deadline, time.monotonic() + TICK_S)
+        except Late:
+            if time.monotonic() >= deadline:
+                return
+            continue
+        deadline = time.monotonic() + idle_s
+        down.move()
+        up.move()
+        record.bytes_in, record.bytes_out = up.sent, down.sent
 
 
 class _Way:

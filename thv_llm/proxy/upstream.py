@@ -10,7 +10,6 @@ Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import ssl
@@ -81,6 +80,13 @@ class Link(Wire):
         super().__init__(sock)
         self.reused = False
         self.idle_since = 0.0
+        self.pool: deque[Link] = deque()
+
+    def on_idle_event(self) -> None:
+        """Leave the pool when the gateway closes this idle connection."""
+        if not self.is_alive():
+            self.pool.remove(self)
+            self.close()
 
     def is_alive(self) -> bool:
         """Look whether the gateway closed this idle connection, or said something unasked."""
@@ -121,44 +127,38 @@ class Gateway:
         self._proxy = env_proxy.for_https(self.host, self.port, environ)
         self._idle: deque[Link] = deque()
 
-    def link(self, *, fresh: bool = False) -> Link:
-        """Return a connection: the one used last if it is alive, else a new one.
-
-        Args:
-            fresh: make a new one in any case.
-
-        Raises:
-            GatewayError: the gateway cannot be reached.
-        """
-        while not fresh:
-            try:
-                link = self._idle.pop()
-            except IndexError:
-                break
+    def pooled(self) -> Link | None:
+        """Return the connection that was used last and is alive; None when there is none."""
+        while self._idle:
+            link = self._idle.pop()
             if time.monotonic() - link.idle_since < self.limits.keep and link.is_alive():
                 link.reused = True
                 return link
             link.close()
-        return self._connect()
+        return None
 
     def give_back(self, link: Link) -> None:
         """Take a connection whose exchange ended cleanly, for another one."""
         now = link.idle_since = time.monotonic()
+        link.task, link.pool = None, self._idle
         self._idle.append(link)
-        # Whoever brings one looks at the oldest, so no thread is needed to end those left over.
+        # Whoever brings one looks at the oldest, so no timer is needed to end those left over.
         while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
-            try:
-                self._idle.popleft().close()
-            except IndexError:
+            self._idle.popleft().close()
+            if not self._idle:
                 return
 
     def close(self) -> None:
         """Close all idle connections."""
         while self._idle:
-            with contextlib.suppress(IndexError):
-                self._idle.pop().close()
+            self._idle.pop().close()
 
-    def _connect(self) -> Link:
+    def connect(self) -> Link:
+        """Make a new connection. Blocks, so it is a job for a thread.
+
+        Raises:
+            GatewayError: the gateway cannot be reached.
+        """
         deadline = time.monotonic() + self.limits.connect
         try:
             sock = self._dial(deadline)
@@ -284,8 +284,8 @@ def ask(
         if token is not None:
             fields += headers.to_gateway([], token.reveal().encode())
         fields += [(b"Accept", b"application/json"), (b"Connection", b"close")]
-        link = gateway.link(fresh=True)
-        link.write_all(headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields), deadline)
+        link = gateway.connect()
+        _write(link, headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields), deadline)
         head, rest = _await_head(link, deadline)
         body = _read_body(link, framing.of_answer(head, method.encode()), rest, deadline)
     except (GatewayError, Refused, Late, OSError) as error:
@@ -314,6 +314,11 @@ def _await_head(link: Link, deadline: float) -> tuple[AnswerHead, bytes]:
         if head.status >= 200:
             return head, data
     raise Refused(502, "too many interim answers")
+
+
+def _write(link: Link, data: bytes, deadline: float) -> None:
+    for _ in link.write_all(data, deadline):
+        link.wait(select.POLLOUT, deadline)
 
 
 def _read(link: Link, deadline: float) -> bytes:

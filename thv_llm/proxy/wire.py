@@ -1,23 +1,30 @@
 """One end of a connection that never blocks: the same calls for plain sockets and for TLS.
 
-All sockets of the proxy are non-blocking at all times, so that a thread and the pump can hand
-them to each other as they are. Who wants to wait calls `wait` (one wire) or polls (several).
+Who has to wait says in `wants` what for, and yields to the loop (see `loop`). Outside of the
+loop `wait` does the same by blocking.
 """
 
 from __future__ import annotations
 
 import contextlib
 import select
+import selectors
 import socket
 import ssl
 import struct
 import time
+from collections.abc import Callable, Generator
+from typing import Any
 
 READ_BYTES = 64 * 1024
 """Of one read. A TLS record holds 16 KB at most."""
 WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing says that something went wrong, not that all was sent."""
+
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
 
 
 class Late(Exception):
@@ -29,6 +36,9 @@ class Wire:
 
     Attributes:
         ahead: bytes that were read before somebody wanted them (pipelined requests).
+        wants: READ, WRITE, both or 0: what its task waits for.
+        ready: which of them has come, while the task runs because of it.
+        task, watched, unwatch: for the loop's use.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -36,8 +46,15 @@ class Wire:
         self.sock = sock
         self.fd = sock.fileno()
         self.ahead = b""
-        self._recv = sock.recv
-        self._send = sock.send
+        self.wants = READ
+        self.ready = 0
+        self.task: Any = None
+        self.watched = 0
+        self.unwatch: Callable[[Wire], None] | None = None
+        self._recv: Callable[[int], bytes] = sock.recv
+        self._send: Callable[[bytes | memoryview], int] = sock.send
+        if isinstance(sock, ssl.SSLSocket):  # whose `recv` and `send` add a check and a call
+            self._recv, self._send = sock.read, sock.write
 
     def read(self, size: int = READ_BYTES) -> bytes | None:
         """Return what is there, b"" at the end, None when there is nothing yet.
@@ -63,23 +80,22 @@ class Wire:
         except WANTS:
             return 0
 
-    def write_all(self, data: bytes, deadline: float) -> None:
-        """Send all of it.
+    def write_all(self, data: bytes, deadline: float) -> Generator[float, Any, None]:
+        """Send all of it, as steps of a task.
 
         Raises:
             OSError: the connection broke.
             Late: the other end did not take it in time.
         """
-        sent = self.write(data)
-        if sent == len(data):
-            return
-        left = memoryview(data)[sent:]
+        left = memoryview(data)[self.write(data) :]
         while left:
-            self.wait(select.POLLOUT, deadline)
+            self.wants = WRITE
+            yield deadline
             left = left[self.write(left) :]
+        self.wants = READ
 
     def wait(self, events: int, deadline: float) -> None:
-        """Wait for one of these poll events, or for an error.
+        """Block until one of these poll events comes, or an error; never in the loop.
 
         Raises:
             Late: nothing happened by then.
@@ -90,6 +106,10 @@ class Wire:
         if left <= 0 or not poll.poll(left * 1000):
             raise Late
 
+    def on_idle_event(self) -> None:
+        """Take notice of an event while no task has this wire."""
+        self.close()
+
     def close(self, *, broken: bool = False) -> None:
         """Close at once.
 
@@ -97,6 +117,8 @@ class Wire:
             broken: let the other end see a broken connection, for a body that has no other mark
                 of its end.
         """
+        if self.watched and self.unwatch:
+            self.unwatch(self)
         with contextlib.suppress(OSError):
             if broken:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

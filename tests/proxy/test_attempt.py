@@ -1,0 +1,181 @@
+"""Requests on their way to the gateway: pooled connections that die, early answers, time limits."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tests.fakes.hostile_gateway import Conversation, HostileGateway, answering
+from tests.proxy.running import OK, Running, running, until
+from thv_llm.proxy.connection import Timing
+from thv_llm.proxy.upstream import Limits
+
+TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
+
+
+def status(answer: bytes) -> int:
+    return int(answer[9:12])
+
+
+def test_a_pooled_connection_is_used_again_by_another_tool() -> None:
+    with running(answering(OK)) as run:
+        for _ in range(5):
+            assert status(run.get()) == 200
+
+        assert run.gateway.connections == 1
+
+
+def test_a_pooled_connection_that_the_gateway_closed_is_not_used() -> None:
+    with running(answering(OK, times=1)) as run:
+        for method in ("GET", "POST", "POST"):
+            assert status(run.get(method=method, body=b"x")) == 200
+            time.sleep(0.05)  # for the gateway's close to arrive
+
+        assert run.gateway.bodies == [b"x"] * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"), [("GET", 200), ("HEAD", 200), ("POST", 502), ("DELETE", 502)]
+)
+def test_a_request_that_may_have_been_read_is_repeated_only_when_it_is_safe(
+    method: str, expected: int
+) -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if conversation.index == 0:
+            conversation.request()
+            conversation.cut()
+        else:
+            conversation.request()
+
+    with running(script) as run:
+        assert status(run.get()) == 200
+        assert status(run.get(method=method)) == expected
+        assert run.gateway.connections == (2 if expected == 200 else 1)
+
+
+def test_a_new_connection_that_dies_is_not_tried_again() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.cut()
+
+    with running(script) as run:
+        answer = run.get()
+
+        assert status(answer) == 502
+        assert b"closed the connection without an answer" in answer
+        assert run.gateway.connections == 1
+
+
+def test_an_early_answer_ends_an_upload() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(TOO_LARGE)
+        conversation.wait_gone()
+
+    with running(script, timing=Timing(linger=2)) as run, run.connect() as tool:
+        head = run.head("/v1/files", "Content-Length: 52428800", method="POST")
+        sender = threading.Thread(target=tool.send, args=(head + b"x" * 52428800,))
+        sender.start()
+        answer = tool.until(b"big")
+        tool.everything()
+        sender.join()
+
+        assert status(answer) == 413
+        assert b"Connection: close" in answer
+        assert run.exchange().bytes_in < 52428800
+
+
+def test_an_early_answer_of_a_gateway_that_closes_at_once_arrives_as_well() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(TOO_LARGE)
+        conversation.close()
+
+    with running(script) as run:
+        assert status(run.get(method="POST", body=b"x" * 2_000_000)) == 413
+
+
+def test_an_early_good_answer_lets_the_upload_go_on() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+        conversation.exactly(1_000_000)
+        conversation.send(b"done")
+
+    with running(script) as run:
+        assert run.get(method="POST", body=b"x" * 1_000_000).endswith(b"done")
+
+
+def test_a_gateway_that_says_nothing_is_given_up_with_504() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.wait_gone()
+
+    with running(script, limits=Limits(head=0.2)) as run:
+        assert status(run.get()) == 504
+        assert status(run.get("/v1/messages", method="POST", body=b"x")) == 504
+
+
+def test_a_gateway_that_takes_no_upload_is_given_up_with_504() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        time.sleep(0.6)
+
+    with running(script, limits=Limits(idle=0.2)) as run:
+        assert status(run.get(method="POST", body=b"x" * 30_000_000)) == 504
+
+
+def test_a_gateway_that_is_not_there_is_a_502_and_its_return_is_noticed() -> None:
+    with running(answering(OK)) as run:
+        port = run.gateway.port
+        assert status(run.get()) == 200
+        run.gateway.stop()
+        assert status(run.get()) == 502
+        with HostileGateway(answering(OK), port=port):
+            assert status(run.get()) == 200
+
+
+def test_an_error_names_neither_the_gateways_address_nor_the_token() -> None:
+    with running(answering(OK)) as run:
+        run.gateway.stop()
+        answer = run.get()
+
+        assert str(run.gateway.port).encode() not in answer
+        assert b"canary" not in answer
+        assert b"Traceback" not in answer
+
+
+def test_uploads_arrive_whole_even_when_the_gateway_reads_slowly() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        time.sleep(0.2)
+        total = 0
+        while total < 20_000_000:
+            total += len(conversation.exactly(1_000_000))
+        conversation.send(OK)
+
+    with running(script) as run:
+        body = bytes(range(256)) * (20_000_000 // 256)
+        body += b"x" * (20_000_000 - len(body))
+        assert status(run.get(method="POST", body=body)) == 200
+        assert run.exchange().bytes_in == 20_000_000
+
+
+def test_many_tools_at_once_are_all_served() -> None:
+    with running(answering(OK)) as run:
+        assert _statuses(run, 200) == [200] * 200
+        until(lambda: run.proxy.stats().requests == 200)
+
+
+def _statuses(run: Running, count: int) -> list[int]:
+    found: list[int] = []
+    tools = [threading.Thread(target=lambda: found.append(status(run.get()))) for _ in range(count)]
+    for tool in tools:
+        tool.start()
+    for tool in tools:
+        tool.join()
+    return found
