@@ -40,7 +40,7 @@ DEBIAN = {
 }
 """Program → the package that has it."""
 
-PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12"}
+PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12", "keyring": "3.11"}
 """Program → the Python its lock file was made with."""
 
 SCRIPTS = {

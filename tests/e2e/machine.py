@@ -28,7 +28,7 @@ from tests.matrix import TOP
 
 PYZ = TOP / "dist" / "thv-llm.pyz"
 SYSTEM_PATH = "/usr/bin:/bin"
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 OURS = (".config/toolhive",)
 """The directory in the home that is ours to keep after teardown."""
 

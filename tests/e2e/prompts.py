@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -117,3 +120,18 @@ def leaks(machine: Machine, secret: str) -> list[str]:
         or secret.encode() in request.body
         or any(secret in value for _, value in request.headers)
     ]
+
+
+def chat(machine: Machine) -> tuple[int, str]:
+    """Ask through the proxy as a tool does, without one; return status and body."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{machine.port}/v1/chat/completions",
+        json.dumps({"model": "m-1", "messages": []}).encode(),
+        {"Authorization": f"Bearer {machine.local_key()}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

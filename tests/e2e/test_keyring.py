@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.install import BIN
 from tests.e2e.keyrings import LOCK, START, UNLOCK, Keyring
 from tests.fakes.provider import FakeProvider
 from tests.signed_in import SignedIn, wait_for_worker
@@ -23,13 +22,10 @@ from thv_llm.store.choose import choose
 from thv_llm.store.model import AbsentError, LockedError, StoreError
 from thv_llm.store.secret_service import SecretService
 
-TOOLS = ("dbus-run-session", "gnome-keyring-daemon", "secret-tool")
+KEYRING = str(BIN / "keyring" / "keyring")
+"""The command of the keyring package, with the compiled packages that it wants on Linux."""
 NO_KEYRING = ""
 """A session bus on which nobody offers a Secret Service."""
-
-pytestmark = pytest.mark.skipif(
-    any(shutil.which(tool) is None for tool in TOOLS), reason="gnome-keyring cannot be installed here"
-)
 
 
 @dataclass
@@ -79,13 +75,13 @@ def test_other_programs_of_the_desktop_read_the_entry(session: Session) -> None:
 
     lookup = ["secret-tool", "lookup", "service", "thv-llm", "username", KEY]
     assert subprocess.run(lookup, env=environ, capture_output=True, check=True).stdout == b"rt-1"
-    get = [sys.executable, "-m", "keyring", "get", "thv-llm", KEY]
+    get = [KEYRING, "get", "thv-llm", KEY]
     assert subprocess.run(get, env=environ, capture_output=True, check=True).stdout == b"rt-1\n"
 
 
 def test_an_entry_of_the_keyring_package_is_read_and_changed_in_place(session: Session) -> None:
     environ = session(UNLOCK)
-    put = [sys.executable, "-m", "keyring", "set", "thv-llm", KEY]
+    put = [KEYRING, "set", "thv-llm", KEY]
     subprocess.run(put, env=environ, input=b"rt-1", capture_output=True, check=True)
     store = SecretService(environ)
 

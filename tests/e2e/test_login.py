@@ -19,7 +19,7 @@ from tests.e2e.scripted_browser import Browser
 from tests.e2e.webdriver import Chromium
 from tests.fakes.connect_proxy import ConnectProxy
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 URL = r"https://\S+\?\S+(?=\s)"
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.error
-import urllib.request
 
 from tests.e2e.machine import Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
-from tests.e2e.prompts import ANSWER, ask, prompt
+from tests.e2e.prompts import ANSWER, ask, chat, prompt
 
 SOON_S = 2.0
-
-
-def status(machine: Machine) -> tuple[int, str]:
-    """Ask through the proxy as a tool does."""
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{machine.port}/v1/chat/completions",
-        json.dumps({"model": "m-1", "messages": []}).encode(),
-        {"Authorization": f"Bearer {machine.local_key()}", "Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
 
 
 def entries(machine: Machine) -> str:
@@ -41,7 +23,7 @@ def test_logout_is_seen_by_the_provider_the_keyring_the_proxy_and_the_tool(
     machine = new_machine("llm", keyring=True)
     machine.setup()
     ask(machine, prompt("llm"))
-    assert status(machine)[0] == 200
+    assert chat(machine)[0] == 200
     refresh_token = provider.refresh_tokens()[-1]
     assert refresh_token in entries(machine)
     before = provider.seen()["revocations"]
@@ -49,7 +31,7 @@ def test_logout_is_seen_by_the_provider_the_keyring_the_proxy_and_the_tool(
     machine.thv("logout")
     ended_at = time.monotonic()
 
-    while (found := status(machine))[0] != 401:
+    while (found := chat(machine))[0] != 401:
         assert time.monotonic() < ended_at + SOON_S, found
     assert "thv-llm login" in found[1]
     assert provider.seen()["revocations"] > before
@@ -62,7 +44,7 @@ def test_logout_is_seen_by_the_provider_the_keyring_the_proxy_and_the_tool(
     assert "thv-llm login" in done.out + done.err, done.said
 
     machine.thv("login")
-    assert ANSWER in status(machine)[1]
+    assert ANSWER in chat(machine)[1]
 
 
 def test_teardown_with_purge_signs_out_as_well(new_machine: NewMachine, provider: NpmProvider) -> None:

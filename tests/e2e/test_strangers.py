@@ -95,7 +95,7 @@ def test_another_user_has_neither_key_nor_socket_nor_token(machine: Machine) -> 
 
     for key in ("thv-guess", machine.local_key()):  # even with the key
         answer = as_nobody("curl", "-sSw", " %{http_code}", *models(machine, key))
-        assert "reset" in answer, answer
+        assert "curl: (" in answer, answer  # cut off: reset, or an empty reply
     for path in (machine.ours / "llm-state.json", machine.ours / "llm-session.key", machine.helper):
         assert path.exists()
         assert "Permission denied" in as_nobody("cat", str(path))

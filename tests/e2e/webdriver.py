@@ -35,7 +35,7 @@ ARGUMENTS = (
 )
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 """The key that WebDriver gives to an element's id."""
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Chromium:
