@@ -93,6 +93,14 @@ def test_the_reason_why_it_cannot_start_is_told(lab: Lab) -> None:
     assert "not configured" in lab.log()
 
 
+def test_a_system_that_refuses_is_told_in_its_words(lab: Lab) -> None:
+    os.mkdir(lab.paths.log)
+
+    with pytest.raises(ThvLlmError) as caught:
+        lab.start()
+    assert caught.value.why == "Is a directory"
+
+
 def test_stop_ends_it_and_leaves_nothing_behind(lab: Lab) -> None:
     lab.start()
 
@@ -272,7 +280,7 @@ def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
     lab.sign_out()
     answers.ask(lab.paths.socket, "forget", timeout_s=2)
 
-    assert lab.get("/v1/models")[0] == 401
+    until(lambda: lab.get("/v1/models")[0] == 401, seconds=2)
 
 
 # Reboot

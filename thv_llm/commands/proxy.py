@@ -121,6 +121,10 @@ def _serve_detached(world: World) -> ExitCode:
     except ThvLlmError as error:
         report.failed(error)
         raise
+    except Exception as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else log.place(error)
+        report.failed(ThvLlmError("the service did not start", why=why, next_step=f"see {world.paths.log}"))
+        raise
 
 
 def _serve_managed(world: World) -> ExitCode:
