@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from thv_llm import files
+from thv_llm import exchange, files
 from thv_llm.errors import ThvLlmError
 
 OLD, NEW = b"old bytes\n", b"new bytes\n"
@@ -238,6 +238,66 @@ def test_another_writer_is_noticed_right_before_the_rename(
     monkeypatch.setattr(os, "fsync", meanwhile)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
+    assert old.read_bytes() == b"theirs"
+    assert os.listdir(old.parent) == [old.name]
+
+
+@pytest.fixture(params=["the system can swap files", "the system cannot"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "the system cannot":
+        monkeypatch.setattr(exchange, "swap", lambda first, second: False)
+        monkeypatch.setattr(exchange, "move_to_free_name", lambda source, target: False)
+
+
+@pytest.mark.usefixtures("_both_ways")
+def test_what_is_as_expected_is_replaced_or_made(old: Path, tmp_path: Path) -> None:
+    files.replace(str(old), NEW, expected=OLD)
+    files.replace(str(tmp_path / "new"), NEW, expected=None)
+    assert (old.read_bytes(), mode(old)) == (NEW, 0o640)
+    assert (tmp_path / "new").read_bytes() == NEW
+    assert sorted(os.listdir(tmp_path)) == ["new", old.name]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
+    old: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    swap = exchange.swap
+    written: list[bytes] = []
+
+    def late(first: str, second: str) -> bool:
+        if len(written) < times:
+            written.append(f"theirs {len(written)}".encode())
+            old.with_name("beside").write_bytes(written[-1])
+            old.with_name("beside").rename(old)
+        return swap(first, second)
+
+    monkeypatch.setattr(exchange, "swap", late)
+    with pytest.raises(files.FileChangedError):
+        files.replace(str(old), NEW, expected=OLD)
+    assert old.read_bytes() == written[-1]
+    assert os.listdir(old.parent) == [old.name]
+
+
+def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swap, move = exchange.swap, exchange.move_to_free_name
+
+    def vanishing(first: str, second: str) -> bool:
+        old.unlink()
+        return swap(first, second)
+
+    def appearing(source: str, target: str) -> bool:
+        old.write_bytes(b"theirs")
+        return move(source, target)
+
+    monkeypatch.setattr(exchange, "swap", vanishing)
+    monkeypatch.setattr(exchange, "move_to_free_name", appearing)
+    with pytest.raises(files.FileChangedError):
+        files.replace(str(old), NEW, expected=OLD)
+    with pytest.raises(files.FileChangedError):
+        files.replace(str(old), NEW, expected=None)
     assert old.read_bytes() == b"theirs"
     assert os.listdir(old.parent) == [old.name]
 

@@ -6,9 +6,11 @@ kill at any instant leaves either the old bytes or the new ones.
 
 Refused, because replacing them would lose something: files with several hard links, FIFOs,
 devices and directories, dangling links, read-only files, and files whose owner or group
-could not be kept. What another program wrote between our reading and our rename is noticed
-(`expected`). A temporary file that a killed run left behind goes at the next look into its
-directory: its writer holds a lock on it, so that one in use is never taken for a left-over.
+could not be kept. What another program wrote since we read the file is noticed and stays
+(`expected`), up to the very rename where the system can swap files.
+
+A temporary file that a killed run left behind goes at the next look into its directory: its
+writer holds a lock on it, so that one in use is never taken for a left-over.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import time
 from collections.abc import Iterable, Iterator
 from types import EllipsisType
 
+from thv_llm import exchange
 from thv_llm.errors import ThvLlmError
 
 LOCK_POLL_S = 0.02
@@ -132,8 +135,7 @@ def replace(
                 _write_all(descriptor, data)
                 _dress(descriptor, found, mode)
                 os.fsync(descriptor)
-                _must_hold(target, expected)
-                os.rename(temp, target)
+                _put(temp, target, data, expected)
             finally:
                 os.close(descriptor)
         except BaseException:
@@ -249,11 +251,41 @@ def _dress(descriptor: int, old: os.stat_result | None, mode: int) -> None:
     os.fchmod(descriptor, mode)
 
 
-def _must_hold(path: str, expected: bytes | EllipsisType | None) -> None:
-    if expected is not ... and read(path) != expected:
-        raise FileChangedError(
-            f"{path} was changed by another program at this moment", next_step="run it again"
-        )
+def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | None) -> None:
+    """Rename the new file into its place, unless the old one is not as expected."""
+    if isinstance(expected, EllipsisType):
+        os.rename(temp, target)
+        return
+    _must_hold(target, expected)
+    move = exchange.move_to_free_name if expected is None else exchange.swap
+    try:
+        is_moved = move(temp, target)
+    except (FileExistsError, FileNotFoundError):
+        raise _changed(target) from None
+    if not is_moved:
+        os.rename(temp, target)
+    elif expected is not None:
+        _look_at_the_old(temp, target, data, expected)
+
+
+def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> None:
+    """After a swap: if the old file is not the expected one after all, it goes back to its place."""
+    if read(temp) in (expected, None):
+        os.unlink(temp)
+        return
+    exchange.swap(temp, target)
+    if read(temp) != data:  # they have written once more, and theirs is the latest
+        exchange.swap(temp, target)
+    raise _changed(target)
+
+
+def _must_hold(path: str, expected: bytes | None) -> None:
+    if read(path) != expected:
+        raise _changed(path)
+
+
+def _changed(path: str) -> FileChangedError:
+    return FileChangedError(f"{path} was changed by another program at this moment", next_step="run it again")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.tools.machine import Machine
+from thv_llm import exchange
 
 CHANGING = ("mkdir", "chmod", "fchmod", "fchown", "write", "pwrite", "ftruncate", "rename", "unlink", "rmdir")
 
@@ -53,6 +54,8 @@ def killed_before(number: int) -> Iterator[Callable[[], bool]]:
         for name in CHANGING:
             patched.setattr(os, name, changing(getattr(os, name)))
         patched.setattr(os, "open", opening)
+        for name in ("swap", "move_to_free_name"):
+            patched.setattr(exchange, name, changing(getattr(exchange, name)))
         with suppress(Killed):
             yield lambda: calls >= number
 

@@ -80,6 +80,7 @@ def _write(planned: Plan, file: PlannedFile, paths: Paths) -> tuple[str, ...]:
     if file.new is None or file.after is None:
         return ()
     _record(planned, file.intent, paths)
+    files.sweep(os.path.dirname(os.path.realpath(file.path)))  # a killed run's, which may be right already
     if file.after != file.before:
         files.private_directory(os.path.dirname(file.path))
         files.replace(file.path, file.after, expected=file.before)

@@ -1,0 +1,58 @@
+"""Renames that drop nothing, where the system has them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from thv_llm import exchange
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    first, second = tmp_path / "fi\udcffrst ü", tmp_path / "second"
+    first.write_text("1")
+    second.write_text("2")
+    return first, second
+
+
+def test_two_files_change_places(pair: tuple[Path, Path]) -> None:
+    first, second = pair
+    if exchange.swap(str(first), str(second)):
+        assert (first.read_text(), second.read_text()) == ("2", "1")
+    else:
+        assert (first.read_text(), second.read_text()) == ("1", "2")
+
+
+def test_a_name_that_is_taken_stays_with_its_file(pair: tuple[Path, Path]) -> None:
+    first, second = pair
+    with suppress(FileExistsError):
+        assert not exchange.move_to_free_name(str(first), str(second))
+    assert (first.read_text(), second.read_text()) == ("1", "2")
+
+
+def test_a_free_name_is_taken(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    first, _ = pair
+    if exchange.move_to_free_name(str(first), str(tmp_path / "free")):
+        assert (tmp_path / "free").read_text() == "1"
+        assert not first.exists()
+
+
+def test_a_swap_with_nothing_is_an_error(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    first, _ = pair
+    with suppress(FileNotFoundError):
+        assert not exchange.swap(str(first), str(tmp_path / "nothing"))
+    assert first.read_text() == "1"
+
+
+def test_where_the_system_has_no_such_rename_it_says_so(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ctypes
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: object())
+    first, second = pair
+    assert not exchange.swap(str(first), str(second))
+    assert not exchange.move_to_free_name(str(first), str(second))
