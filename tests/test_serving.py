@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.lab import Lab, opened
+from tests.service.lab import Lab, opened, until
 from thv_llm import files, serving, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.proxy.stats import Exchange
@@ -73,6 +73,7 @@ def test_every_exchange_is_told_without_a_secret(lab: Lab) -> None:
     told: list[Exchange] = []
     with running(service(lab, watch=told.append)):
         lab.get("/v1/models?key=canary")
+        until(lambda: told)
 
     assert [(one.method, one.path, one.status) for one in told] == [("GET", "/v1/models", 200)]
     assert "canary" not in repr(told)
@@ -81,6 +82,7 @@ def test_every_exchange_is_told_without_a_secret(lab: Lab) -> None:
 def test_its_facts_hold_the_run_and_the_counts(lab: Lab) -> None:
     with running(service(lab)) as run:
         lab.get("/v1/models")
+        lab.until_counted(1)
         facts = json.loads(answers.ask(lab.paths.socket, "status", timeout_s=10))
 
     assert facts["record"] == run.to_json()

@@ -132,6 +132,7 @@ def test_restart_keeps_what_it_offered(lab: Lab) -> None:
 def test_status_tells_how_it_is_doing(lab: Lab) -> None:
     lab.start()
     lab.get("/v1/models")
+    lab.until_counted(1)
     done = lab.run("proxy", "status")
 
     assert done.code is ExitCode.DONE
@@ -152,6 +153,7 @@ def test_status_of_none_is_an_exit_code(lab: Lab) -> None:
 def test_logs_show_what_the_service_wrote(lab: Lab) -> None:
     lab.start()
     lab.get("/v1/models")
+    lab.until_counted(1)
     lab.run("proxy", "stop")
     lines = lab.run("proxy", "logs").out.splitlines()
 

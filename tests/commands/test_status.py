@@ -20,6 +20,7 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
     wire(lab, "claude-code")
     pid = lab.start().record.pid
     lab.get("/v1/models")
+    lab.until_counted(1)
     done = lab.run("status")
     out = re.sub("good for (59 min( 59 s)?|1 h)", "good for an hour", done.out)
 

@@ -105,6 +105,10 @@ class Lab:
             answer = connection.getresponse()
             return answer.status, answer.read()
 
+    def until_counted(self, requests: int) -> None:
+        """Wait until the proxy has counted what it has answered."""
+        until(lambda: _requests(background.facts(self.paths)) == requests)
+
     def log(self) -> str:
         """Return what the service wrote."""
         return Path(self.paths.log).read_text()
@@ -133,6 +137,10 @@ class Lab:
     def close(self) -> None:
         """End what was started."""
         self.kill()
+
+
+def _requests(facts: dict[str, Any]) -> object:
+    return (facts.get("proxy") or {}).get("requests")
 
 
 @contextlib.contextmanager

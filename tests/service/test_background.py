@@ -328,6 +328,7 @@ def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
     lab.get("/v1/models?key=canary-query", key="canary-wrong-key")
     token = answers.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     secrets = [token, state.local_key(lab.paths).reveal(), "canary-query", "canary-wrong-key"]
+    lab.until_counted(2)
     seen = lab.log() + Path(lab.paths.pid).read_text() + Path(f"/proc/{pid}/cmdline").read_text()
 
     assert "GET  /v1/models" in lab.log()
