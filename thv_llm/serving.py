@@ -92,6 +92,7 @@ class Service:
                 verify=not self.settings.tls_skip_verify,
             ),
             get_token=lambda rejected: self._token(rejected=rejected).value,
+            token_at_hand=self._source.at_hand,
             local_key=self._key,
             require_key=self.settings.require_key,
             report=watch,

@@ -15,7 +15,14 @@ KEY = "bench-key"
 def main(port: str, url: str, ca_file: str) -> None:
     token = Secret("bench-token")
     gateway = Gateway(url, environ={}, ca_file=ca_file)
-    proxy = Proxy(int(port), gateway, lambda rejected: token, Secret(KEY), lambda exchange: None)
+    proxy = Proxy(
+        int(port),
+        gateway,
+        lambda rejected: token,
+        Secret(KEY),
+        lambda exchange: None,
+        token_at_hand=lambda: token,
+    )
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in all threads, which are started now
     proxy.start()

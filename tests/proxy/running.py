@@ -31,6 +31,7 @@ class Tokens:
         self.current = 1
         self.refreshes = 0
         self.failure: Exception | None = None
+        self.at_hand: Secret | None = None
         self._lock = threading.Lock()
 
     def __call__(self, rejected: Secret | None) -> Secret:
@@ -147,6 +148,7 @@ def running(
     max_connections: int = 512,
     require_key: bool = True,
     environ: dict[str, str] | None = None,
+    get_token: Callable[[Secret | None], Secret] | None = None,
     drain_s: float = 0.0,
 ) -> Iterator[Running]:
     """Run a proxy before a gateway that follows this script."""
@@ -156,9 +158,10 @@ def running(
         proxy = Proxy(
             0,
             Gateway(gateway.url + base, environ=environ or {}, ca_file=CA, limits=limits),
-            tokens,
+            get_token or tokens,
             Secret(KEY),
             exchanges.append,
+            token_at_hand=lambda: tokens.at_hand,
             require_key=require_key,
             timing=timing,
             max_connections=max_connections,

@@ -11,6 +11,7 @@ from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import OK, running, until
 from tests.proxy.test_connection import status, upload
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, UnreachableError
+from thv_llm.secret import Secret
 
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 
@@ -133,3 +134,31 @@ def test_a_session_that_ends_at_a_refusal_is_a_401_of_ours() -> None:
 
     with running(script) as run:
         assert b"thv-llm login" in run.get()
+
+
+def test_a_token_at_hand_is_taken_without_asking() -> None:
+    with running(answering(OK)) as run:
+        run.tokens.failure = UnreachableError("not asked")
+        run.tokens.at_hand = Secret("at-hand")
+
+        assert status(run.get()) == 200
+        assert b"Bearer at-hand" in run.gateway.heads[0]
+        run.tokens.at_hand = None
+        assert status(run.get()) == 401
+
+
+def test_a_token_that_takes_long_holds_up_nobody_else() -> None:
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def slow(refused: Secret | None) -> Secret:
+        waiting.set()
+        go_on.wait(5)
+        return Secret("late")
+
+    with running(answering(OK), get_token=slow) as run, run.connect() as tool:
+        tool.send(run.head("/v1/models", "Connection: close"))
+        assert waiting.wait(5)
+        for _ in range(3):
+            assert status(run.get("/healthz")) == 200
+        go_on.set()
+        assert status(tool.everything()) == 200

@@ -22,8 +22,6 @@ from thv_llm.proxy.upstream import Gateway, GatewayError
 from thv_llm.proxy.wire import Wire
 from thv_llm.secret import Secret
 
-TOKEN_S = 1.0
-"""A token is asked for again after that: a logout takes effect at once, a burst asks but once."""
 USELESS_S = 60.0
 """A fresh token that was refused is not renewed again for that long: the gateway means no."""
 
@@ -47,12 +45,12 @@ class Credentials:
 
     Attributes:
         get_token: takes the token that was refused, or None. It may block.
-        recent: the last token, and until when not to ask for another.
+        at_hand: returns a token if that takes no time, else None.
         useless: a token that was fresh and refused all the same, and until when to believe it.
     """
 
     get_token: Callable[[Secret | None], Secret]
-    recent: tuple[Secret, float] | None = None
+    at_hand: Callable[[], Secret | None]
     useless: tuple[Secret, float] | None = None
 
     def current(self) -> Steps[Secret]:
@@ -61,9 +59,7 @@ class Credentials:
         Raises:
             Refused: 401, there is none.
         """
-        if self.recent is not None and time.monotonic() < self.recent[1]:
-            return self.recent[0]
-        return (yield from self._ask(None))
+        return self.at_hand() or (yield from self._ask(None))
 
     def fresh(self, refused: Secret) -> Steps[Secret | None]:
         """Return another token than the refused one; None when there is no use in asking.
@@ -85,9 +81,7 @@ class Credentials:
         try:
             token: Secret = yield Job(lambda: self.get_token(refused))
         except Exception as failure:
-            self.recent = None
             raise replies.token_failure(failure) from None
-        self.recent = (token, time.monotonic() + TOKEN_S)
         return token
 
 

@@ -43,7 +43,10 @@ class Proxy:
         get_token: returns a token; its argument is one that the gateway refused, or None. Called
             from several threads. Raises ThvLlmError when there is none.
         local_key: what the tools have to know, and what /healthz proves to know; None for neither.
-        report: called with each exchange that ended, in the thread that serves them all: it must be quick.
+        report: called with each exchange that ended, by the thread that serves all of them, so it
+            must be quick.
+        token_at_hand: returns a fresh token if one is in memory, without ever waiting; None has
+            get_token asked, in a thread, which costs each request a little.
         require_key: False when tools need not know the key.
     """
 
@@ -55,6 +58,7 @@ class Proxy:
         local_key: Secret | None,
         report: Callable[[Exchange], None],
         *,
+        token_at_hand: Callable[[], Secret | None] = lambda: None,
         require_key: bool = True,
         timing: Timing = DEFAULT_TIMING,
         max_connections: int = MAX_CONNECTIONS,
@@ -67,7 +71,7 @@ class Proxy:
         self._loop = Loop()
         self._shared = Shared(
             gateway=gateway,
-            credentials=Credentials(get_token),
+            credentials=Credentials(get_token, token_at_hand),
             rules=Rules(port, self._required),
             key=local_key,
             report=report,

@@ -223,6 +223,11 @@ class TokenSource:
         """Tell whether a session is stored; asks nobody whether it is still good."""
         return self._open_store().load(self._key) is not None
 
+    def at_hand(self) -> Secret | None:
+        """Return the access token in memory if it is fresh. Never waits, for nobody and nothing."""
+        found = self._fresh(MIN_VALID_S, None)
+        return found.value if found else None
+
     def _fresh(self, min_valid_s: float, rejected: Secret | None) -> AccessToken | None:
         held = self._held
         if held is None or not held.is_fresh(min_valid_s, self._clock):
