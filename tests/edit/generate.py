@@ -263,6 +263,7 @@ YAML_MAP = (
     "n:\n  m:\n    o: 'p'\n  q: ~",
     'l: plain text\n  goes "on"',
     "e:",
+    "m: it\n  'is plain",
     "x: 'a\n\n  b'",
 )
 

@@ -58,6 +58,7 @@ def test_top_level_keys_go_above_the_first_table_and_tables_to_the_end(before: s
         ("[oidc]\n# note\n", "oidc.issuer", "i", '[oidc]\nissuer = "i"\n# note\n'),
         ("[oidc]\n  a = 1\n\n[z]\n", "oidc.b", 2, "[oidc]\n  a = 1\n  b = 2\n\n[z]\n"),
         ("oidc.a = 1\n[z]\n", "oidc.b.c", 2, "oidc.a = 1\noidc.b.c = 2\n[z]\n"),
+        ("o.a = 1\n\n[o.t]\nx = 1\n", "o.t.y.z", 2, "o.a = 1\n\n[o.t]\nx = 1\n\n[o.t.y]\nz = 2\n"),
         ("oidc = {}\n", "oidc.b", 2, "oidc = { b = 2 }\n"),
         ("oidc = {a=1} # c\n", "oidc.b.c", 2, "oidc = {a=1, b.c = 2} # c\n"),
         ("oidc = { x = { y = 1 } }\n", "oidc.x.z", {"q": 1}, "oidc = { x = { y = 1, z = { q = 1 } } }\n"),

@@ -101,6 +101,7 @@ def test_the_users_indentation_and_line_ends_do_not_make_a_block_theirs() -> Non
         ("[]\n", ["x"], "neither a list nor a map in block style"),
         ("# >>> thv-llm\n- a\n", ["x"], "do not pair up"),
         ("# <<< thv-llm\n", ["x"], "do not pair up"),
+        ("# >>> thv-llm\n# >>> thv-llm\n", ["x"], "do not pair up"),
         ("# >>> thv-llm\n# >>> x\n# <<< x\n# <<< thv-llm\n", ["x"], "do not pair up"),
         ("", [], "something in it"),
         ("", "x", "a list or a map"),
