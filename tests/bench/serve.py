@@ -1,4 +1,7 @@
-"""Our proxy as a process of its own, for measuring: `python -m tests.bench.serve PORT GATEWAY CA`."""
+"""Our proxy as a process of its own: `python -m tests.bench.serve PORT GATEWAY CA`.
+
+Prints the port it listens on, and on stderr what would be a defect of the proxy.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,16 @@ import signal
 import sys
 
 from thv_llm.proxy.server import Proxy
+from thv_llm.proxy.stats import Exchange
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 
 KEY = "bench-key"
+
+
+def _tell_defects(exchange: Exchange) -> None:
+    if "defect" in exchange.refusal:
+        print(exchange, file=sys.stderr, flush=True)
 
 
 def main(port: str, url: str, ca_file: str) -> None:
@@ -20,12 +29,13 @@ def main(port: str, url: str, ca_file: str) -> None:
         gateway,
         lambda rejected: token,
         Secret(KEY),
-        lambda exchange: None,
+        _tell_defects,
         token_at_hand=lambda: token,
     )
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # in all threads, which are started now
     proxy.start()
+    print(proxy.port, flush=True)
     signal.sigwait(ends)
     proxy.stop(1)
 

@@ -82,7 +82,7 @@ class Stage:
     @contextlib.contextmanager
     def run(self, *command: str, port: int) -> Iterator[int]:
         """Run a program that listens on a port; yield its process id."""
-        process = subprocess.Popen(command, cwd=TOP)
+        process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.DEVNULL)
         try:
             self._wait(port, process)
             yield process.pid
