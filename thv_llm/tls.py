@@ -46,6 +46,7 @@ def client_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Without this a server that is cut off in mid-answer would look like one that had finished.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
+    context.options |= ssl.OP_NO_RENEGOTIATION  # nobody needs it, and a write could wait for a read
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if not verify:

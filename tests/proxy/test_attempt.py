@@ -129,6 +129,17 @@ def test_a_gateway_that_takes_no_upload_is_given_up_with_504() -> None:
         assert status(run.get(method="POST", body=b"x" * 30_000_000)) == 504
 
 
+def test_a_tool_that_stops_in_its_body_is_given_up_with_408() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.wait_gone()
+
+    with running(script, limits=Limits(idle=0.2)) as run, run.connect() as tool:
+        tool.send(run.head("/v1/messages", "Content-Length: 10", method="POST") + b"hello")
+
+        assert status(tool.everything()) == 408
+
+
 def test_a_gateway_that_is_not_there_is_a_502_and_its_return_is_noticed() -> None:
     with running(answering(OK)) as run:
         port = run.gateway.port

@@ -150,6 +150,22 @@ def test_a_defect_in_one_task_does_not_end_the_others(loop: Loop) -> None:
     assert loop.tasks == []
 
 
+def test_a_wire_that_cannot_be_watched_ends_its_task_only(loop: Loop) -> None:
+    def waits(task: Plain) -> Steps[None]:
+        yield soon()
+
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    ours.close()  # behind the wire's back
+    broken = Plain(waits, wire)
+    loop.add(broken)
+    assert broken.over.wait(5)
+    fine = Plain(lambda task: (yield Job(lambda: None)))
+    loop.add(fine)
+    assert fine.over.wait(5)
+    theirs.close()
+
+
 def test_stopping_ends_idle_tasks_at_once_and_others_at_the_end() -> None:
     loop = Loop()
     loop.start()

@@ -61,7 +61,9 @@ def send(gateway: Gateway, wires: list[Wire], method: bytes, head: bytes, body: 
         try:
             return (yield from attempt.run())
         except Late:
-            raise GatewayError("no answer within the time limit", late=True) from None
+            if attempt.waits_for_tool:
+                raise Refused(408, "the request's body took too long") from None
+            raise GatewayError("nothing within the time limit", late=True) from None
         except OSError:
             repeatable = (not attempt.sent or method in SAFE) and body.can_repeat
             if not link.reused or attempt.answered or not repeatable:
@@ -91,6 +93,11 @@ class _Attempt:
         self._head: AnswerHead | None = None
         self._broken: OSError | None = None
         self._deadline = time.monotonic() + self._limits.idle
+
+    @property
+    def waits_for_tool(self) -> bool:
+        """Whether it is the tool's turn: all of its body that came is at the gateway."""
+        return not self._pending and not self._body.done
 
     def run(self) -> Steps[Answer]:
         """Write and read until the final head is there and nothing is left to send."""

@@ -10,6 +10,7 @@ Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -85,7 +86,8 @@ class Link(Wire):
     def on_idle_event(self) -> None:
         """Leave the pool when the gateway closes this idle connection."""
         if not self.is_alive():
-            self.pool.remove(self)
+            with contextlib.suppress(ValueError):
+                self.pool.remove(self)
             self.close()
 
     def is_alive(self) -> bool:
