@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
+import webbrowser
+
+import pytest
 
 from thv_llm import paths, world
 
@@ -24,3 +28,34 @@ def test_the_real_world_is_this_process() -> None:
 
     assert real.environ is os.environ
     assert abs(real.now() - time.time()) < 60
+
+
+def test_a_reader_of_stderr_that_went_away_stops_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as err:
+        place = world.World({}, io.StringIO(), io.StringIO(), err, paths.find({"HOME": "/h"}))
+
+        place.say("still at work")
+        place.say("done")
+
+
+def test_streams_that_were_closed_before_we_began_are_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    real = world.real()
+
+    real.say("nobody hears this, stdout least of all")
+    assert not real.stdin.isatty()
+    assert not real.stdout.isatty()
+    with pytest.raises(OSError, match="stdout is closed"):
+        real.answer("42")
+
+
+def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER", "/opt/it's mine/browser %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)
+    monkeypatch.setattr(webbrowser, "_browsers", {})
+
+    assert not world.open_browser("http://127.0.0.1:1/")

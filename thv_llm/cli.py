@@ -8,7 +8,6 @@ exceptions into exit codes.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -187,20 +186,13 @@ def _version(arguments: list[str], world: World) -> int:
 def _os_error(world: World, error: OSError) -> int:
     """Explain a failed system call; a reader that went away (a closed pipe) needs no words."""
     from thv_llm.errors import ExitCode, shown
+    from thv_llm.world import discard
 
-    _discard_stdout()
+    discard(world.stdout)
     if not isinstance(error, BrokenPipeError):
         where = f" {shown(error.filename)}" if error.filename else ""
         _complain(world, f"the system refused{where}\n  why:  {error.strerror or type(error).__name__}")
     return ExitCode.FAILED
-
-
-def _discard_stdout() -> None:
-    """Keep the interpreter from trying, and failing, to flush stdout again when it exits."""
-    import os
-
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception) -> str:
@@ -211,8 +203,7 @@ def _bug(error: Exception) -> str:
 
 
 def _complain(world: World, text: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # stderr is closed; the exit code still tells
-        world.say(f"thv-llm: error: {text}")
+    world.say(f"thv-llm: error: {text}")
 
 
 def _exit() -> NoReturn:

@@ -7,6 +7,9 @@ values (a path, a `now` function, an environment mapping).
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import sys
 import time
@@ -34,7 +37,14 @@ def open_browser(url: str) -> bool:
     import webbrowser
 
     outcome: list[bool] = []
-    thread = threading.Thread(target=lambda: outcome.append(webbrowser.open(url)), daemon=True)
+
+    def start() -> None:
+        try:
+            outcome.append(webbrowser.open(url))
+        except (ValueError, OSError, webbrowser.Error):  # a $BROWSER that makes no sense
+            outcome.append(False)
+
+    thread = threading.Thread(target=start, daemon=True)
     thread.start()
     thread.join(BROWSER_START_S)
     return outcome[0] if outcome else True
@@ -62,8 +72,14 @@ class World:
     platform: str = sys.platform
 
     def say(self, line: str = "") -> None:
-        """Tell the person at the terminal something; stdout stays for answers."""
-        print(line, file=self.stderr, flush=True)
+        """Tell the person at the terminal something; stdout stays for answers.
+
+        Nobody may be listening any more (`2>&1 | head`): no reason to stop half-way.
+        """
+        try:
+            print(line, file=self.stderr, flush=True)
+        except (OSError, ValueError):
+            discard(self.stderr)
 
     def progress(self, line: str) -> None:
         """Tell somebody who is watching what takes a moment; nobody reads that in a pipe."""
@@ -75,12 +91,27 @@ class World:
         print(line, file=self.stdout, flush=True)
 
 
+class _Closed(io.StringIO):
+    """Stands for a stdout that was closed before we began: an answer has nowhere to go."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
+def discard(stream: TextIO) -> None:
+    """Lead a stream that cannot be written to nowhere: Python flushes it once more when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def real() -> World:
-    """Return the world of this process."""
+    """Return the world of this process; streams that were closed before it began are stood in for."""
     return World(
         environ=os.environ,
-        stdin=sys.stdin,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
+        stdin=sys.stdin or io.StringIO(),
+        stdout=sys.stdout or _Closed(),
+        stderr=sys.stderr or io.StringIO(),
         paths=paths.find(os.environ),
     )

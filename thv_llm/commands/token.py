@@ -10,7 +10,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from thv_llm import obtain
-from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError
+from thv_llm.errors import ExitCode, LoginRequiredError
 from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK
 
 if TYPE_CHECKING:
@@ -52,8 +52,6 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     if args.answer_request:
         _be_the_worker(args.answer_request, world)
         return ExitCode.DONE
-    if not world.stdout:
-        raise ThvLlmError("cannot print the token", why="stdout is closed")
     token = _obtain(args, world)
     world.answer(_as_json(token) if args.format == "json" else token.value.reveal())
     if world.stdout.isatty():
