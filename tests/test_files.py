@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from thv_llm import exchange, files
+from thv_llm import files, renaming
 from thv_llm.errors import ThvLlmError
 
 OLD, NEW = b"old bytes\n", b"new bytes\n"
@@ -245,8 +245,8 @@ def test_another_writer_is_noticed_right_before_the_rename(
 @pytest.fixture(params=["the system can swap files", "the system cannot"])
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "the system cannot":
-        monkeypatch.setattr(exchange, "swap", lambda first, second: False)
-        monkeypatch.setattr(exchange, "move_to_free_name", lambda source, target: False)
+        monkeypatch.setattr(renaming, "swap", lambda first, second: False)
+        monkeypatch.setattr(renaming, "move_to_free_name", lambda source, target: False)
 
 
 @pytest.mark.usefixtures("_both_ways")
@@ -262,7 +262,7 @@ def test_what_is_as_expected_is_replaced_or_made(old: Path, tmp_path: Path) -> N
 def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
     old: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    swap = exchange.swap
+    swap = renaming.swap
     written: list[bytes] = []
 
     def late(first: str, second: str) -> bool:
@@ -272,7 +272,7 @@ def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
             old.with_name("beside").rename(old)
         return swap(first, second)
 
-    monkeypatch.setattr(exchange, "swap", late)
+    monkeypatch.setattr(renaming, "swap", late)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
     assert old.read_bytes() == written[-1]
@@ -282,7 +282,7 @@ def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
 def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swap, move = exchange.swap, exchange.move_to_free_name
+    swap, move = renaming.swap, renaming.move_to_free_name
 
     def vanishing(first: str, second: str) -> bool:
         old.unlink()
@@ -292,8 +292,8 @@ def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
         old.write_bytes(b"theirs")
         return move(source, target)
 
-    monkeypatch.setattr(exchange, "swap", vanishing)
-    monkeypatch.setattr(exchange, "move_to_free_name", appearing)
+    monkeypatch.setattr(renaming, "swap", vanishing)
+    monkeypatch.setattr(renaming, "move_to_free_name", appearing)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
     with pytest.raises(files.FileChangedError):

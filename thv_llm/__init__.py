@@ -5,7 +5,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  errors                      failures a user can meet, and their exit codes
 0  secret                      a string that cannot be printed by accident
 0  shortcut                   the shortest way to a token: find the socket, ask the agent, print
-0  exchange                    rename without dropping what another program has put at the target
+0  renaming                    rename without dropping what another program has put at the target
 1  aesgcm                      AES-256-GCM, bytes to bytes
 1  env_proxy                   which HTTP proxy the environment asks for
 1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks

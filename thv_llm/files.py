@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterable, Iterator
 from types import EllipsisType
 
-from thv_llm import exchange
+from thv_llm import renaming
 from thv_llm.errors import ThvLlmError
 
 LOCK_POLL_S = 0.02
@@ -257,7 +257,7 @@ def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | N
         os.rename(temp, target)
         return
     _must_hold(target, expected)
-    move = exchange.move_to_free_name if expected is None else exchange.swap
+    move = renaming.move_to_free_name if expected is None else renaming.swap
     try:
         is_moved = move(temp, target)
     except (FileExistsError, FileNotFoundError):
@@ -273,9 +273,9 @@ def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> No
     if read(temp) in (expected, None):
         os.unlink(temp)
         return
-    exchange.swap(temp, target)
+    renaming.swap(temp, target)
     if read(temp) != data:  # they have written once more, and theirs is the latest
-        exchange.swap(temp, target)
+        renaming.swap(temp, target)
     raise _changed(target)
 
 

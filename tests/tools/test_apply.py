@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.tools.killing import everywhere, killed_before
 from tests.tools.machine import Machine, succeeded
 from tests.tools.starts import STARTS
-from thv_llm import exchange, files, state
+from thv_llm import files, renaming, state
 from thv_llm.edit.change import Json
 from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
@@ -68,7 +68,7 @@ def test_the_undo_record_is_on_disk_before_the_file_changes(
 ) -> None:
     machine = Machine(tmp_path)
     seen: list[tuple[bool, ...]] = []
-    move = exchange.move_to_free_name
+    move = renaming.move_to_free_name
 
     def watching(source: str, target: str) -> bool:
         wired = machine.state.tool("claude-code")
@@ -76,7 +76,7 @@ def test_the_undo_record_is_on_disk_before_the_file_changes(
         seen.append(tuple(edition.done for file in wired.files for edition in file.editions))
         return move(source, target)
 
-    monkeypatch.setattr(exchange, "move_to_free_name", watching)
+    monkeypatch.setattr(renaming, "move_to_free_name", watching)
     machine.setup(CLAUDE)
     assert seen == [(False,)]
     assert engine.interrupted(machine.state) == ()
@@ -205,14 +205,14 @@ def test_one_tools_failure_stops_no_other_and_leaves_nothing_half(
     machine = Machine(tmp_path)
     begin(machine, GEMINI, "typical")
     before = machine.snapshot()
-    swap = exchange.swap
+    swap = renaming.swap
 
     def failing(source: str, target: str) -> bool:
         if target == str(machine.home / ".gemini/settings.json"):  # the second of its two files
             raise OSError(number, os.strerror(number))
         return swap(source, target)
 
-    monkeypatch.setattr(exchange, "swap", failing)
+    monkeypatch.setattr(renaming, "swap", failing)
     bad, good = machine.setup(GEMINI, CLAUDE)
     assert bad.error is not None
     assert f"cannot write {machine.home}/.gemini/settings.json" in str(bad.error)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from thv_llm import exchange
+from thv_llm import renaming
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_two_files_change_places(pair: tuple[Path, Path]) -> None:
     first, second = pair
-    if exchange.swap(str(first), str(second)):
+    if renaming.swap(str(first), str(second)):
         assert (first.read_text(), second.read_text()) == ("2", "1")
     else:
         assert (first.read_text(), second.read_text()) == ("1", "2")
@@ -29,13 +29,13 @@ def test_two_files_change_places(pair: tuple[Path, Path]) -> None:
 def test_a_name_that_is_taken_stays_with_its_file(pair: tuple[Path, Path]) -> None:
     first, second = pair
     with suppress(FileExistsError):
-        assert not exchange.move_to_free_name(str(first), str(second))
+        assert not renaming.move_to_free_name(str(first), str(second))
     assert (first.read_text(), second.read_text()) == ("1", "2")
 
 
 def test_a_free_name_is_taken(pair: tuple[Path, Path], tmp_path: Path) -> None:
     first, _ = pair
-    if exchange.move_to_free_name(str(first), str(tmp_path / "free")):
+    if renaming.move_to_free_name(str(first), str(tmp_path / "free")):
         assert (tmp_path / "free").read_text() == "1"
         assert not first.exists()
 
@@ -43,7 +43,7 @@ def test_a_free_name_is_taken(pair: tuple[Path, Path], tmp_path: Path) -> None:
 def test_a_swap_with_nothing_is_an_error(pair: tuple[Path, Path], tmp_path: Path) -> None:
     first, _ = pair
     with suppress(FileNotFoundError):
-        assert not exchange.swap(str(first), str(tmp_path / "nothing"))
+        assert not renaming.swap(str(first), str(tmp_path / "nothing"))
     assert first.read_text() == "1"
 
 
@@ -54,5 +54,5 @@ def test_where_the_system_has_no_such_rename_it_says_so(
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name, use_errno: object())
     first, second = pair
-    assert not exchange.swap(str(first), str(second))
-    assert not exchange.move_to_free_name(str(first), str(second))
+    assert not renaming.swap(str(first), str(second))
+    assert not renaming.move_to_free_name(str(first), str(second))
