@@ -105,6 +105,11 @@ class Demo:
         self.type("teardown")
         self.compare()
 
+    def end(self) -> None:
+        """End the service, however far the run came."""
+        command = [str(self.commands / "thv-llm"), "proxy", "stop"]
+        subprocess.run(command, env=self.environ, capture_output=True, check=False)
+
     def stream(self) -> None:
         """Ask through the proxy as OpenCode would, and show each event when it arrives."""
         written = (self.home / ".config" / "opencode" / "opencode.jsonc").read_text()
@@ -156,7 +161,11 @@ def main(program: Path) -> None:
         with FakeProvider(needs_consent=True) as provider:
             with FakeGateway(provider.verify_access_token) as gateway:
                 gateway.gap_s = 0.4
-                Demo(program, home, provider, gateway).run()
+                demo = Demo(program, home, provider, gateway)
+                try:
+                    demo.run()
+                finally:
+                    demo.end()
         print("\nThat was setup, token, a streamed answer and teardown. Your own files were not touched.")
     finally:
         shutil.rmtree(home, ignore_errors=True)
