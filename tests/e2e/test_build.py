@@ -14,6 +14,16 @@ from tests.e2e.machine import PYZ, NewMachine
 from tests.matrix import TOP, interpreter
 
 
+def old(version: str) -> str:
+    """Return an interpreter of this machine that is too old; "" when there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    found = [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"))]
+    return (found or [shutil.which(f"python{version}") or ""])[0]
+
+
+OLD = [python for python in map(old, ("2.7", "3.6", "3.8", "3.10")) if python]
+
+
 def clone(place: Path, umask: int, python: str) -> bytes:
     """Return what a new clone builds."""
     subprocess.run(["git", "clone", "-q", TOP, place], check=True, umask=umask)
@@ -37,9 +47,8 @@ def test_two_clones_build_the_same_bytes(tmp_path: Path) -> None:
     assert built[0] == built[1]
 
 
-@pytest.mark.parametrize("version", ["2.7", "3.6", "3.8", "3.10"])
-def test_an_old_python_says_in_one_line_what_is_needed(new_machine: NewMachine, version: str) -> None:
-    python = old(version)
+@pytest.mark.parametrize("python", OLD or ["no old Python is on this machine"])
+def test_an_old_python_says_in_one_line_what_is_needed(new_machine: NewMachine, python: str) -> None:
     machine = new_machine()
     nothing_newer = machine.place / "old"
     nothing_newer.mkdir()
@@ -55,12 +64,3 @@ def test_an_old_python_says_in_one_line_what_is_needed(new_machine: NewMachine, 
         assert "3.11" in done.err
     assert done.out == ""
     assert "Traceback" not in done.err
-
-
-def old(version: str) -> str:
-    """Return an interpreter that is too old."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", "/root/.pyenv"), "versions")
-    found = [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"{version}.*"))]
-    found += [python for python in [shutil.which(f"python{version}")] if python]
-    assert found, f"Python {version} is not here"
-    return found[0]
