@@ -98,3 +98,12 @@ def test_reset_forgets_settings_and_session(here: Machine) -> None:
 
 def test_reset_with_nothing_there_is_fine(here: Machine) -> None:
     assert here.run("config", "reset").code == 0
+
+
+def test_a_gateway_that_is_not_checked_is_shouted_about(here: Machine) -> None:
+    assert "WARNING" not in here.run("config", "set", *CONNECTION).err
+
+    done = here.run("config", "set", "--tls-skip-verify")
+
+    assert "WARNING: the gateway's certificate is NOT checked" in done.err
+    assert "WARNING" in here.setup("--dry-run", "--tls-skip-verify").err

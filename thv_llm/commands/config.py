@@ -61,7 +61,7 @@ def _set(args: argparse.Namespace, world: World) -> ExitCode:
     changes = connection.given(args)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    settings.save(world.paths.settings, changes)
+    connection.warn(settings.save(world.paths.settings, changes), world.say)
     world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
     if state.load(world.paths.state).wired:
         world.say("Wired tools and the running service still use the old values; thv-llm setup updates them.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from thv_llm import settings
 from thv_llm.settings import ROWS, Row, Settings
@@ -32,6 +33,14 @@ def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], S
     """Return the flags that were given, and the saved settings with them laid over."""
     changes = given(args)
     return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes)
+
+
+def warn(wanted: Settings, say: Callable[[str], None]) -> None:
+    """Shout about a setting that gives the token away."""
+    if wanted.tls_skip_verify:
+        say("WARNING: the gateway's certificate is NOT checked (tls_skip_verify).")
+        say("  why:  whoever is on the way to it can read your access token and all that is said")
+        say("  next: thv-llm config set --no-tls-skip-verify --ca-file FILE")
 
 
 def _parsed(row: Row) -> type | _Words:

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     """Do it, in the order of the module's promise."""
     changes, wanted = connection.effective(args, world.paths.settings)
     wanted.require_configured()
+    connection.warn(wanted, world.say)
     setup = Setup(world, wanted, wiring.place(world))
     tools = setup.choose(args.client)
     if not tools:
