@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -176,3 +178,17 @@ def test_signals_end_it_once_and_are_given_back(lab: Lab) -> None:
     assert begun == ["ending"]
     assert signal.getsignal(signal.SIGTERM) is before
     one.run(nothing)  # it was told to stop, so it returns at once
+
+
+def test_a_service_that_runs_has_imported_all_that_it_can_need() -> None:
+    script = (
+        "import sys; from thv_llm import serving; serving.load_rest();"
+        "before = set(sys.modules);"
+        "from thv_llm.store import choose, os_keyring, secret_service; from thv_llm.edit import change;"
+        "from thv_llm.oidc import discovery, http, tls_trouble, token_endpoint;"
+        "from thv_llm.tokens import session;"
+        "print(sorted(name for name in set(sys.modules) - before if name.startswith('thv_llm')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"

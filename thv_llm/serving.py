@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pkgutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from thv_llm import log, settings, state, tokens
@@ -122,6 +124,7 @@ class Service:
             record.write(self._where.pid, self._record)
             ready(self._record)
             self._keep_fresh(closing)
+            load_rest()
             self._wait()
 
     def stop(self) -> None:
@@ -194,6 +197,18 @@ class Service:
             "token_expires_at": self._expires_at,
             "proxy": asdict(self._proxy.stats()) if self._proxy else None,
         }
+
+
+def load_rest() -> None:
+    """Import what is otherwise imported when it is first needed.
+
+    The program's file may be replaced or deleted while the service runs from it.
+    """
+    import_module("thv_llm.edit.change")
+    for package in ("oidc", "service", "store", "tokens"):
+        places = import_module(f"thv_llm.{package}").__path__
+        for found in pkgutil.iter_modules(places, f"thv_llm.{package}."):
+            import_module(found.name)
 
 
 @contextlib.contextmanager
