@@ -4,7 +4,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 
 0  errors                      failures a user can meet, and their exit codes
 0  secret                      a string that cannot be printed by accident
-0  shortcut                   the shortest way to a token: find the socket, ask the agent, print
+0  shortcut                    the shortest way to a token: find the socket, ask the agent, print
 0  renaming                    rename without dropping what another program has put at the target
 1  aesgcm                      AES-256-GCM, bytes to bytes
 1  env_proxy                   which HTTP proxy the environment asks for
@@ -20,7 +20,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  edit.jsonc                  set and remove members of JSON settings, touching nothing else
 1  edit.jsonc_parse            JSON (RFC 8259), with or without comments and trailing commas
 1  edit.model                  paths into plain values: what an edit has to come to once the text is parsed
-1  edit.splice                 bracketed lists in text (objects, arrays, inline tables): put an entry in
+1  edit.splice                 bracketed lists in text (objects, arrays, inline tables): entries in and out
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else
 1  edit.toml_lex               TOML 1.0: where every header, pair and value of a valid text stands
 1  edit.toml_places            where the values and tables of a TOML text are written
@@ -30,12 +30,12 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  proxy.headers               which headers pass through the proxy, in each direction
 1  proxy.http1                 heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
 2  settings                    `llm.toml`: the connection settings
-2  state                       `llm-state.json`: the undo record, the local key
+2  state                       `llm-state.json`: undo record, local key, facts about service and session
 2  tools.model                 the words in which an AI tool is described: where it is, what marks it
 2  tools.registry              one entry per AI tool. Data only: adding a tool is adding an entry here
 2  tools.registry.direct       tools that get each token from the helper and talk to the gateway themselves
 2  tools.registry.editors      editors and IDEs with a settings file of their own: all go through our proxy
-2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste
+2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste, or why there is none
 2  tools.registry.proxy        tools that can only hold a base URL and a fixed key
 2  tools.registry.words        what we call ourselves in the settings of other programs
 3  oidc.callback               what the browser brings back: the query of the redirect
@@ -58,11 +58,11 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.tls_trouble            what is wrong with a server's certificate, in words a person can act on
 3  oidc.token_endpoint         codes and refresh tokens in, access tokens out (RFC 6749)
 3  store.choose                which store holds the session
-3  store.dbus                 as much D-Bus as a Secret Service needs: calls and one signal
+3  store.dbus                  as much D-Bus as a Secret Service needs: calls and one signal
 3  store.encrypted_file        the session in an encrypted file, where there is no OS keyring
 3  store.model                 what every store of the session offers, and how a store can fail
-3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain
-3  store.secret_service        the session in the Secret Service of the Linux desktop (GNOME Keyring, KWallet
+3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain, or one named
+3  store.secret_service        the session in the Secret Service of the Linux desktop
 4  tokens                      a fresh access token: from memory, else by refreshing the session
 4  proxy.access                who may use the proxy
 4  proxy.attempt               one request to the gateway, as far as the head of its answer
@@ -71,29 +71,29 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
 4  proxy.loop                  one thread that moves all bytes, and threads for what blocks
-4  proxy.peer                  which user is at the other end of a loopback connection. Linux only
+4  proxy.peer                  which user is at the other end of a loopback connection (Linux only)
 4  proxy.relay                 one answer on its way from the gateway to the tool, a read at a time
 4  proxy.replies               our own answers: health, errors
-4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: limits, start and stop
+4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: limits, start, stop
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
 4  proxy.target                where a request goes: the path and query of its target
 4  proxy.upgrade               another protocol over the same connection (WebSocket)
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
 4  proxy.wire                  one end of a connection that never blocks
-4  service.agent              the socket that answers the helper
-4  service.answers            what the lines between agent and client mean
-4  service.autostart           have the service started at every login: a systemd user unit
+4  service.agent               the socket that answers the helper
+4  service.answers             what the lines between agent and client mean
+4  service.autostart           have the service started at every login: systemd user unit, launchd agent
 4  service.background          the detached service process: start it, find it, stop it
 4  service.challenge           is the other end our own service? It proves that it knows the local key
-4  service.claim              the right to listen on a socket: one process at a time
-4  service.detached           a process that outlives its caller, and reports to it through a pipe
-4  service.hardening          keep other programs of this user, and crash reports, away from our memory
-4  service.helper             the helper: the small program that direct tools run for a token
+4  service.claim               the right to listen on a socket: one process at a time
+4  service.detached            a process that outlives its caller, and reports to it through a pipe
+4  service.hardening           keep other programs of this user, and crash reports, away from our memory
+4  service.helper              the helper: the small program that direct tools run for a token
 4  service.processes           other processes: who they are, what they listen on
 4  service.record              the pid file: which process is our service, and what it was started from
 4  service.spawn               both ends of the moment in which a service process comes to life
 4  tokens.failure              the last refresh that failed, remembered across processes, with no token in it
-4  tokens.keep_fresh           a thread's work in the service
+4  tokens.keep_fresh           the next token before anybody has to wait for it: a thread of the service
 4  tokens.renewal              one refresh at the provider, with the retries that are safe
 4  tokens.session              from settings to a `TokenSource`: which session, which store, which provider
 4  tokens.source               `TokenSource`: the one place where a session is used up and replaced
@@ -108,24 +108,24 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tools.values                turn an entry's templates into plain values
 4  tools.warnings              what may keep a wired tool from reaching the gateway: variables, policies
 5  checks                      what `doctor` checks and `status --check` asks
-5  gateway                     what the gateway says of itself: its models
-5  obtain                     one access token for a process that does not stay
-5  serving                     the service itself: token source
+5  gateway                     what the gateway says of itself: its models, where it serves Anthropic's API
+5  obtain                      one access token for a process that does not stay
+5  serving                     the service itself: token source, agent and proxy put together
 5  world                       what tests replace, as one value: environment, streams, clock, browser
 5  checks.local                checks of this machine alone: Python, our files and their modes, the helper
 5  checks.model                the words of a finding, and what the checks look at
 5  checks.remote               checks over the network: provider, its clock against ours, gateway
 5  checks.running              checks of the background service: alive, ours, up to date, alone on its port
-5  checks.session              checks of the session: where it is kept, whether it can be read
+5  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
 5  checks.wiring               checks of the wired tools: do they still hold our values
 6  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
 6  commands.completion_scripts  completion scripts for bash, zsh and fish, from a tree of what can be typed
 6  commands.config             `thv-llm config set|show|reset`: the settings by hand
 6  commands.connection         the connection flags that `setup` and `config set` share
 6  commands.doctor             `thv-llm doctor`: check everything that can be wrong
-6  commands.env                `thv-llm env`: shell lines for tools and scripts that are configured by environ
+6  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
 6  commands.login              `thv-llm login`: log in, and keep the session
-6  commands.logout             `thv-llm logout`: end the session here and, as far as it can be done
+6  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
 6  commands.parser             the command-line parser: examples first, no abbreviations
 6  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
 6  commands.proxy              `thv-llm proxy …`: the background service, by hand
@@ -135,7 +135,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  commands.session            the session as commands begin and end it: logging a person in, and out
 6  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 6  commands.teardown           `thv-llm teardown`: put back what setup changed
-6  commands.token             `thv-llm token`: print one fresh access token, for programs
+6  commands.token              `thv-llm token`: print one fresh access token, for programs
 6  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
 6  commands.watching           how the service is shown: one line per request
 6  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
