@@ -6,8 +6,9 @@ remembers what went wrong, `source` ties them together, `keep_fresh` runs ahead 
 
 from __future__ import annotations
 
+from thv_llm.shortcut import MIN_VALID_S
 from thv_llm.tokens.keep_fresh import keep_fresh
 from thv_llm.tokens.session import open
-from thv_llm.tokens.source import MIN_VALID_S, AccessToken, Clock, TokenSource
+from thv_llm.tokens.source import AccessToken, Clock, TokenSource
 
 __all__ = ["MIN_VALID_S", "AccessToken", "Clock", "TokenSource", "keep_fresh", "open"]

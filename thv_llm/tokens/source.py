@@ -26,15 +26,13 @@ from typing import TYPE_CHECKING
 from thv_llm import files
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError
 from thv_llm.secret import Secret
+from thv_llm.shortcut import MIN_VALID_S
 from thv_llm.store.model import SessionStore, StoreError
 from thv_llm.tokens.failure import FailureMemory
 
 if TYPE_CHECKING:
     from thv_llm.oidc.login import LoginResult
     from thv_llm.oidc.token_endpoint import Tokens
-
-MIN_VALID_S = 600.0
-"""Twice the 300 s after which tools call the helper again."""
 
 DEADLINE_S = 30.0
 """For one `get`, waiting for others included."""
