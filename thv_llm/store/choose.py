@@ -44,7 +44,6 @@ def choose(
     Raises:
         StoreError: the store that it must be cannot be used.
     """
-
     ask = ask_passphrase if interactive else None
     name = _name(environ, wanted, recorded, platform)
     if name == "file":
