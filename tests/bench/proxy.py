@@ -123,6 +123,16 @@ def events(rate_per_s: int, figure: str) -> Callable[[Place], float]:
     return measure
 
 
+def memory_after_requests(place: Place) -> float:
+    """Ask 10,000 times or so, then again; return what the second time left in memory."""
+    ask = rate("/1k", 8)
+    for _ in range(2):
+        asked = 0.0
+        while asked < 5000:
+            asked += ask(place) * SECONDS
+    return stage.memory_mb(place.pid)
+
+
 def burst(place: Place) -> float:
     """Connect 200 times at once, ask for health or anything; return the last answer's time in ms."""
     port = int(place.url.rpartition(":")[2])
@@ -176,6 +186,7 @@ ROWS = (
     Row("events-50", "256 streams, 50 events/s each, p99", "ms", "<= 2.0", events(50, "p99_ms")),
     Row("events-cpu", "CPU per event there", "µs", "<= 1.2", events(50, "cpu_us")),
     Row("events-memory", "memory with 256 streams", "MB", "<= 64 MB", events(50, "memory_mb")),
+    Row("memory-after", "memory after 10,000 requests", "MB", "<= 64 MB", memory_after_requests),
     Row("burst", "200 connections at once, p99", "ms", "< 200 ms", burst),
 )
 
@@ -247,7 +258,7 @@ def main(arguments: list[str]) -> int:
     rows = [row for row in ROWS if not arguments or row.name.startswith(tuple(arguments))]
     if not rows or not WRK:
         wanted = ", ".join(row.name for row in ROWS)
-        print(f"wrk is not installed, or no such row; there is: {wanted}", file=sys.stderr)
+        print(f"wrk is not installed, or there is no such row; rows: {wanted}", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="thv-llm-bench-") as work:
         at = Stage(Path(work), os.environ.get("BENCH_PYTHON", sys.executable))
@@ -258,7 +269,12 @@ def main(arguments: list[str]) -> int:
                     for place in places:
                         if row.name.startswith("events") and not os.environ["BENCH_EVENTS"]:
                             continue
-                        if place.name == "direct" and row.name in ("burst", "events-cpu", "events-memory"):
+                        if place.name == "direct" and row.name in (
+                            "burst",
+                            "events-cpu",
+                            "events-memory",
+                            "memory-after",
+                        ):
                             continue
                         found.setdefault(row.name, {}).setdefault(place.name, []).append(row.measure(place))
                         print(f"\r{row.name} {place.name}        ", end="", file=sys.stderr)

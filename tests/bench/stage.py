@@ -82,7 +82,9 @@ class Stage:
     @contextlib.contextmanager
     def run(self, *command: str, port: int) -> Iterator[int]:
         """Run a program that listens on a port; yield its process id."""
-        process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.DEVNULL)
+        # Go's peers tell of every connection that a load generator drops.
+        with open(self.work / "errors.log", "ab") as errors:
+            process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             self._wait(port, process)
             yield process.pid
