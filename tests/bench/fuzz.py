@@ -95,12 +95,11 @@ def _message(
                     continue
                 body = decoder(reader.head)
                 piece = reader.rest
-            if body.done:
-                rest += piece
-            elif piece:
+            was_done = body.done
+            if not was_done and piece:
                 content += body.feed(piece)
-                if body.done:
-                    rest += body.rest
+            if body.done:
+                rest += piece if was_done else body.rest
         if body is None:
             return "not whole"
         if not body.done:
@@ -222,7 +221,8 @@ def rounds(target: str, seconds: float, seed: int) -> tuple[int, list[Path]]:
     """Try a target for that long; return how often, and what broke it."""
     rng = random.Random(f"{seed}{target}")
     end = time.monotonic() + seconds
-    count, broken = 0, []
+    count = 0
+    broken: list[Path] = []
     while time.monotonic() < end and len(broken) < 10:
         data = sample(target, rng)
         count += 1
