@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.fakes.web import Answer, WebServer
+from tests.fakes.web import CA_FILE, Answer, WebServer
 from thv_llm.oidc import exchange
 from thv_llm.oidc.exchange import MAX_BODY_BYTES, Exchange, Request, TooLargeError
+
+TOP = str(Path(__file__).resolve().parent.parent.parent)
 
 
 def fetch(web: WebServer, timeout_s: float = 5.0) -> exchange.Answer:
@@ -55,6 +60,24 @@ def test_a_chunked_body_is_put_together() -> None:
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
     with WebServer(lambda _: Answer(raw=raw), tls=False) as web:
         assert fetch(web).body == b"abcde"
+
+
+def test_a_plain_host_name_loads_no_tables_of_idna() -> None:
+    with WebServer(lambda _: Answer(body=b"{}")) as web:
+        program = (
+            f"import sys; sys.path.insert(0, {TOP!r})\n"
+            "from urllib.parse import urlsplit\nfrom thv_llm import tls\n"
+            "from thv_llm.oidc.exchange import Exchange, Request\n"
+            f"context = tls.client_context({CA_FILE!r}, environ={{}})\n"
+            f"request = Request('GET', urlsplit({web.url!r}), {{}})\n"
+            "answer = Exchange(request, context=context, proxy=None).run(20.0)\n"
+            "print(answer.status, 'encodings.idna' in sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+        )
+
+    assert done.stdout == "200 False\n"
 
 
 @pytest.mark.parametrize(

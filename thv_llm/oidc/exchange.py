@@ -15,6 +15,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from ssl import SSLContext
+from typing import Any
 from urllib.parse import SplitResult
 
 from thv_llm.env_proxy import EnvProxy
@@ -141,6 +142,7 @@ class _Connection(http.client.HTTPConnection):
     ) -> None:
         near = (proxy.host, proxy.port) if proxy else (request.host, request.port)
         super().__init__(*near, timeout=timeout_s)
+        self._create_connection = _open  # of http.client; where it goes unused, only time is lost
         self._name = request.host
         self._tls = context
         self._wire: socket.socket | None = None
@@ -157,8 +159,9 @@ class _Connection(http.client.HTTPConnection):
         super().connect()  # TCP, then CONNECT if there is a proxy
         if self._tls is not None:
             assert isinstance(self.sock, socket.socket)
+            name = self._name.encode("ascii")
             # The handshake is a step of its own, so that `cut` finds the socket during it.
-            tls = self._tls.wrap_socket(self.sock, server_hostname=self._name, do_handshake_on_connect=False)
+            tls = self._tls.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
             self.sock = tls
             self._wire = tls
             tls.do_handshake()
@@ -171,3 +174,12 @@ class _Connection(http.client.HTTPConnection):
             with contextlib.suppress(OSError):
                 # SSLSocket.shutdown would drop the TLS layer under the other thread's read.
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)
+
+
+def _open(address: tuple[str, int], *limits: Any) -> socket.socket:
+    """Connect to a host whose name is ASCII, as `oidc.endpoint` and `env_proxy` see to.
+
+    As bytes, here and for TLS, it does not load the tables of IDNA: milliseconds of a cold `token`.
+    """
+    host, port = address
+    return socket.create_connection((host.encode("ascii"), port), *limits)  # type: ignore[arg-type]
