@@ -22,6 +22,8 @@ from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 SWITCHING = 101
+PARTS_IN_A_ROW = 4
+"""Of a large upload, before an early answer is looked for and other tasks have their turn."""
 
 
 class ToolGone(Exception):
@@ -116,9 +118,13 @@ class _Attempt:
                 self._hear_tool()
 
     def _write(self) -> None:
-        """Send what is pending, or else the next part of the body; then others have a turn."""
-        if self.sent or self._broken:
-            return
+        """Send what is pending and the next parts of the body; then others have a turn."""
+        for _ in range(PARTS_IN_A_ROW):
+            if self.sent or self._broken or not self._write_part():
+                return
+
+    def _write_part(self) -> bool:
+        """Send what is pending, or else the next part of the body; whether there may be more to do."""
         if not self._pending and not self._body.done:
             self._pending = memoryview(self._next_part())
         if self._pending:
@@ -127,13 +133,17 @@ class _Attempt:
             except OSError as error:
                 # An answer may be waiting all the same: a server that refuses a body closes early.
                 self._broken = error
-                return
-            if written:
-                self._pending = self._pending[written:]
-                self._deadline = time.monotonic() + self._limits.idle
+                return False
+            if not written:
+                return False
+            self._pending = self._pending[written:]
+            self._deadline = time.monotonic() + self._limits.idle
+        elif not self._body.done:
+            return False
         if not self._pending and self._body.done:
             self.sent = True
             self._deadline = time.monotonic() + self._limits.head
+        return True
 
     def _next_part(self) -> bytes:
         try:

@@ -110,7 +110,10 @@ class Chunked:
                 pieces.append(piece)
                 at += len(piece)
                 self._left -= len(piece)
-                self._after_data = not self._left
+                if not self._left and data.startswith(b"\r\n", at):  # else it is looked for later
+                    at += 2
+                else:
+                    self._after_data = not self._left
                 continue
             after = self._trailers(data, at) if self._in_trailers else self._size(data, at)
             if after < 0:

@@ -15,11 +15,11 @@ from thv_llm.proxy.framing import LAST_CHUNK, Decoder, UntilClose, chunk
 from thv_llm.proxy.http1 import Refused
 from thv_llm.proxy.loop import Steps
 from thv_llm.proxy.upstream import Link
-from thv_llm.proxy.wire import READ, READ_BYTES, WRITE, Late, Wire
+from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 FULL_RECORD = 16 * 1024
-"""A TLS record of that size has more behind it, most likely."""
-GATHER_BYTES = 4 * FULL_RECORD
+"""A TLS record of that size has more behind it, most likely; none is larger."""
+GATHER_BYTES = 8 * FULL_RECORD
 MAX_AHEAD_BYTES = 64 * 1024
 """Of pipelined requests, read only in order to notice that the tool went away behind them."""
 
@@ -126,14 +126,14 @@ class Relay:
         """Read what is there; several full records at once, but never wait for more."""
         if self._broken:
             raise ConnectionAbortedError
-        data = self.link.read(READ_BYTES)
+        data = self.link.read(FULL_RECORD)
         if data is None or len(data) < FULL_RECORD:
             return data
         pieces = [data]
         size = len(data)
         while size < GATHER_BYTES:
             try:
-                more = self.link.read(READ_BYTES)
+                more = self.link.read(FULL_RECORD)
             except OSError:
                 self._broken = True  # after what came before it was passed on
                 break

@@ -131,10 +131,10 @@ class Proxy:
 
     def _serve(self, sock: socket.socket) -> None:
         """Serve an accepted connection; 503 when there are too many."""
-        if len(self._loop.tasks) < self._max_connections:
-            self._loop.add(Connection(sock, self._shared))
-            return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it is gone already
+            if len(self._loop.tasks) < self._max_connections:
+                self._loop.add(Connection(sock, self._shared))
+                return
             sock.settimeout(0)
             sock.send(replies.error(Refused(503, "too many connections")))
         sock.close()
@@ -148,6 +148,7 @@ class _Listener(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
         super().__init__((host, port), BaseRequestHandler)
+        self.socket.setblocking(False)
 
     def server_bind(self) -> None:
         # Not HTTPServer's: that one asks DNS for our own name.
@@ -165,6 +166,9 @@ class _Listener(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         self._serve(request)
+        with contextlib.suppress(OSError):  # of a burst, all that wait
+            while True:
+                self._serve(self.socket.accept()[0])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         # The inherited one prints a traceback, which may hold anything.
