@@ -138,6 +138,18 @@ def test_a_directory_with_special_characters_is_recognised_again(tmp_path: Path,
         assert one.is_installed(where)
 
 
+def test_a_directory_whose_name_is_not_utf8_has_no_unit_and_breaks_nothing(
+    tmp_path: Path, manager: Manager
+) -> None:
+    environ = {"HOME": str(tmp_path), "THV_LLM_HOME": f"{tmp_path}/\udcff"}
+    where = paths.find(environ)
+    one = autostart.of(environ, "linux", manager)
+
+    assert not one.is_installed(where)
+    with pytest.raises(ThvLlmError, match="cannot stand in a unit file"):
+        one.install(where, environ)
+
+
 def test_uninstall_takes_everything_back(
     systemd: Autostart, where: Paths, environ: dict[str, str], manager: Manager
 ) -> None:

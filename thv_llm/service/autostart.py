@@ -49,7 +49,7 @@ class Autostart:
 
     def is_installed(self, where: Paths) -> bool:
         """Tell whether our file is there, and is about this directory of ours."""
-        return mark(where).encode() in (files.read(self.file) or b"")
+        return os.fsencode(mark(where)) in (files.read(self.file) or b"")
 
     def install(self, where: Paths, environ: Mapping[str, str]) -> None:
         """Write the file, have it loaded now and at every login; it starts the service.
