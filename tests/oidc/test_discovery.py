@@ -36,7 +36,6 @@ def test_the_endpoints_are_those_of_the_document(client: Client) -> None:
     assert found.issuer == client.provider.issuer
     assert found.token_endpoint == f"{found.issuer}/token"
     assert found.iss_in_callback
-    assert found.pkce_methods == ("S256",)
 
 
 @pytest.mark.parametrize(

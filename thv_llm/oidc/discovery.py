@@ -45,7 +45,6 @@ class Metadata:
     revocation_endpoint: str = ""
     end_session_endpoint: str = ""
     iss_in_callback: bool = False
-    pkce_methods: tuple[str, ...] | None = None
 
 
 ENDPOINTS = (
@@ -114,9 +113,8 @@ def parse(document: JsonObject, issuer: str) -> Metadata:
     iss_in_callback = document.get(ISS_IN_CALLBACK, False)
     if not isinstance(iss_in_callback, bool):
         raise _unusable(f"{ISS_IN_CALLBACK} is not true or false")
-    return Metadata(
-        issuer, **found, iss_in_callback=iss_in_callback, pkce_methods=_pkce(document.get(METHODS))
-    )
+    _check_pkce(document.get(METHODS))
+    return Metadata(issuer, **found, iss_in_callback=iss_in_callback)
 
 
 def _check_issuer(said: object, issuer: str) -> None:
@@ -131,14 +129,13 @@ def _check_issuer(said: object, issuer: str) -> None:
     )
 
 
-def _pkce(methods: object) -> tuple[str, ...] | None:
-    if methods is None:
-        return None
+def _check_pkce(methods: object) -> None:
+    if methods is None:  # many providers have PKCE and do not say so
+        return
     if not isinstance(methods, list) or not all(isinstance(item, str) for item in methods):
         raise _unusable(f"{METHODS} is not a list of strings")
     if "S256" not in methods:
         raise _unusable(f"{METHODS} lacks S256, and without PKCE a login can be stolen")
-    return tuple(methods)
 
 
 def _unusable(why: str) -> UntrustedAnswerError:
