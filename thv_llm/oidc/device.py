@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.oidc import endpoint, token_endpoint
@@ -40,7 +40,7 @@ class Offer:
     verification_uri: str
     verification_uri_complete: str
     lifetime_s: float
-    interval_s: float = field(default=DEFAULT_INTERVAL_S)
+    interval_s: float
 
 
 def authorize(
