@@ -25,6 +25,9 @@ TIMEOUT_S = 5.0
 PROMPT_TIMEOUT_S = 120.0
 """Long enough to type a passphrase; only where somebody sits at the terminal."""
 
+CHOOSE_FILE = "thv-llm config set --token-store file, then thv-llm login"
+"""What helps where no keyring does."""
+
 T = TypeVar("T")
 
 
@@ -100,5 +103,5 @@ def silent(what: str, timeout_s: float) -> StoreError:
     return StoreError(
         f"{what} does not answer",
         why=f"nothing came back within {timeout_s:.0f} s",
-        next_step="restart it, or choose: thv-llm config set --token-store file, then thv-llm login",
+        next_step=f"restart it, or choose: {CHOOSE_FILE}",
     )

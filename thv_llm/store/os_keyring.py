@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, TypeVar
 from thv_llm import aesgcm
 from thv_llm.secret import Secret
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import PROMPT_TIMEOUT_S, SERVICE, TIMEOUT_S, AbsentError, StoreError, within
+from thv_llm.store.model import (
+    CHOOSE_FILE,
+    PROMPT_TIMEOUT_S,
+    SERVICE,
+    TIMEOUT_S,
+    AbsentError,
+    StoreError,
+    within,
+)
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -34,7 +42,6 @@ FITS_CHARACTERS = 1000
 """Every backend takes this much; Windows has room for 1,280."""
 
 REFUSED_MODULES = ("keyring.backends.null", "keyring.backends.fail", "keyrings.alt")
-CHOOSE_FILE = "thv-llm config set --token-store file, then thv-llm login"
 
 T = TypeVar("T")
 

@@ -26,6 +26,7 @@ from typing import Any
 from thv_llm.secret import Secret
 from thv_llm.store.dbus import Connection, DBusError
 from thv_llm.store.model import (
+    CHOOSE_FILE,
     PROMPT_TIMEOUT_S,
     SERVICE,
     TIMEOUT_S,
@@ -51,7 +52,7 @@ ABSENT = (
 """Beginnings of the bus's errors for "nobody offers this, and nobody can be started"."""
 
 LOCKED = f"{INTERFACE}.Error.IsLocked"
-CHOOSE_FILE = "start a keyring, or: thv-llm config set --token-store file, then thv-llm login"
+START_OR_CHOOSE = f"start a keyring, or: {CHOOSE_FILE}"
 
 
 class SecretService:
@@ -102,7 +103,7 @@ class SecretService:
                 raise StoreError(
                     f"{WHO} did not keep the session",
                     why="what was stored reads back differently",
-                    next_step="thv-llm config set --token-store file, then thv-llm login",
+                    next_step=CHOOSE_FILE,
                 )
 
     def delete(self, key: str) -> None:
@@ -118,7 +119,7 @@ class SecretService:
             raise AbsentError(
                 f"{WHO} cannot be reached",
                 why="there is no D-Bus session (DBUS_SESSION_BUS_ADDRESS is not set)",
-                next_step=CHOOSE_FILE,
+                next_step=START_OR_CHOOSE,
             )
         connection = None
         try:
@@ -187,7 +188,7 @@ class _Calls:
         found = str(self.call(SERVICE_PATH, "Service", "ReadAlias", "s", "default")[0])
         if found == NOTHING:
             why = "it has no default collection"
-            raise AbsentError(f"{WHO} cannot keep the session", why=why, next_step=CHOOSE_FILE)
+            raise AbsentError(f"{WHO} cannot keep the session", why=why, next_step=START_OR_CHOOSE)
         return found
 
     def prompted(self, prompt: str) -> None:
@@ -239,7 +240,7 @@ def _refused(name: str) -> StoreError:
     if name == LOCKED:
         return _locked()
     if name.startswith(ABSENT):
-        return AbsentError(f"{WHO} cannot be reached", why="no keyring is running", next_step=CHOOSE_FILE)
+        return AbsentError(f"{WHO} cannot be reached", why="no keyring is running", next_step=START_OR_CHOOSE)
     return StoreError(f"{WHO} refused", why=f"it says {name}", next_step="thv-llm doctor")
 
 
@@ -248,7 +249,7 @@ def _broke_off(error: Exception, *, has_begun: bool) -> StoreError:
         why = f"the conversation broke off ({type(error).__name__})"
         return StoreError(f"{WHO} cannot be used", why=why, next_step="try again; thv-llm doctor")
     why = f"the D-Bus session does not answer ({type(error).__name__})"
-    return AbsentError(f"{WHO} cannot be reached", why=why, next_step=CHOOSE_FILE)
+    return AbsentError(f"{WHO} cannot be reached", why=why, next_step=START_OR_CHOOSE)
 
 
 def _locked(why: str = "it must be unlocked first") -> LockedError:
