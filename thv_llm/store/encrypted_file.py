@@ -19,7 +19,6 @@ import os
 from collections.abc import Callable
 
 from thv_llm import aesgcm, files
-from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.store.model import LockedError, StoreError
 
@@ -204,7 +203,7 @@ class EncryptedFile:
             )
         return self._passphrase
 
-    def _broken(self, why: str) -> ThvLlmError:
+    def _broken(self, why: str) -> StoreError:
         return StoreError(
             f"cannot open the session in {self._path}",
             why=why,
