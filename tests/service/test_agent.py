@@ -14,7 +14,8 @@ from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, Us
 from thv_llm.secret import Secret
 from thv_llm.service import agent as agent_module
 from thv_llm.service import hardening
-from thv_llm.service.agent import Agent, ask
+from thv_llm.service.agent import Agent
+from thv_llm.service.answers import ask
 from thv_llm.service.claim import claim
 from thv_llm.shortcut import converse
 from thv_llm.tokens import AccessToken

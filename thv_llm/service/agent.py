@@ -14,6 +14,7 @@ Rule 4: `stop` waits for the answers that are under way, so that no refresh is c
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -28,8 +29,6 @@ from thv_llm.secret import Secret
 from thv_llm.service import hardening
 from thv_llm.service.answers import ask, failure_line
 from thv_llm.service.claim import claim
-
-__all__ = ["Agent", "ask"]
 
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
@@ -209,7 +208,7 @@ def _take_over(socket_path: str) -> int:
 def _listen(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(17, "there is a file of that name")
+            raise FileExistsError(errno.EEXIST, "there is a file of that name")
         os.unlink(path)  # left by one that was killed: we hold the claim
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -238,6 +237,4 @@ def _read_line(sock: socket.socket) -> str | None:
 
 
 def _passes(number: int) -> bool:
-    import errno
-
     return number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
