@@ -28,6 +28,10 @@ BREAK = "\x1f"
 
 REQUEST = f"token {MIN_VALID_S}"
 INTERRUPTED = "err 130 interrupted"
+SILENT = (
+    f"err 6 cannot get an access token{BREAK}"
+    f"  why:  the background service does not answer{BREAK}  next: thv-llm proxy restart"
+)
 SCROLLBACK = (
     "thv-llm: warning: the token is in the history of your terminal now; pipe it to where it is needed"
 )
@@ -38,7 +42,7 @@ def main(environ: Mapping[str, str]) -> None:
     try:
         answer = converse(socket_path(environ, directory(environ)), REQUEST)
     except TimeoutError:
-        answer = f"err 6 cannot get an access token{BREAK}  why:  the agent does not answer"
+        answer = SILENT
     except KeyboardInterrupt:
         answer = INTERRUPTED
     if answer is not None:

@@ -62,7 +62,7 @@ def ask(path):
                 return ""
             answer += more
     except _socket.timeout:
-        fail(cannot + "the agent does not answer\\n  next: thv-llm proxy restart", 6)
+        fail(cannot + "the background service does not answer\\n  next: thv-llm proxy restart", 6)
     except OSError:
         return ""
     return answer.decode()[:-1]
