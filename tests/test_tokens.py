@@ -34,10 +34,6 @@ def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
     return made
 
 
-def broken(status: int = 503, **headers: str) -> Answer:
-    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
-
-
 def test_fifty_threads_cost_one_refresh(rig: Rig) -> None:
     rig.provider.latency_s = 0.1
     found: list[str] = []

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
 from thv_llm import paths, tokens
 from thv_llm.oidc.login import LoginResult
 from thv_llm.oidc.token_endpoint import Tokens
@@ -80,6 +81,11 @@ class Rig:
     def is_alive(self) -> bool:
         """Whether the stored session is good at the provider."""
         return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
+
+
+def broken(status: int = 503, **headers: str) -> Answer:
+    """Return what a provider in trouble answers."""
+    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
 
 
 def login_result(access: str, refresh: str | None, expires_at: float) -> LoginResult:

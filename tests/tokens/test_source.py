@@ -1,41 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.tokens.rig import FakeTime, Rig, login_result
+from tests.tokens.rig import FakeTime, Rig, broken, login_result
 from thv_llm import files, state
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import StoreError
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def clock() -> FakeTime:
-    return FakeTime()
-
-
-@pytest.fixture
-def provider(clock: FakeTime) -> Iterator[FakeProvider]:
-    with FakeProvider(tls=False, now=clock.now) as running:
-        yield running
-
-
-@pytest.fixture
-def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
-    made = Rig(tmp_path, provider, clock)
-    made.sign_in()
-    return made
-
-
-def broken(status: int = 503, **headers: str) -> Answer:
-    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
 
 
 # From memory, else by refresh
