@@ -20,9 +20,10 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.model import App, Binary, Directory, Edit, Extension, Mark, Mode, Tool, Value
 from thv_llm.tools.registry import TOOLS
-from thv_llm.tools.values import GATEWAY_VALUES, HELPER_VALUES, used
+from thv_llm.tools.values import HELPER_VALUES, used
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tools"
+GATEWAY_VALUES = {value for value in Value if value.name.startswith("GATEWAY_")}
 REWRITE = os.environ.get("THV_LLM_GOLDEN") == "write"
 
 WIRED = [tool for tool in TOOLS if tool.edits]

@@ -47,15 +47,6 @@ HELPER_VALUES = frozenset(
     }
 )
 PROXY_VALUES = frozenset({Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT, Value.LOCAL_KEY})
-GATEWAY_VALUES = frozenset(
-    {
-        Value.GATEWAY_ANTHROPIC,
-        Value.GATEWAY_OPENAI,
-        Value.GATEWAY_ROOT,
-        Value.GATEWAY_HOST,
-        Value.GATEWAY_PATH,
-    }
-)
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 OPUS = "us.anthropic.claude-opus-4-8"
