@@ -259,9 +259,10 @@ def test_a_slow_tool_slows_the_gateway_and_gets_everything() -> None:
         tool.until(b"\r\n\r\n")
         until(lambda: sent > 1 << 20)
         time.sleep(0.3)
-        before = sent
+        before, busy_s = sent, time.process_time()
         time.sleep(0.3)
         assert sent == before  # it has stopped taking more
+        assert time.process_time() - busy_s < 0.15  # and sleeps
         assert sent < 32 << 20
         got = 0
         while data := tool.receive():
