@@ -15,6 +15,8 @@ from thv_llm.commands import screen
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thv_llm.oidc.interaction import Interaction
     from thv_llm.oidc.login import Flow, LoginResult
     from thv_llm.secret import Secret
@@ -52,7 +54,14 @@ def begin(
     from thv_llm.oidc import login_once
     from thv_llm.oidc.interaction import Interaction, terminal_lines
 
-    source = tokens.open(wanted, world.paths, world.environ, now=world.now, interactive=True)
+    source = tokens.open(
+        wanted,
+        world.paths,
+        world.environ,
+        now=world.now,
+        interactive=True,
+        ask_passphrase=_asking(world),
+    )
     if not force and _is_good(source):
         world.say("Already logged in.")
         return
@@ -100,6 +109,21 @@ def _login(
         prompt=prompt,
         keep=source.adopt,
     )
+
+
+def _asking(world: World) -> Callable[[], Secret] | None:
+    """Return what asks for the passphrase of the session file; None when nobody is there to answer."""
+    if not world.stdin.isatty():
+        return None
+
+    def ask() -> Secret:
+        import getpass
+
+        from thv_llm.secret import Secret
+
+        return Secret(getpass.getpass("Passphrase of the session file: ", stream=world.stderr))
+
+    return ask
 
 
 def _is_good(source: TokenSource) -> bool:
