@@ -17,7 +17,7 @@ from thv_llm.paths import Paths
 from thv_llm.state import State, WiredFile, WiredTool
 from thv_llm.tools.model import Tool
 from thv_llm.tools.plan import Plan, PlannedFile, plan
-from thv_llm.tools.undo import LOCK_TIMEOUT_S, MAX_TRIES, lock_path, revert_tool
+from thv_llm.tools.undo import LOCK_TIMEOUT_S, lock_path, repeatedly, revert_tool
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,11 @@ def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Outcome, ...]:
 def _one(planned: Plan, paths: Paths) -> Outcome:
     before = state.load(paths.state).tool(planned.tool.id)
     try:
-        return _repeatedly(planned, paths)
+        return repeatedly(lambda: _try(planned, paths))
     except ThvLlmError as error:
         if before is None:
             _take_back(planned, paths)
         return Outcome(planned, error=error)
-
-
-def _repeatedly(planned: Plan, paths: Paths) -> Outcome:
-    """Start again when another program writes a file of the tool's at the same moment."""
-    for _ in range(MAX_TRIES - 1):
-        try:
-            return _try(planned, paths)
-        except files.FileChangedError:
-            continue
-    return _try(planned, paths)
 
 
 def _try(planned: Plan, paths: Paths) -> Outcome:

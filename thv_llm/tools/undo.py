@@ -13,9 +13,10 @@ Rule 4: a record is dropped after its file is right, never before, so that a run
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 from thv_llm import files, state
 from thv_llm.errors import ThvLlmError, UsageError
@@ -31,6 +32,8 @@ LOCK_TIMEOUT_S = 30.0
 
 MAX_TRIES = 5
 """How often to start again when another program writes the file at the same moment."""
+
+T = TypeVar("T")
 
 
 class Done(Enum):
@@ -128,7 +131,7 @@ def _one(
 ) -> Undone:
     try:
         edit = _trusted(record, file, place, tools)
-        undone = _repeatedly(record, file, edit, dry_run=dry_run)
+        undone = repeatedly(lambda: _try(record, file, edit, dry_run=dry_run))
         if not dry_run:
             _forget(paths, record.tool, file)
     except ThvLlmError as error:
@@ -136,14 +139,14 @@ def _one(
     return undone
 
 
-def _repeatedly(record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
-    """Start again when another program writes the file at the same moment."""
+def repeatedly(work: Callable[[], T]) -> T:
+    """Return what `work` returns; start it again when another program writes its file at the same moment."""
     for _ in range(MAX_TRIES - 1):
         try:
-            return _try(record, file, edit, dry_run=dry_run)
+            return work()
         except files.FileChangedError:
             continue
-    return _try(record, file, edit, dry_run=dry_run)
+    return work()
 
 
 def _try(record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
