@@ -64,9 +64,9 @@ def test_the_file_and_its_directory_are_private(ours: paths.Paths) -> None:
 
 def test_a_file_that_is_not_settled_is_half_way() -> None:
     file = FULL.wired[0].files[0]
-    assert not file.settled
-    assert replace(file, editions=file.editions[:1]).settled
-    assert not replace(file, editions=file.editions[1:]).settled
+    assert not file.is_settled
+    assert replace(file, editions=file.editions[:1]).is_settled
+    assert not replace(file, editions=file.editions[1:]).is_settled
 
 
 def test_no_secret_of_the_user_is_in_the_repr_of_the_key() -> None:

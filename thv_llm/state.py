@@ -67,7 +67,7 @@ class WiredFile:
     created_dirs: tuple[str, ...] = ()
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether no change was left half-way."""
         return len(self.editions) == 1 and self.editions[0].done
 

@@ -84,7 +84,9 @@ def _is_as_written(file: WiredFile) -> bool:
     import hashlib
 
     data = files.read(file.path)
-    return data is not None and file.settled and hashlib.sha256(data).hexdigest() == file.editions[-1].after
+    if data is None or not file.is_settled:
+        return False
+    return hashlib.sha256(data).hexdigest() == file.editions[-1].after
 
 
 def _check(world: World) -> list[Check]:

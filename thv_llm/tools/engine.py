@@ -180,7 +180,7 @@ def _drift(wired: WiredTool) -> list[Drift]:
 
 def interrupted(state: State) -> tuple[str, ...]:
     """Return the tools that a killed run left half-way."""
-    return tuple(wired.tool for wired in state.wired if not all(file.settled for file in wired.files))
+    return tuple(wired.tool for wired in state.wired if not all(file.is_settled for file in wired.files))
 
 
 def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], ...]:

@@ -186,7 +186,7 @@ def _record(path: str, kind: Format, old: WiredFile | None, *, is_new: bool) -> 
 
 
 def _is_right(data: bytes | None, old: WiredFile, wanted: str) -> bool:
-    return old.settled and old.editions[0].wanted == wanted and not lost_keys(data, old)
+    return old.is_settled and old.editions[0].wanted == wanted and not lost_keys(data, old)
 
 
 def _require_keys(edit: Edit, text: str, *, is_new: bool) -> None:
