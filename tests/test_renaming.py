@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,3 +57,27 @@ def test_where_the_system_has_no_such_rename_it_says_so(
     first, second = pair
     assert not renaming.swap(str(first), str(second))
     assert not renaming.move_to_free_name(str(first), str(second))
+
+
+@pytest.mark.parametrize(
+    ("platform", "name", "swap", "no_replace"),
+    [("linux", "renameat2", 2, 1), ("darwin", "renamex_np", 2, 4)],
+)
+def test_the_kernel_is_asked_in_its_own_words(
+    platform: str, name: str, swap: int, no_replace: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RENAME_EXCHANGE and RENAME_NOREPLACE of linux/fs.h; RENAME_SWAP and RENAME_EXCL of macOS' stdio.h."""
+    import ctypes
+
+    asked: list[tuple[object, ...]] = []
+
+    def rename(*arguments: object) -> int:
+        asked.append(tuple(one for one in arguments if one != renaming.LINUX_HERE))
+        return 0
+
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _, use_errno: SimpleNamespace(**{name: rename}))
+
+    assert renaming.swap("a", "b")
+    assert renaming.move_to_free_name("a", "b")
+    assert asked == [(b"a", b"b", swap), (b"a", b"b", no_replace)]
