@@ -72,6 +72,18 @@ def test_wired_tools_are_shown_and_said_to_be_unchanged(here: Machine) -> None:
     assert "claude-code (direct)" in here.run("config", "show").out
 
 
+def test_whoever_changes_what_the_session_is_for_is_told_how_to_end_it(here: Machine) -> None:
+    here.setup("--lazy")
+    assert "session" not in here.run("config", "set", "--client-id", "other").err.lower()
+    here.run("login")
+
+    assert "session" not in here.run("config", "set", "--proxy-port", "14001").err.lower()
+    told = here.run("config", "set", "--audience", "elsewhere").err
+
+    assert "The session belongs to the old values: log in anew with thv-llm login." in told
+    assert "thv-llm logout" in told
+
+
 def test_reset_is_refused_while_tools_are_wired(here: Machine) -> None:
     here.setup()
 

@@ -58,14 +58,30 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 
 
 def _set(args: argparse.Namespace, world: World) -> ExitCode:
+    from thv_llm.tokens.session import session_key
+
     changes = connection.given(args)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    connection.warn(settings.save(world.paths.settings, changes), world.say)
+    before = _readable(world.paths.settings)
+    after = settings.save(world.paths.settings, changes)
+    connection.warn(after, world.say)
     world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
-    if state.load(world.paths.state).wired:
+    known = state.load(world.paths.state)
+    if known.session.store and before and session_key(before.oidc) != session_key(after.oidc):
+        world.say("The session belongs to the old values: log in anew with thv-llm login.")
+        world.say("To end the old one, set them back, run thv-llm logout, and set the new ones again.")
+    if known.wired:
         world.say("Wired tools and the running service still use the old values; thv-llm setup updates them.")
     return ExitCode.DONE
+
+
+def _readable(path: str) -> Settings | None:
+    """Return the settings; None when they are broken, and perhaps about to be mended."""
+    try:
+        return settings.load(path)
+    except ThvLlmError:
+        return None
 
 
 def _show(args: argparse.Namespace, world: World) -> ExitCode:
