@@ -54,18 +54,12 @@ def begin(
     from thv_llm.oidc import login_once
     from thv_llm.oidc.interaction import Interaction, terminal_lines
 
-    source = tokens.open(
-        wanted,
-        world.paths,
-        world.environ,
-        now=world.now,
-        interactive=True,
-        ask_passphrase=_asking(world),
-    )
+    now, ask = world.now, _asking(world)
+    source = tokens.open(wanted, world.paths, world.environ, now=now, interactive=True, ask_passphrase=ask)
     if not force and _is_good(source):
         world.say("Already logged in.")
         return
-    began = world.now()
+    began = now()
 
     def other_login_worked() -> bool:
         """Tell whether there is a session that was not there at the start."""
@@ -82,9 +76,13 @@ def begin(
     )
     if result:
         make_service_forget(world)  # it may still serve the person before
-        where = source.describe()
-        world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
-        world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
+        _say_done(world, source, result)
+
+
+def _say_done(world: World, source: TokenSource, result: LoginResult) -> None:
+    where = source.describe()
+    world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
+    world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
 
 
 def _login(
