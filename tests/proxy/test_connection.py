@@ -156,6 +156,14 @@ def test_pages_are_refused_without_a_word_of_cors(line: str, path: str) -> None:
         assert not run.gateway.heads
 
 
+def test_a_refusal_reaches_a_tool_that_is_still_sending() -> None:
+    with running(answering(OK), timing=Timing(linger=5)) as run, run.connect() as tool:
+        head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 8000000\r\n\r\n" % run.port
+        tool.sock.sendall(head + b"x" * 8_000_000)  # a reset in the middle of it would raise
+
+        assert status(tool.everything()) == 401
+
+
 def test_health_is_answered_without_a_key_or_the_gateway() -> None:
     with running(answering(OK)) as run:
         ask = b"GET /healthz HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % run.port
