@@ -58,7 +58,6 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.tls_trouble            what is wrong with a server's certificate, in words a person can act on
 3  oidc.token_endpoint         codes and refresh tokens in, access tokens out (RFC 6749)
 3  store.choose                which store holds the session
-3  store.dbus                  as much D-Bus as a Secret Service needs: calls and one signal
 3  store.encrypted_file        the session in an encrypted file, where there is no OS keyring
 3  store.model                 what every store of the session offers, and how a store can fail
 3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain, or one named

@@ -1,14 +1,14 @@
 """The session in the Secret Service of the Linux desktop (GNOME Keyring, KWallet, KeePassXC).
 
-Spoken over D-Bus directly (`store.dbus`): the usual packages need compiled ones, which a single
+Spoken over D-Bus with jeepney alone: the usual packages need compiled ones, which a single
 file cannot carry. The `plain` session sends secrets unencrypted over the user's own bus, as
 most clients do: whoever can listen there can ask the service, too.
 
 Entries have the attributes of the `keyring` package, so that `keyring get thv-llm KEY` and
 `secret-tool lookup service thv-llm username KEY` find them.
 
-Rule 1: one time limit for all calls together, so that no silent service can hold us. A prompt is
-        shown, and waited for, only when a person is there.
+Rule 1: one time limit for all calls together; at its end the connection is shut, so that no
+        silent service can hold us. A prompt is shown only when a person is there.
 Rule 2: an existing entry is changed by `SetSecret`. `CreateItem(replace=true)` would wait for a
         person in KeePassXC.
 Rule 3: locked is not absent, and a locked collection may hide an entry, so it is an error.
@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thv_llm.secret import Secret
-from thv_llm.store.dbus import Connection, DBusError
 from thv_llm.store.model import (
     CHOOSE_FILE,
     PROMPT_TIMEOUT_S,
@@ -35,6 +35,9 @@ from thv_llm.store.model import (
     StoreError,
     silent,
 )
+
+if TYPE_CHECKING:
+    from jeepney.io.blocking import DBusConnection
 
 WHO = "the Secret Service"
 BUS_NAME = "org.freedesktop.secrets"
@@ -121,34 +124,65 @@ class SecretService:
                 why="there is no D-Bus session (DBUS_SESSION_BUS_ADDRESS is not set)",
                 next_step=START_OR_CHOOSE,
             )
-        connection = None
+        from jeepney.io.blocking import DBusConnection, prep_socket
+        from jeepney.wrappers import DBusErrorResponse
+
+        limit_s = PROMPT_TIMEOUT_S if self._interactive else self._timeout_s
         try:
-            connection = Connection(self._address, self._timeout_s)
-            yield _Calls(connection, self._interactive)
+            sock = prep_socket(self._address, timeout=self._timeout_s)
         except TimeoutError:
             raise silent(WHO, self._timeout_s) from None
-        except DBusError as error:
+        except (OSError, RuntimeError, ValueError) as error:
+            why = f"the D-Bus session does not answer ({type(error).__name__})"
+            raise AbsentError(f"{WHO} cannot be reached", why=why, next_step=START_OR_CHOOSE) from None
+        limit = _Limit(sock, limit_s)
+        try:
+            with contextlib.closing(sock), contextlib.closing(DBusConnection(sock)) as connection:
+                yield _Calls(connection, self._interactive)
+        except DBusErrorResponse as error:
             raise _refused(error.name) from None
-        except (OSError, ValueError) as error:
-            raise _broke_off(error, has_begun=connection is not None) from None
+        except (OSError, RuntimeError, ValueError) as error:
+            raise silent(WHO, limit_s) if limit.passed else _broke_off(error) from None
         finally:
-            if connection:
-                connection.close()
+            limit.cancel()
+
+
+class _Limit:
+    """Shuts a socket when its time is over, which wakes whoever waits for it."""
+
+    def __init__(self, sock: Any, timeout_s: float) -> None:
+        self.passed = False
+        self._sock = sock
+        self._timer = threading.Timer(timeout_s, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _end(self) -> None:
+        self.passed = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(2)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        self._timer.join()
 
 
 class _Calls:
     """The few calls of the Secret Service API that we need, on one connection."""
 
-    def __init__(self, connection: Connection, interactive: bool) -> None:
+    def __init__(self, connection: DBusConnection, interactive: bool) -> None:
         self._connection = connection
         self._interactive = interactive
         self._session = self.call(SERVICE_PATH, "Service", "OpenSession", "sv", "plain", ("s", ""))[1]
 
-    def call(
-        self, path: str, interface: str, method: str, signature: str = "", *body: Any
-    ) -> tuple[Any, ...]:
+    def call(self, path: str, interface: str, method: str, signature: str = "", *body: Any) -> Any:
         """Call a method and return the values of its answer."""
-        return self._connection.call(BUS_NAME, path, f"{INTERFACE}.{interface}", method, signature, *body)
+        from jeepney import DBusAddress, new_method_call
+        from jeepney.wrappers import unwrap_msg
+
+        address = DBusAddress(path, BUS_NAME, f"{INTERFACE}.{interface}")
+        message = new_method_call(address, method, signature or None, body)
+        return unwrap_msg(self._connection.send_and_get_reply(message))
 
     def find(self, key: str) -> str | None:
         """Return the entry of that key, unlocked, or None."""
@@ -167,7 +201,7 @@ class _Calls:
 
     def secret(self, item: str) -> Secret:
         """Return the secret of an entry."""
-        return Secret(self.call(item, "Item", "GetSecret", "o", self._session)[0][2].decode())
+        return Secret(bytes(self.call(item, "Item", "GetSecret", "o", self._session)[0][2]).decode())
 
     def packed(self, value: Secret) -> tuple[str, bytes, bytes, str]:
         """Return a secret as the API wants it."""
@@ -197,11 +231,15 @@ class _Calls:
             return
         if not self._interactive:
             raise _locked()
-        self._connection.extend(PROMPT_TIMEOUT_S)
-        self._connection.subscribe(prompt, "Completed")
-        self.call(prompt, "Prompt", "Prompt", "s", "")
-        if self._connection.wait_for(prompt, "Completed")[0]:
-            raise _locked("the prompt was dismissed")
+        from jeepney import MatchRule, message_bus
+        from jeepney.wrappers import unwrap_msg
+
+        completed = MatchRule(type="signal", interface=f"{INTERFACE}.Prompt", member="Completed", path=prompt)
+        unwrap_msg(self._connection.send_and_get_reply(message_bus.AddMatch(completed)))
+        with self._connection.filter(completed) as signals:
+            self.call(prompt, "Prompt", "Prompt", "s", "")
+            if self._connection.recv_until_filtered(signals).body[0]:
+                raise _locked("the prompt was dismissed")
 
     def _unlock(self, path: str) -> None:
         unlocked, prompt = self.call(SERVICE_PATH, "Service", "Unlock", "ao", [path])
@@ -209,31 +247,26 @@ class _Calls:
             self.prompted(prompt)
 
     def _is_locked(self, collection: str) -> bool:
-        properties = "org.freedesktop.DBus.Properties"
-        asked = (f"{INTERFACE}.Collection", "Locked")
-        return bool(self._connection.call(BUS_NAME, collection, properties, "Get", "ss", *asked)[0][1])
+        from jeepney import DBusAddress, Properties
+        from jeepney.wrappers import unwrap_msg
+
+        address = DBusAddress(collection, BUS_NAME, f"{INTERFACE}.Collection")
+        answer = self._connection.send_and_get_reply(Properties(address).get("Locked"))
+        return bool(unwrap_msg(answer)[0][1])
 
 
 def bus_address(environ: Mapping[str, str]) -> str:
     """Return the socket of the session bus; "" when there is none that we can speak to."""
+    from jeepney.bus import get_connectable_addresses
+
     named = environ.get("DBUS_SESSION_BUS_ADDRESS")
     if named:
-        return next((found for part in named.split(";") if (found := _unix_address(part))), "")
+        with contextlib.suppress(ValueError, RuntimeError, StopIteration):
+            return str(next(get_connectable_addresses(named)))
+        return ""
     runtime = environ.get("XDG_RUNTIME_DIR")
     usual = os.path.join(runtime, "bus") if runtime else ""
     return usual if usual and os.path.exists(usual) else ""
-
-
-def _unix_address(part: str) -> str:
-    """Return the socket that `unix:path=…` or `unix:abstract=…` names, "" for anything else."""
-    transport, _, pairs = part.partition(":")
-    if transport != "unix":
-        return ""
-    from urllib.parse import unquote
-
-    options = dict(pair.partition("=")[::2] for pair in pairs.split(","))
-    abstract = options.get("abstract")
-    return "\0" + unquote(abstract) if abstract else unquote(options.get("path", ""))
 
 
 def _refused(name: str) -> StoreError:
@@ -244,12 +277,9 @@ def _refused(name: str) -> StoreError:
     return StoreError(f"{WHO} refused", why=f"it says {name}", next_step="thv-llm doctor")
 
 
-def _broke_off(error: Exception, *, has_begun: bool) -> StoreError:
-    if has_begun:
-        why = f"the conversation broke off ({type(error).__name__})"
-        return StoreError(f"{WHO} cannot be used", why=why, next_step="try again; thv-llm doctor")
-    why = f"the D-Bus session does not answer ({type(error).__name__})"
-    return AbsentError(f"{WHO} cannot be reached", why=why, next_step=START_OR_CHOOSE)
+def _broke_off(error: Exception) -> StoreError:
+    why = f"the conversation broke off ({type(error).__name__})"
+    return StoreError(f"{WHO} cannot be used", why=why, next_step="try again; thv-llm doctor")
 
 
 def _locked(why: str = "it must be unlocked first") -> LockedError:
