@@ -115,7 +115,8 @@ def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
     for tool in tools:
         if tool.id == name:
             return tool
-    raise UsageError(f"no tool is called {name!r}", why=f"known are: {', '.join(tool.id for tool in tools)}")
+    known = ", ".join(tool.id for tool in tools)
+    raise UsageError(f"no tool is called {name!r}", why=f"known are: {known}", next_step="thv-llm tools")
 
 
 def needs_anthropic(tool: Tool) -> bool:

@@ -107,7 +107,7 @@ def _wired(paths: Paths, tool_ids: Sequence[str] | None) -> tuple[WiredTool, ...
     for name in tool_ids or ():
         if name not in known:
             why = f"wired are: {', '.join(known)}" if known else "no tool is wired"
-            raise UsageError(f"{name} is not wired", why=why)
+            raise UsageError(f"{name} is not wired", why=why, next_step="thv-llm status")
     return tuple(tool for tool in wired if tool_ids is None or tool.tool in tool_ids)
 
 
