@@ -80,7 +80,7 @@ def test_whoever_changes_what_the_session_is_for_is_told_how_to_end_it(here: Mac
     assert "session" not in here.run("config", "set", "--proxy-port", "14001").err.lower()
     told = here.run("config", "set", "--audience", "elsewhere").err
 
-    assert "The session belongs to the old values: log in anew with thv-llm login." in told
+    assert "The stored session belongs to the old values" in told
     assert "thv-llm logout" in told
 
 

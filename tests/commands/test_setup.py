@@ -307,3 +307,13 @@ def test_a_directory_too_deep_for_a_socket_stops_setup_before_anything_is_writte
     assert "THV_LLM_SOCKET" in done.err
     assert here.snapshot() == before
     assert not Path(here.paths.directory).exists()
+
+
+def test_another_client_id_leaves_the_session_behind_and_says_so(here: Machine) -> None:
+    here.setup()
+
+    done = here.setup("--client-id", "other")
+
+    assert done.code == 0
+    assert "belongs to the old values" in done.err
+    assert here.provider.count("authorize") == 2

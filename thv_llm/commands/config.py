@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from thv_llm import settings, state
-from thv_llm.commands import connection, screen
+from thv_llm.commands import connection, screen, session
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.settings import ROWS, Settings
@@ -58,30 +58,17 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 
 
 def _set(args: argparse.Namespace, world: World) -> ExitCode:
-    from thv_llm.tokens.session import session_key
-
     changes = connection.given(args)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    before = _readable(world.paths.settings)
+    before = connection.readable(world.paths.settings)
     after = settings.save(world.paths.settings, changes)
     connection.warn(after, world.say)
     world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
-    known = state.load(world.paths.state)
-    if known.session.store and before and session_key(before.oidc) != session_key(after.oidc):
-        world.say("The session belongs to the old values: log in anew with thv-llm login.")
-        world.say("To end the old one, set them back, run thv-llm logout, and set the new ones again.")
-    if known.wired:
+    session.say_left_behind(world, before, after)
+    if state.load(world.paths.state).wired:
         world.say("Wired tools and the running service still use the old values; thv-llm setup updates them.")
     return ExitCode.DONE
-
-
-def _readable(path: str) -> Settings | None:
-    """Return the settings; None when they are broken, and perhaps about to be mended."""
-    try:
-        return settings.load(path)
-    except ThvLlmError:
-        return None
 
 
 def _show(args: argparse.Namespace, world: World) -> ExitCode:
@@ -137,7 +124,6 @@ def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 
             why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
-    from thv_llm.commands import session
     from thv_llm.service import background
 
     session.end(world)

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from thv_llm import settings
+from thv_llm.errors import ThvLlmError
 from thv_llm.settings import ROWS, Row, Settings
 
 
@@ -33,6 +34,14 @@ def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], S
     """Return the flags that were given, and the saved settings with them laid over."""
     changes = given(args)
     return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes)
+
+
+def readable(path: str) -> Settings | None:
+    """Return the saved settings; None when they are broken, and perhaps about to be mended."""
+    try:
+        return settings.load(path)
+    except ThvLlmError:
+        return None
 
 
 def warn(wanted: Settings, say: Callable[[str], None]) -> None:

@@ -132,6 +132,17 @@ def _is_good(source: TokenSource) -> bool:
     return True
 
 
+def say_left_behind(world: World, before: Settings | None, after: Settings) -> None:
+    """Say so when settings change in a way that makes the stored session somebody else's."""
+    from thv_llm import state
+    from thv_llm.tokens.session import session_key
+
+    has_session = bool(state.load(world.paths.state).session.store)
+    if has_session and before and session_key(before.oidc) != session_key(after.oidc):
+        world.say("The stored session belongs to the old values; the new ones need a login of their own.")
+        world.say("To end the old one: set them back, thv-llm logout, and set the new ones again.")
+
+
 def end(world: World) -> None:
     """Delete the session, make the service forget it, and revoke it at the provider if that works."""
     saved = settings.load(world.paths.settings)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thv_llm import paths, settings, state
-from thv_llm.commands import connection, wiring
+from thv_llm.commands import connection, session, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool, Values
@@ -35,8 +35,6 @@ thv-llm setup --lazy --yes …      unattended; people log in later
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what setup takes besides the settings."""
-    from thv_llm.commands import session
-
     parser.add_argument(
         "--client", metavar="TOOL", action="append", default=[], help="only this tool; repeatable"
     )
@@ -63,9 +61,8 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     if args.dry_run:
         return setup.show(draft)
     setup.check_service(draft)
+    session.say_left_behind(world, connection.readable(world.paths.settings), wanted)
     if not args.lazy:
-        from thv_llm.commands import session
-
         session.begin(world, wanted, flow=session.flow(args))
     anthropic_path = setup.anthropic_path(draft)
     if anthropic_path:  # kept, so that a later run without the network writes the same
