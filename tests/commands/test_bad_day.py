@@ -1,0 +1,120 @@
+"""A day on which one thing after another breaks: doctor names it, and the printed command mends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands.machine import Machine, machine
+from tests.service.lab import until
+from thv_llm.service import processes
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as made:
+        made.environ["THV_LLM_SOCKET"] = str(tmp_path / "s")
+        assert made.setup("--models", "m-1", with_service=True).code == 0
+        yield made
+        made.run("proxy", "stop")
+
+
+def faults(here: Machine) -> list[dict[str, str]]:
+    checks: list[dict[str, str]] = json.loads(here.run("doctor", "--format", "json").out)["checks"]
+    return [check for check in checks if check["level"] == "fail"]
+
+
+def follow(here: Machine, remedy: str) -> None:
+    """Type the command that was printed, the first one when there are several."""
+    command = remedy.split(", then ")[0].split(", or ")[-1]
+    words = shlex.split(command[command.index("thv-llm ") :])
+    done = here.run(*words[1:])
+    assert done.code == 0, done.err
+
+
+def pid(here: Machine) -> int:
+    return int(json.loads(Path(here.paths.pid).read_text())["pid"])
+
+
+def claude_loses_our_keys(here: Machine) -> None:
+    here.claude.write_text('{"model": "haiku"}')
+
+
+def opencode_loses_its_file(here: Machine) -> None:
+    here.opencode.unlink()
+
+
+def the_session_is_revoked(here: Machine) -> None:
+    here.provider.grants._live.clear()
+    here.run("token", "--force-refresh")
+
+
+def the_session_is_gone(here: Machine) -> None:
+    here.run("logout")
+
+
+def the_helper_is_gone(here: Machine) -> None:
+    Path(here.paths.helper).unlink()
+
+
+def the_service_is_killed(here: Machine) -> None:
+    victim = pid(here)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: processes.look(victim) is None)
+
+
+def the_service_hangs(here: Machine) -> None:
+    os.kill(pid(here), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        claude_loses_our_keys,
+        opencode_loses_its_file,
+        the_session_is_revoked,
+        the_session_is_gone,
+        the_helper_is_gone,
+        the_service_is_killed,
+        the_service_hangs,
+    ],
+)
+def test_what_breaks_is_named_and_mended_by_the_printed_command(
+    here: Machine, breaks: Callable[[Machine], None]
+) -> None:
+    assert faults(here) == []
+
+    breaks(here)
+    found = faults(here)
+
+    assert found
+    follow(here, found[0]["remedy"])
+    assert faults(here) == []
+
+
+def test_a_stranger_on_our_port_is_evaded_by_the_printed_command(here: Machine) -> None:
+    here.run("proxy", "stop")
+    with socket.create_server(("127.0.0.1", here.port)):
+        fault = next(fault for fault in faults(here) if fault["name"] == "port")
+
+        follow(here, fault["remedy"])
+
+        assert [fault for fault in faults(here) if fault["name"] == "port"] == []
+    assert f":{here.port}/" not in here.opencode.read_text()
+
+
+def test_after_the_bad_day_teardown_still_gives_every_byte_back(here: Machine) -> None:
+    the_service_hangs(here)
+    the_helper_is_gone(here)
+
+    assert here.run("teardown").code == 0
+
+    assert here.opencode.read_text().startswith('{\n  // mine\n  "theme": "gruvbox",\n}')
+    assert here.wired == []
