@@ -6,12 +6,14 @@ Source: W3C WebDriver, https://www.w3.org/TR/webdriver2/
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -105,8 +107,17 @@ class Chromium:
         self._ask("POST", f"/element/{self._find(selector)}/value", {"text": text})
 
     def click(self, selector: str) -> None:
-        """Click on something, and wait until the page it leads to is there."""
-        self._ask("POST", f"/element/{self._find(selector)}/click")
+        """Click on something that leads to another page, and wait until its address has changed."""
+        before = self.url
+        deadline = time.monotonic() + WAIT_S
+        clicked = False
+        while self.url == before:
+            assert time.monotonic() < deadline, f"nothing happened at {before}"
+            if not clicked:
+                with contextlib.suppress(urllib.error.HTTPError):  # the page is being replaced just now
+                    self._ask("POST", f"/element/{self._find(selector)}/click")
+                    clicked = True
+            time.sleep(0.05)
 
     def _find(self, selector: str) -> str:
         found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
