@@ -8,13 +8,16 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.commands.machine import Machine, machine
 from tests.service.lab import until
-from thv_llm.service import processes
+from thv_llm import state
+from thv_llm.service import helper, processes
+from thv_llm.state import State
 
 
 @pytest.fixture
@@ -64,6 +67,21 @@ def the_helper_is_gone(here: Machine) -> None:
     Path(here.paths.helper).unlink()
 
 
+def the_helper_fails(here: Machine) -> None:
+    Path(here.paths.helper).write_text("#!/bin/sh\nexit 7\n")
+
+
+def the_helpers_program_is_gone(here: Machine) -> None:
+    helper.write(here.paths, program_path="/gone/thv-llm.pyz")
+
+
+def the_program_was_moved(here: Machine) -> None:
+    def moved(known: State) -> State:
+        return replace(known, service=replace(known.service, program="/gone/thv-llm.pyz"))
+
+    state.update(here.paths, moved)
+
+
 def the_service_is_killed(here: Machine) -> None:
     victim = pid(here)
     os.kill(victim, signal.SIGKILL)
@@ -82,6 +100,9 @@ def the_service_hangs(here: Machine) -> None:
         the_session_is_revoked,
         the_session_is_gone,
         the_helper_is_gone,
+        the_helper_fails,
+        the_helpers_program_is_gone,
+        the_program_was_moved,
         the_service_is_killed,
         the_service_hangs,
     ],
@@ -97,6 +118,24 @@ def test_what_breaks_is_named_and_mended_by_the_printed_command(
     assert found
     follow(here, found[0]["remedy"])
     assert faults(here) == []
+
+
+@pytest.mark.parametrize(("flag", "word"), [("--tls-skip-verify", "verify"), ("--no-require-key", "key")])
+def test_a_dangerous_setting_is_warned_of_and_taken_back_by_the_printed_command(
+    here: Machine, flag: str, word: str
+) -> None:
+    def warned() -> list[dict[str, str]]:
+        checks = json.loads(here.run("doctor", "--format", "json").out)["checks"]
+        return [one for one in checks if one["name"] == "settings" and one["level"] != "ok"]
+
+    assert warned() == []
+    here.run("config", "set", flag)
+
+    (found,) = warned()
+    assert word in found["remedy"]
+    follow(here, found["remedy"])
+
+    assert warned() == []
 
 
 def test_a_stranger_on_our_port_is_evaded_by_the_printed_command(here: Machine) -> None:

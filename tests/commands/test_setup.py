@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.commands.machine import Machine, machine
+from tests.commands.worlds import Run
 from tests.fakes.browser import no_browser
 from tests.fakes.web import Answer
 from thv_llm import settings
@@ -317,3 +319,18 @@ def test_another_client_id_leaves_the_session_behind_and_says_so(here: Machine) 
     assert done.code == 0
     assert "belongs to the old values" in done.err
     assert here.provider.count("authorize") == 2
+
+
+def test_two_setups_at_once_wire_once_and_teardown_finds_the_first_state(here: Machine) -> None:
+    before = here.snapshot()
+    done: list[Run] = []
+    both = [threading.Thread(target=lambda: done.append(here.setup())) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(30)
+
+    assert [run.code for run in done] == [0, 0], [run.err for run in done]
+    assert here.wired == ["claude-code", "opencode"]
+    here.run("teardown")
+    assert here.snapshot() == before

@@ -101,7 +101,7 @@ class FakeGateway(WebServer):
 
 
 def _never(_: Request) -> Answer:
-    raise NotImplementedError
+    raise AssertionError("the handler of this server answers by itself")
 
 
 class _Handler(BaseHTTPRequestHandler):
