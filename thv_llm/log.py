@@ -150,10 +150,14 @@ def redact(text: str) -> str:
 
         _patterns.extend((re.compile(shape), instead) for shape, instead in _SHAPES)
     cut = text if len(text) <= MAX_RECORD_CHARACTERS else text[:MAX_RECORD_CHARACTERS] + "…"
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    line = cut if cut.isprintable() else "".join(map(_printable, cut))
     for pattern, instead in _patterns:
         line = pattern.sub(instead, line)
     return line
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def place(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from thv_llm.proxy import framing
 from thv_llm.proxy.framing import Chunked, Counted, Decoder, UntilClose, chunk
-from thv_llm.proxy.http1 import AnswerHead, Fields, Refused, RequestHead
+from thv_llm.proxy.http1 import AnswerHead, Field, Fields, Refused, RequestHead
 
 MANY = 1 << 30
 
@@ -141,16 +141,16 @@ def test_a_chunk_is_written_as_it_is_read(step: int) -> None:
 
 
 def request(*fields: tuple[bytes, bytes], minor: int = 1) -> RequestHead:
-    return RequestHead(b"POST", b"/", minor, list(fields))
+    return RequestHead(b"POST", b"/", minor, Fields(fields))
 
 
 def answer(*fields: tuple[bytes, bytes], status: int = 200, minor: int = 1) -> AnswerHead:
-    return AnswerHead(status, b"", minor, list(fields))
+    return AnswerHead(status, b"", minor, Fields(fields))
 
 
 LENGTH = b"Content-Length"
 CODING = b"Transfer-Encoding"
-TWO_WAYS: list[Fields] = [
+TWO_WAYS: list[list[Field]] = [
     [(LENGTH, b"5"), (CODING, b"chunked")],
     [(LENGTH, b"5"), (LENGTH, b"5")],
     [(LENGTH, b"5"), (b"content-length", b"6")],
@@ -176,7 +176,7 @@ TWO_WAYS: list[Fields] = [
 
 
 @pytest.mark.parametrize("fields", TWO_WAYS, ids=repr)
-def test_what_could_be_read_in_two_ways_is_refused(fields: Fields) -> None:
+def test_what_could_be_read_in_two_ways_is_refused(fields: list[Field]) -> None:
     with pytest.raises(Refused) as from_tool:
         framing.of_request(request(*fields), MANY)
     with pytest.raises(Refused) as from_gateway:

@@ -44,30 +44,34 @@ OURS = (b"Authorization", b"Bearer canary-token")
     ],
 )
 def test_credentials_hops_and_forgeries_do_not_reach_the_gateway(name: bytes) -> None:
-    assert headers.to_gateway([(name, b"x")], TOKEN) == [OURS]
+    assert headers.to_gateway(Fields([(name, b"x")]), TOKEN) == [OURS]
 
 
 def test_everything_else_reaches_the_gateway_in_order_with_duplicates() -> None:
-    fields = [
-        (b"User-Agent", b"claude-cli/2.1"),
-        (b"anthropic-beta", b"a"),
-        (b"ANTHROPIC-BETA", b"b"),
-        (b"Accept-Encoding", b"gzip, br"),
-        (b"x-stainless-lang", b"js"),
-        (b"Idempotency-Key", b"1"),
-    ]
+    fields = Fields(
+        [
+            (b"User-Agent", b"claude-cli/2.1"),
+            (b"anthropic-beta", b"a"),
+            (b"ANTHROPIC-BETA", b"b"),
+            (b"Accept-Encoding", b"gzip, br"),
+            (b"x-stainless-lang", b"js"),
+            (b"Idempotency-Key", b"1"),
+        ]
+    )
 
     assert headers.to_gateway(fields, TOKEN) == [*fields, OURS]
 
 
 def test_what_connection_names_goes_but_never_our_credential() -> None:
-    fields: Fields = [
-        (b"Connection", b"close, X-Secret"),
-        (b"connection", b"Authorization,x-other"),
-        (b"X-Secret", b"1"),
-        (b"X-Other", b"2"),
-        (b"X-Kept", b"3"),
-    ]
+    fields = Fields(
+        [
+            (b"Connection", b"close, X-Secret"),
+            (b"connection", b"Authorization,x-other"),
+            (b"X-Secret", b"1"),
+            (b"X-Other", b"2"),
+            (b"X-Kept", b"3"),
+        ]
+    )
 
     assert headers.to_gateway(fields, TOKEN) == [(b"X-Kept", b"3"), OURS]
 
@@ -75,7 +79,7 @@ def test_what_connection_names_goes_but_never_our_credential() -> None:
 @pytest.mark.parametrize("token", [b"", b"a b", b"a\r\nX: y", b"a\x00", b"\xc3\xa9"])
 def test_a_token_that_cannot_stand_in_a_header_is_refused(token: bytes) -> None:
     with pytest.raises(Refused) as caught:
-        headers.to_gateway([], token)
+        headers.to_gateway(Fields(), token)
 
     assert caught.value.status == 401
 
@@ -97,31 +101,33 @@ def test_a_token_that_cannot_stand_in_a_header_is_refused(token: bytes) -> None:
     ],
 )
 def test_what_is_of_no_use_to_a_tool_does_not_reach_it(name: bytes) -> None:
-    assert headers.to_tool([(name, b"x")], TOKEN) == []
+    assert headers.to_tool(Fields([(name, b"x")]), TOKEN) == []
 
 
 def test_a_header_that_echoes_the_token_does_not_reach_the_tool() -> None:
-    fields = [(b"X-Debug", b"Bearer canary-token"), (b"X-Request-Id", b"1")]
+    fields = Fields([(b"X-Debug", b"Bearer canary-token"), (b"X-Request-Id", b"1")])
 
     assert headers.to_tool(fields, TOKEN) == [(b"X-Request-Id", b"1")]
 
 
 def test_other_headers_reach_the_tool_unchanged() -> None:
-    fields = [
-        (b"Content-Type", b"text/event-stream"),
-        (b"Content-Encoding", b"gzip"),
-        (b"Location", b"https://elsewhere.example/"),
-        (b"Retry-After", b"3"),
-        (b"WWW-Authenticate", b"Bearer"),
-        (b"x-ratelimit-remaining", b"1"),
-        (b"x-ratelimit-remaining", b"2"),
-    ]
+    fields = Fields(
+        [
+            (b"Content-Type", b"text/event-stream"),
+            (b"Content-Encoding", b"gzip"),
+            (b"Location", b"https://elsewhere.example/"),
+            (b"Retry-After", b"3"),
+            (b"WWW-Authenticate", b"Bearer"),
+            (b"x-ratelimit-remaining", b"1"),
+            (b"x-ratelimit-remaining", b"2"),
+        ]
+    )
 
     assert headers.to_tool(fields, TOKEN) == fields
 
 
 def test_trailers_carry_neither_framing_nor_credentials() -> None:
-    fields = [(b"X-Cost", b"1"), (b"Authorization", b"x"), (b"Content-Length", b"1"), (b"Host", b"h")]
+    fields = Fields([(b"X-Cost", b"1"), (b"Authorization", b"x"), (b"Content-Length", b"1"), (b"Host", b"h")])
 
     assert headers.trailers_to_gateway(fields) == [(b"X-Cost", b"1")]
     assert headers.trailers_to_tool(fields, TOKEN) == [(b"X-Cost", b"1")]
@@ -139,7 +145,7 @@ def test_trailers_carry_neither_framing_nor_credentials() -> None:
     ],
 )
 def test_a_connection_stays_as_its_peer_says(minor: int, value: bytes, stays: bool) -> None:
-    assert headers.keeps_open(minor, [(b"Connection", value)]) is stays
+    assert headers.keeps_open(minor, Fields([(b"Connection", value)])) is stays
 
 
 def test_a_head_is_written_with_its_empty_line() -> None:

@@ -6,16 +6,23 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
 from tests.fakes.hostile_gateway import answering
 from tests.proxy.running import OK, running
 from thv_llm.proxy import peer
+from thv_llm.proxy.peer import Peers
 
 NOBODY = 65534
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can tell")
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    with closing(Peers()) as found:
+        yield found
 
 
 @contextmanager
@@ -34,26 +41,26 @@ def pair(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_we_are_no_stranger_to_ourselves(host: str) -> None:
+def test_we_are_no_stranger_to_ourselves(host: str, peers: Peers) -> None:
     with pair(host) as (ours, _):
-        assert not peer.is_stranger(ours)
+        assert not peers.is_stranger(ours)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_the_kernel_and_the_table_say_the_same(host: str) -> None:
+def test_the_kernel_and_the_table_say_the_same(host: str, peers: Peers) -> None:
     with pair(host) as (ours, _):
         from_table = peer._read_table(ours)
 
         assert from_table is not None
         assert from_table.uid == os.getuid()
-        assert peer._ask_kernel(ours) in (from_table, None)
+        assert peers._ask_kernel(ours) in (from_table, None)
 
 
-def test_a_program_that_is_gone_is_nobody_to_serve() -> None:
+def test_a_program_that_is_gone_is_nobody_to_serve(peers: Peers) -> None:
     with pair("127.0.0.1") as (ours, theirs):
         theirs.close()
 
-        assert peer.is_stranger(ours)
+        assert peers.is_stranger(ours)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")

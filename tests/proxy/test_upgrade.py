@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import OK, running, until
-from thv_llm.proxy.http1 import RequestHead
+from thv_llm.proxy.http1 import Fields, RequestHead
 from thv_llm.proxy.upgrade import wanted
 
 SWITCH = (
@@ -167,6 +167,6 @@ def test_stopping_ends_what_was_upgraded() -> None:
 def test_only_a_plain_offer_of_websocket_is_passed_on(
     method: bytes, minor: int, connection: bytes, upgrade: bytes
 ) -> None:
-    fields = [(b"Connection", connection), (b"Upgrade", upgrade)]
+    fields = Fields([(b"Connection", connection), (b"Upgrade", upgrade)])
 
     assert wanted(RequestHead(method, b"/", minor, fields)) == b""

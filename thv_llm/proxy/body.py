@@ -27,10 +27,12 @@ class RequestBody:
         self._decoder = decoder
         self._chunked = isinstance(decoder, Chunked)
         self._max_bytes = max_bytes
-        self._kept: list[bytes] | None = []
+        too_large = isinstance(decoder, Counted) and decoder.left > MAX_KEPT_BYTES
+        self._kept: list[bytes] | None = None if too_large else []
+        self._came_with_head = b""
         if tool.ahead and not decoder.done:
             data, tool.ahead = tool.ahead, b""
-            self._take(data)
+            self._came_with_head = self._take(data)
 
     @property
     def done(self) -> bool:
@@ -51,9 +53,8 @@ class RequestBody:
         return self._kept is not None
 
     def from_start(self) -> bytes:
-        """Return what has arrived so far, encoded for the gateway."""
-        assert self._kept is not None
-        return b"".join(self._kept)
+        """Return what has arrived so far, encoded for the gateway; of what is not kept, what came first."""
+        return self._came_with_head if self._kept is None else b"".join(self._kept)
 
     def read(self) -> bytes | None:
         """Return the next part, encoded for the gateway; None when nothing is there now.
@@ -68,10 +69,6 @@ class RequestBody:
         if not data:
             raise ConnectionAbortedError
         return self._take(data)
-
-    def forget(self) -> None:
-        """Keep nothing for a repeat from here on."""
-        self._kept = None
 
     def _take(self, data: bytes) -> bytes:
         decoder = self._decoder

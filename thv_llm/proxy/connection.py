@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from thv_llm.proxy import access, framing, headers, peer, replies, target, upgrade
+from thv_llm.proxy import access, framing, headers, replies, target, upgrade
 from thv_llm.proxy.attempt import ToolGone
 from thv_llm.proxy.body import RequestBody
 from thv_llm.proxy.forward import Credentials, Forwarder, Request
 from thv_llm.proxy.http1 import HeadReader, Refused, RequestHead, parse_request
 from thv_llm.proxy.loop import Steps
+from thv_llm.proxy.peer import Peers
 from thv_llm.proxy.relay import TOOL_GONE
 from thv_llm.proxy.stats import Exchange, Record, Stats, shown_agent, shown_path
 from thv_llm.proxy.upstream import Gateway, GatewayError
@@ -68,6 +69,7 @@ class Shared:
     report: Callable[[Exchange], None]
     timing: Timing
     stats: Stats = field(default_factory=Stats)
+    peers: Peers = field(default_factory=Peers)
     stopping: bool = False
 
 
@@ -103,7 +105,7 @@ class Connection:
         wait = self._timing.head
         broken = False
         try:
-            if peer.is_stranger(self.tool.sock):
+            if self._shared.peers.is_stranger(self.tool.sock):
                 return
             while (yield from self._serve(wait)):
                 self.busy = False
@@ -183,7 +185,7 @@ class Connection:
         """Answer one request; False when the connection ends with it."""
         record = self._record
         record.method = head.method.decode("ascii")[:20]
-        record.agent = shown_agent(b" ".join(headers.values(head.fields, b"user-agent")[:1]))
+        record.agent = shown_agent(b" ".join(head.fields.values(b"user-agent")[:1]))
         self._path = head.target.partition(b"?")[0]
         record.path = shown_path(self._path)
         self._with_body = head.method != b"HEAD"
@@ -207,7 +209,7 @@ class Connection:
         self, head: RequestHead, place: target.Target, decoder: framing.Counted | framing.Chunked
     ) -> Steps[bool]:
         body = RequestBody(self.tool, decoder, self._timing.max_body)
-        if not body.done and head.minor and headers.values(head.fields, b"expect"):
+        if not body.done and head.minor and head.fields.values(b"expect"):
             go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
             yield from self.tool.write_all(go_on, time.monotonic() + self._timing.reply)
         protocol = upgrade.wanted(head) if body.done else b""

@@ -213,7 +213,7 @@ def _answer_head(answer: Answer, token: bytes, counted: bool, chunked: bool, sta
     status, reason, _, fields = answer.head
     passing = headers.to_tool(fields, token)
     if counted and status != 204:
-        passing += [(b"Content-Length", value) for value in headers.values(fields, b"content-length")]
+        passing += [(b"Content-Length", value) for value in fields.values(b"content-length")]
     if chunked:
         passing.append((b"Transfer-Encoding", b"chunked"))
     if not stays:

@@ -50,7 +50,7 @@ class Counted:
         self.left = length
         self.done = length == 0
         self.rest = b""
-        self.trailers: Fields = []
+        self.trailers = Fields()
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; what is beyond the length goes to `rest`."""
@@ -75,7 +75,7 @@ class UntilClose:
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
-        self.trailers: Fields = []
+        self.trailers = Fields()
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; all of them are the body's."""
@@ -92,7 +92,7 @@ class Chunked:
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
-        self.trailers: Fields = []
+        self.trailers = Fields()
         self._held = b""
         self._left = 0
         self._after_data = False
@@ -216,14 +216,8 @@ def of_answer(head: AnswerHead, method: bytes) -> Decoder:
 
 def _declared(fields: Fields) -> tuple[bool, int | None]:
     """Return whether the body is chunked, and its length if one is given."""
-    codings = []
-    lengths = []
-    for name, value in fields:
-        size = len(name)
-        if size == 17 and name.lower() == b"transfer-encoding":
-            codings.append(value)
-        elif size == 14 and name.lower() == b"content-length":
-            lengths.append(value)
+    codings = fields.values(b"transfer-encoding")
+    lengths = fields.values(b"content-length")
     if codings and lengths:
         raise Refused(400, "both a length and a transfer coding")
     if codings:

@@ -7,17 +7,18 @@ Rule 2: hop-by-hop headers end here (RFC 9110 section 7.6.1), also those that th
 Rule 3: what says where a request came from or should go is not the tool's to say.
 Rule 4: everything else passes unchanged, in order, with duplicates.
 
-Names are compared with `_` read as `-`: some gateways do so themselves, and would see a
-credential where we saw none.
+A name is judged with `_` read as `-`: some gateways do so themselves, and would see a credential
+where we saw none.
 
 Pure: lists of (name, value) in, lists out. No sockets, no configuration, no logging.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
-from thv_llm.proxy.http1 import VISIBLE, Fields, Refused
+from thv_llm.proxy.http1 import VISIBLE, Field, Fields, Refused
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 """Where tools put their key; `target` sees to the query's `key`."""
@@ -50,35 +51,22 @@ NOT_IN_TRAILERS = FRAMING | CREDENTIALS
 
 
 @lru_cache(maxsize=1024)
-def canonical(name: bytes) -> bytes:
-    """Return a header's name as it is compared."""
-    return name.lower().replace(b"_", b"-")
-
-
-@lru_cache(maxsize=1024)
 def _goes_to_gateway(name: bytes) -> bool:
-    plain = canonical(name)
+    plain = _plain(name)
     return plain not in NOT_TO_GATEWAY and not plain.startswith(DIRECTIONS)
 
 
 @lru_cache(maxsize=1024)
 def _goes_to_tool(name: bytes) -> bool:
-    plain = canonical(name)
+    plain = _plain(name)
     return plain not in NOT_TO_TOOL and not plain.startswith(b"access-control-")
 
 
-def values(fields: Fields, name: bytes) -> list[bytes]:
-    """Return the values of every header with this (lower-case) name."""
-    return [value for found, value in fields if canonical(found) == name]
+def _plain(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
 
 
-def listed(fields: Fields, name: bytes) -> frozenset[bytes]:
-    """Return the members of a comma-separated header, in lower case."""
-    joined = b",".join(values(fields, name))
-    return frozenset(item.strip(b" \t").lower() for item in joined.split(b",")) if joined else frozenset()
-
-
-def to_gateway(fields: Fields, token: bytes) -> Fields:
+def to_gateway(fields: Fields, token: bytes) -> list[Field]:
     """Return what passes of a request's headers, with the one credential that the gateway takes.
 
     Host, framing and `Connection` are for the caller to add.
@@ -88,51 +76,44 @@ def to_gateway(fields: Fields, token: bytes) -> Fields:
     """
     if not token or token.translate(None, VISIBLE):
         raise Refused(401, "the access token cannot be sent in a header")
-    kept = _without(fields, _named_in_connection(fields))
-    passing = [field for field in kept if _goes_to_gateway(field[0])]
+    passing = [field for field in _past_this_hop(fields) if _goes_to_gateway(field[0])]
     passing.append((b"Authorization", b"Bearer " + token))
     return passing
 
 
-def to_tool(fields: Fields, token: bytes) -> Fields:
+def to_tool(fields: Fields, token: bytes) -> list[Field]:
     """Return what passes of an answer's headers; one in which the gateway echoes the token goes."""
-    kept = _without(fields, _named_in_connection(fields))
-    return [field for field in kept if _goes_to_tool(field[0]) and token not in field[1]]
+    return [field for field in _past_this_hop(fields) if _goes_to_tool(field[0]) and token not in field[1]]
 
 
-def trailers_to_gateway(fields: Fields) -> Fields:
+def trailers_to_gateway(fields: Fields) -> list[Field]:
     """Return what passes of a request's trailers. Source: RFC 9110 section 6.5.1."""
     return [field for field in fields if _goes_to_gateway(field[0])]
 
 
-def trailers_to_tool(fields: Fields, token: bytes) -> Fields:
+def trailers_to_tool(fields: Fields, token: bytes) -> list[Field]:
     """Return what passes of an answer's trailers. Source: RFC 9110 section 6.5.1."""
     passing = to_tool(fields, token)
-    return [field for field in passing if canonical(field[0]) not in NOT_IN_TRAILERS]
+    return [field for field in passing if _plain(field[0]) not in NOT_IN_TRAILERS]
 
 
 def keeps_open(minor: int, fields: Fields) -> bool:
     """Return whether the sender of this head means to keep its connection (RFC 9112 section 9.3)."""
-    options = listed(fields, b"connection")
+    options = fields.listed(b"connection")
     return b"close" not in options if minor else b"keep-alive" in options
 
 
-def write(first_line: bytes, fields: Fields) -> bytes:
+def write(first_line: bytes, fields: Iterable[Field]) -> bytes:
     """Return a head with its empty line."""
-    lines = [b"%b: %b" % field for field in fields]
-    return b"\r\n".join([first_line, *lines, b"\r\n"])
+    return b"\r\n".join([first_line, *map(b": ".join, fields), b"\r\n"])
 
 
-def write_trailers(fields: Fields) -> bytes:
+def write_trailers(fields: Iterable[Field]) -> bytes:
     """Return the end of a chunked body."""
-    return b"0\r\n%b\r\n" % b"".join([b"%b: %b\r\n" % field for field in fields])
+    return write(b"0", fields)
 
 
-def _named_in_connection(fields: Fields) -> frozenset[bytes]:
-    return listed(fields, b"connection") - {b"close", b"keep-alive", b"upgrade"}
-
-
-def _without(fields: Fields, names: frozenset[bytes]) -> Fields:
-    if not names:
-        return fields
-    return [field for field in fields if field[0].lower() not in names]
+def _past_this_hop(fields: Fields) -> Iterable[Field]:
+    """Return the fields without those that `Connection` names."""
+    named = fields.listed(b"connection") - {b"close", b"keep-alive", b"upgrade"}
+    return [field for field in fields if field[0].lower() not in named] if named else fields

@@ -12,10 +12,12 @@ Pure: bytes in, heads or a `Refused` out.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-Fields = list[tuple[bytes, bytes]]
-"""Header fields in order, names as they were written, values without the white space around them."""
+Field = tuple[bytes, bytes]
+"""A header field: its name as it was written, its value without the white space around it."""
 
 MAX_LINE_BYTES = 64 * 1024
 """The first line of a head. Longest seen: 9 KB (a query with a cursor); servers allow 8 to 64 KB."""
@@ -23,6 +25,8 @@ MAX_HEAD_BYTES = 256 * 1024
 """A whole head. Large ones carry a token with hundreds of groups, about 60 KB."""
 MAX_FIELDS = 200
 """Fields in a head. Tools send 10 to 25."""
+MAX_NAME_BYTES = 256
+"""Of a field. Longest seen: 41 (anthropic-dangerous-direct-browser-access); names are remembered."""
 MAX_LENGTH_DIGITS = 18
 """Digits in a Content-Length: what fits into 64 bits with room for adding."""
 
@@ -30,6 +34,7 @@ TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 VISIBLE = bytes(range(0x21, 0x7F))
 TEXT = b"\t " + VISIBLE + bytes(range(0x80, 0x100))
 """What a field's value may hold; the upper half is RFC 9110's obs-text, for user agents in UTF-8."""
+TEXT_AND_BREAKS = TEXT + b"\r\n"
 
 
 class Refused(Exception):
@@ -44,6 +49,42 @@ class Refused(Exception):
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+
+
+class Fields(list[Field]):
+    """Header fields in order, which can be looked up by name as well. They do not change."""
+
+    __slots__ = ("_named",)
+
+    def __init__(self, fields: Iterable[Field] = ()) -> None:
+        super().__init__(fields)
+        self._named: dict[bytes, list[bytes]] = {}
+        for name, value in self:
+            self._named.setdefault(_lower(name), []).append(value)
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of every field with this name, given in lower case."""
+        return self._named.get(name, [])
+
+    def listed(self, name: bytes) -> frozenset[bytes]:
+        """Return the members of a comma-separated field, in lower case."""
+        if name not in self._named:
+            return frozenset()
+        return frozenset(item.strip(b" \t").lower() for item in b",".join(self._named[name]).split(b","))
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: bytes) -> bytes:
+    """Return a field's name as it is compared.
+
+    Raises:
+        Refused: 400 malformed, 431 too long.
+    """
+    if not name or name.translate(None, TOKEN):
+        raise Refused(400, "malformed header name")
+    if len(name) > MAX_NAME_BYTES:
+        raise Refused(431, "header name too long")
+    return name.lower()
 
 
 class RequestHead(NamedTuple):
@@ -134,21 +175,22 @@ def parse_fields(block: bytes) -> Fields:
     Raises:
         Refused: 400 malformed, 431 too many.
     """
-    fields: Fields = []
     if not block:
-        return fields
-    for line in block.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        # A folded line begins with white space, which no name may hold, so it ends here as well.
-        if not colon or not name or name.translate(None, TOKEN):
-            raise Refused(400, "malformed header name")
-        value = value.strip(b" \t")
-        if value.translate(None, TEXT):
-            raise Refused(400, "control byte in a header value")
-        fields.append((name, value))
-    if len(fields) > MAX_FIELDS:
+        return Fields()
+    lines = block.split(b"\r\n")
+    breaks = len(lines) - 1
+    if block.translate(None, TEXT_AND_BREAKS) or block.count(b"\r") != breaks or block.count(b"\n") != breaks:
+        raise Refused(400, "control byte or bare line break in a header")
+    if breaks >= MAX_FIELDS:
         raise Refused(431, "too many header fields")
-    return fields
+    fields = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            raise Refused(400, "malformed header")
+        fields.append((name, value.strip(b" \t")))
+    # A folded line begins with white space, which no name may hold, so it is refused by this as well.
+    return Fields(fields)
 
 
 class HeadReader:

@@ -66,7 +66,7 @@ class Task(Protocol):
 
 
 class Loop:
-    """Runs tasks. All of it but `add`, `stop` and `count` belongs to its own thread."""
+    """Runs tasks. All of it but `add`, `tasks` and `stop` belongs to its own thread."""
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
@@ -87,11 +87,16 @@ class Loop:
 
     def add(self, task: Task) -> None:
         """Run a task, from any thread."""
-        self._call(partial(self._begin, task))
+        self._call(partial(self.begin, task))
+
+    @property
+    def count(self) -> int:
+        """How many tasks are running."""
+        return len(self._tasks)
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that are running, for counting."""
+        """The tasks that are running, for looking at."""
         return list(self._tasks)
 
     def stop(self, drain_s: float) -> None:
@@ -160,7 +165,8 @@ class Loop:
         while self._arrived:
             self._arrived.popleft()()
 
-    def _begin(self, task: Task) -> None:
+    def begin(self, task: Task) -> None:
+        """Run a task, up to where it waits."""
         self._tasks.add(task)
         self._resume(task, task.steps.__next__)
 

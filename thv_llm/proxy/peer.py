@@ -29,22 +29,53 @@ class Owner(NamedTuple):
     inode: int
 
 
-def is_stranger(sock: socket.socket) -> bool:
-    """Return whether another user than ours, root aside, is at the other end.
+class Peers:
+    """Tells who is at the other end of accepted connections; for one thread."""
 
-    Root can read the local key and this process's memory anyway. What cannot be found out counts
-    as ours: the key still stands. A program that has closed its socket is nobody to serve; its
-    socket would look like root's.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    owner = _ask_kernel(sock) or _read_table(sock)
-    if owner is None:
-        return False
-    return owner.inode == 0 or owner.uid not in (os.getuid(), 0)
+    def __init__(self) -> None:
+        self._kernel: socket.socket | None = None
+        self._asked = 0
+
+    def is_stranger(self, sock: socket.socket) -> bool:
+        """Return whether another user than ours, root aside, is at the other end.
+
+        Root can read the local key and this process's memory anyway. What cannot be found out
+        counts as ours: the key still stands. A program that has closed its socket is nobody to
+        serve; its socket would look like root's.
+        """
+        if not sys.platform.startswith("linux"):
+            return False
+        owner = self._ask_kernel(sock) or _read_table(sock)
+        if owner is None:
+            return False
+        return owner.inode == 0 or owner.uid not in (os.getuid(), 0)
+
+    def close(self) -> None:
+        """Release the connection to the kernel; it is made again when it is needed."""
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+
+    def _ask_kernel(self, sock: socket.socket) -> Owner | None:
+        self._asked = (self._asked + 1) & 0xFFFFFFFF
+        try:
+            if self._kernel is None:
+                self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+                self._kernel.setblocking(False)  # it answers before `sendto` returns
+            self._kernel.sendto(_question(sock, self._asked), (0, 0))
+            answer = self._kernel.recv(4096)
+        except OSError:
+            self.close()
+            return None
+        if len(answer) < UID_AT + 8:
+            return None
+        _, kind, _, number, _ = struct.unpack_from(HEADER, answer)
+        if kind != SOCK_DIAG_BY_FAMILY or number != self._asked:
+            return None
+        return Owner(*struct.unpack_from("=II", answer, UID_AT))
 
 
-def _ask_kernel(sock: socket.socket) -> Owner | None:
+def _question(sock: socket.socket, number: int) -> bytes:
     # Seen from the other end, so its address comes first.
     ends = (sock.getpeername(), sock.getsockname())
     ports = b"".join(struct.pack("!H", end[1]) for end in ends)
@@ -52,17 +83,7 @@ def _ask_kernel(sock: socket.socket) -> Owner | None:
     every_state = 0xFFFFFFFF
     request = struct.pack("=BBxxI", sock.family, socket.IPPROTO_TCP, every_state)
     request += ports + addresses + bytes(4) + ANY_COOKIE
-    header = struct.pack(HEADER, 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as kernel:
-            kernel.settimeout(0.1)
-            kernel.sendto(header + request, (0, 0))
-            answer = kernel.recv(4096)
-    except OSError:
-        return None
-    if len(answer) < UID_AT + 8 or struct.unpack_from(HEADER, answer)[1] != SOCK_DIAG_BY_FAMILY:
-        return None
-    return Owner(*struct.unpack_from("=II", answer, UID_AT))
+    return struct.pack(HEADER, 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, number, 0) + request
 
 
 def _read_table(sock: socket.socket) -> Owner | None:

@@ -1,15 +1,15 @@
 """The listener on 127.0.0.1, and on ::1 where there is one: limits, start and stop.
 
-`http.server` gives the listener; its request parser is not used, `proxy.http1` is, and each
-connection is a task of `proxy.loop` rather than a thread.
+`http.server` gives the listener; its request parser is not used, `proxy.http1` is, and the
+listener and each connection are tasks of `proxy.loop` rather than threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import socket
-import threading
 import time
 from collections.abc import Callable
 from http.server import ThreadingHTTPServer
@@ -22,15 +22,17 @@ from thv_llm.proxy.access import Rules
 from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
 from thv_llm.proxy.forward import Credentials
 from thv_llm.proxy.http1 import Refused
-from thv_llm.proxy.loop import Loop
+from thv_llm.proxy.loop import Loop, Steps
 from thv_llm.proxy.stats import Exchange, Figures
 from thv_llm.proxy.upstream import Gateway
+from thv_llm.proxy.wire import READ, Late, Wire
 from thv_llm.secret import Secret
 
 BACKLOG = 256
 """Connections that wait to be accepted; an agent may open dozens at once."""
 MAX_CONNECTIONS = 512
 """At a time, each with up to two descriptors; more are answered 503."""
+FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 FULL_PAUSE_S = 0.05
 """When the process has no descriptor left: waiting is better than asking again at once."""
 
@@ -66,8 +68,7 @@ class Proxy:
         self.port = port
         self._required = local_key if require_key else None
         self._max_connections = max_connections
-        self._listeners: list[_Listener] = []
-        self._threads: list[threading.Thread] = []
+        self._doors: list[_Door] = []
         self._loop = Loop()
         self._shared = Shared(
             gateway=gateway,
@@ -79,7 +80,7 @@ class Proxy:
         )
 
     def start(self) -> None:
-        """Bind and serve, in threads.
+        """Bind and serve, in a thread.
 
         Raises:
             ThvLlmError: the port is taken.
@@ -97,58 +98,82 @@ class Proxy:
             ) from None
         self.port = first.server_address[1]
         self._shared.rules = Rules(self.port, self._required)
-        self._listeners = [first]
+        self._doors = [_Door(first)]
         # Tools are told 127.0.0.1. Somebody else on ::1 must not keep us from serving them.
         with contextlib.suppress(OSError):
-            self._listeners.append(_Listener6("::1", self.port, self._serve))
+            self._doors.append(_Door(_Listener6("::1", self.port, self._serve)))
+        for door in self._doors:
+            self._loop.add(door)
         self._loop.start()
-        for listener in self._listeners:
-            thread = threading.Thread(target=listener.serve_forever, name="thv-llm listener", daemon=True)
-            thread.start()
-            self._threads.append(thread)
 
     def stop(self, drain_s: float = 10.0) -> None:
-        """Take nothing new, give running exchanges time to end, end the others, and all threads."""
+        """Take nothing new, give running exchanges time to end, end the others, and the thread."""
         self._shared.stopping = True
-        for listener in self._listeners:
-            with contextlib.suppress(OSError):  # wakes its loop at once on Linux; macOS refuses
-                listener.socket.shutdown(socket.SHUT_RDWR)
-            listener.shutdown()
-            listener.server_close()
-        for thread in self._threads:
-            thread.join()
-        if self._threads:
+        if self._doors:
             self._loop.stop(drain_s)
         self._loop.close()
-        self._threads = []
+        self._doors = []
+        self._shared.peers.close()
         self._shared.gateway.close()
 
     def stats(self) -> Figures:
         """Return what has been served so far."""
         tasks = self._loop.tasks
         running = sum(not task.idle for task in tasks)
-        return self._shared.stats.figures(running=running, connections=len(tasks))
+        return self._shared.stats.figures(running=running, connections=len(tasks) - len(self._doors))
 
     def _serve(self, sock: socket.socket) -> None:
         """Serve an accepted connection; 503 when there are too many."""
         with contextlib.suppress(OSError):  # it is gone already
-            if len(self._loop.tasks) < self._max_connections:
-                self._loop.add(Connection(sock, self._shared))
+            if self._loop.count - len(self._doors) < self._max_connections:
+                self._loop.begin(Connection(sock, self._shared))
                 return
             sock.settimeout(0)
             sock.send(replies.error(Refused(503, "too many connections")))
         sock.close()
 
 
+class _Door:
+    """A listener as a task of the loop: accepts whatever waits, and hands each on."""
+
+    idle = True
+    """It is ended first, and its port with it."""
+
+    def __init__(self, listener: _Listener) -> None:
+        self.listener = listener
+        self.wires = [Wire(listener.socket)]
+        self.deadline = math.inf
+        self.steps = self._run()
+
+    def _run(self) -> Steps[None]:
+        (wire,) = self.wires
+        try:
+            while True:
+                yield math.inf
+                try:
+                    while True:
+                        self.listener.process_request(*self.listener.get_request())
+                except BlockingIOError:
+                    continue
+                except OSError as error:  # some other one: the peer is gone again
+                    if error.errno in FULL:
+                        wire.wants = 0
+                        with contextlib.suppress(Late):
+                            yield time.monotonic() + FULL_PAUSE_S
+                        wire.wants = READ
+        finally:
+            wire.close()
+            self.listener.server_close()
+
+
 class _Listener(ThreadingHTTPServer):
-    """Accepts, and hands each connection on."""
+    """Binds and accepts; its loop and its threads are not used."""
 
     request_queue_size = BACKLOG
 
     def __init__(self, host: str, port: int, serve: Callable[[socket.socket], None]) -> None:
         self._serve = serve
         super().__init__((host, port), BaseRequestHandler)
-        self.socket.setblocking(False)
 
     def server_bind(self) -> None:
         # Not HTTPServer's: that one asks DNS for our own name.
@@ -156,23 +181,8 @@ class _Listener(ThreadingHTTPServer):
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            return self.socket.accept()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                time.sleep(FULL_PAUSE_S)
-            raise
-
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         self._serve(request)
-        with contextlib.suppress(OSError):  # of a burst, all that wait
-            while True:
-                self._serve(self.socket.accept()[0])
-
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        # The inherited one prints a traceback, which may hold anything.
-        return
 
 
 class _Listener6(_Listener):

@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 RECENT = 1000
 """Exchanges that the percentiles are taken from."""
@@ -17,8 +19,7 @@ MAX_PATH = 200
 MAX_AGENT = 60
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(NamedTuple):
     """One request and what became of it.
 
     Attributes:
@@ -100,7 +101,7 @@ class Stats:
         self._lock = threading.Lock()
         self._requests = 0
         self._refused = 0
-        self._by_status: Counter[str] = Counter()
+        self._by_status: Counter[int] = Counter()
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def count(self, exchange: Exchange) -> None:
@@ -108,7 +109,7 @@ class Stats:
         with self._lock:
             self._requests += 1
             self._refused += bool(exchange.refusal)
-            self._by_status[f"{exchange.status // 100}xx" if exchange.status else "gone"] += 1
+            self._by_status[exchange.status // 100] += 1
             if exchange.first_byte_ms is not None:
                 self._recent.append(exchange.first_byte_ms)
 
@@ -120,7 +121,7 @@ class Stats:
                 requests=self._requests,
                 running=running,
                 connections=connections,
-                by_status=dict(self._by_status),
+                by_status={f"{kind}xx" if kind else "gone": many for kind, many in self._by_status.items()},
                 refused=self._refused,
                 first_byte_p50_ms=_percentile(recent, 50),
                 first_byte_p99_ms=_percentile(recent, 99),
@@ -131,11 +132,13 @@ def _percentile(ordered: list[float], percent: int) -> float | None:
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else None
 
 
+@lru_cache(maxsize=256)
 def shown_path(path: bytes) -> str:
     """Return a path for a log line: ASCII, no control bytes, not too long."""
     return path[:MAX_PATH].decode("ascii", "backslashreplace").encode("unicode_escape").decode()
 
 
+@lru_cache(maxsize=64)
 def shown_agent(value: bytes) -> str:
     """Return the product of a User-Agent header: its first word, printable ASCII only."""
     first = value.split(b" ", 1)[0][:MAX_AGENT]

@@ -26,13 +26,9 @@ MAX_PENDING_BYTES = 256 * 1024
 
 def wanted(head: RequestHead) -> bytes:
     """Return the protocol that a request asks to switch to; empty for none that we pass on."""
-    if (
-        head.method != b"GET"
-        or head.minor != 1
-        or b"upgrade" not in headers.listed(head.fields, b"connection")
-    ):
+    if head.method != b"GET" or head.minor != 1 or b"upgrade" not in head.fields.listed(b"connection"):
         return b""
-    offered = headers.listed(head.fields, b"upgrade")
+    offered = head.fields.listed(b"upgrade")
     return WEBSOCKET if offered == {WEBSOCKET} else b""
 
 
@@ -46,7 +42,7 @@ def relay(
         OSError: one side broke.
     """
     link = answer.link
-    if headers.listed(answer.head.fields, b"upgrade") != {WEBSOCKET}:
+    if answer.head.fields.listed(b"upgrade") != {WEBSOCKET}:
         raise GatewayError("it switched to another protocol than asked")
     passing = headers.to_tool(answer.head.fields, token)
     passing += [(b"Connection", b"Upgrade"), (b"Upgrade", WEBSOCKET)]

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from thv_llm import __version__, env_proxy, tls
 from thv_llm.errors import ThvLlmError, UnreachableError, shown
 from thv_llm.proxy import framing, headers, target
-from thv_llm.proxy.http1 import AnswerHead, Fields, HeadReader, Refused, parse_answer
+from thv_llm.proxy.http1 import AnswerHead, Field, Fields, HeadReader, Refused, parse_answer
 from thv_llm.proxy.wire import Late, Wire
 from thv_llm.secret import Secret
 
@@ -82,6 +82,8 @@ class Link(Wire):
         self.reused = False
         self.idle_since = 0.0
         self.pool: deque[Link] = deque()
+        self._poll = select.poll()
+        self._poll.register(self.fd, select.POLLIN)
 
     def on_idle_event(self) -> None:
         """Leave the pool when the gateway closes this idle connection."""
@@ -92,6 +94,8 @@ class Link(Wire):
 
     def is_alive(self) -> bool:
         """Look whether the gateway closed this idle connection, or said something unasked."""
+        if not self._poll.poll(0):
+            return True
         try:
             return self.read(1) is None
         except OSError:
@@ -196,7 +200,7 @@ class Gateway:
         """Ask the environment's proxy for a tunnel."""
         bare = f"[{self.host}]" if ":" in self.host else self.host
         place = f"{bare}:{self.port}".encode()
-        fields: Fields = [(b"Host", place), (b"User-Agent", b"thv-llm/" + __version__.encode())]
+        fields: list[Field] = [(b"Host", place), (b"User-Agent", b"thv-llm/" + __version__.encode())]
         if authorization is not None:
             fields.append((b"Proxy-Authorization", authorization.reveal().encode()))
         sock.sendall(headers.write(b"CONNECT %b HTTP/1.1" % place, fields))
@@ -282,9 +286,12 @@ def ask(
     link = None
     try:
         place = target.at_gateway(gateway.base, target.parse(path.encode("ascii")))
-        fields: Fields = [(b"Host", gateway.authority), (b"User-Agent", b"thv-llm/" + __version__.encode())]
+        fields: list[Field] = [
+            (b"Host", gateway.authority),
+            (b"User-Agent", b"thv-llm/" + __version__.encode()),
+        ]
         if token is not None:
-            fields += headers.to_gateway([], token.reveal().encode())
+            fields += headers.to_gateway(Fields(), token.reveal().encode())
         fields += [(b"Accept", b"application/json"), (b"Connection", b"close")]
         link = gateway.connect()
         _write(link, headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields), deadline)
