@@ -66,9 +66,9 @@ class SignedIn:
         """Return the token source that a service of this user has."""
         return tokens.open(self.settings, self.paths, self.environ)
 
-    def command(self, *options: str) -> list[str]:
-        """Return the command line of `thv-llm token`."""
-        return [sys.executable, "-I", PROGRAM, "token", *options]
+    def command(self, *options: str, verb: str = "token") -> list[str]:
+        """Return a command line of ours, that of `thv-llm token` unless another verb is named."""
+        return [sys.executable, "-I", PROGRAM, verb, *options]
 
     def token(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `thv-llm token` to its end."""

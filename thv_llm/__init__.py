@@ -106,40 +106,41 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tools.undo                  put back what setup changed, from the undo record alone
 4  tools.values                turn an entry's templates into plain values
 4  tools.warnings              what may keep a wired tool from reaching the gateway: variables, policies
-5  checks                      what `doctor` checks and `status --check` asks
 5  gateway                     what the gateway says of itself: its models, where it serves Anthropic's API
 5  obtain                      one access token for a process that does not stay
 5  serving                     the service itself: token source, agent and proxy put together
+5  trial                       does a session still give tokens? tried by a worker that outlives whoever asks
 5  world                       what tests replace, as one value: environment, streams, clock, browser
-5  checks.local                checks of this machine alone: Python, our files and their modes, the helper
-5  checks.model                the words of a finding, and what the checks look at
-5  checks.remote               checks over the network: provider, its clock against ours, gateway
-5  checks.running              checks of the background service: alive, ours, up to date, alone on its port
-5  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
-5  checks.wiring               checks of the wired tools: do they still hold our values
-6  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
-6  commands.completion_scripts  completion scripts for bash, zsh and fish, from a tree of what can be typed
-6  commands.config             `thv-llm config set|show|reset`: the settings by hand
-6  commands.connection         the connection flags that `setup` and `config set` share
-6  commands.doctor             `thv-llm doctor`: check everything that can be wrong
-6  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
-6  commands.login              `thv-llm login`: log in, and keep the session
-6  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
-6  commands.parser             the command-line parser: examples first, no abbreviations
-6  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
-6  commands.proxy              `thv-llm proxy …`: the background service, by hand
-6  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
-6  commands.screen             how things are shown to people: colour, times, sizes
-6  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
-6  commands.session            the session as commands begin and end it: logging a person in, and out
-6  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
-6  commands.teardown           `thv-llm teardown`: put back what setup changed
-6  commands.token              `thv-llm token`: print one fresh access token, for programs
-6  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
-6  commands.watching           how the service is shown: one line per request
-6  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
-7  cli                         what can be typed, and how a run ends
-8  __main__                    `python -m thv_llm`: the same as running the built file
+6  checks                      what `doctor` checks and `status --check` asks
+6  checks.local                checks of this machine alone: Python, our files and their modes, the helper
+6  checks.model                the words of a finding, and what the checks look at
+6  checks.remote               checks over the network: provider, its clock against ours, gateway
+6  checks.running              checks of the background service: alive, ours, up to date, alone on its port
+6  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
+6  checks.wiring               checks of the wired tools: do they still hold our values
+7  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
+7  commands.completion_scripts  completion scripts for bash, zsh and fish, from a tree of what can be typed
+7  commands.config             `thv-llm config set|show|reset`: the settings by hand
+7  commands.connection         the connection flags that `setup` and `config set` share
+7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
+7  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
+7  commands.login              `thv-llm login`: log in, and keep the session
+7  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
+7  commands.parser             the command-line parser: examples first, no abbreviations
+7  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
+7  commands.proxy              `thv-llm proxy …`: the background service, by hand
+7  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
+7  commands.screen             how things are shown to people: colour, times, sizes
+7  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
+7  commands.session            the session as commands begin and end it: logging a person in, and out
+7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
+7  commands.teardown           `thv-llm teardown`: put back what setup changed
+7  commands.token              `thv-llm token`: print one fresh access token, for programs
+7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
+7  commands.watching           how the service is shown: one line per request
+7  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
+8  cli                         what can be typed, and how a run ends
+9  __main__                    `python -m thv_llm`: the same as running the built file
 """
 
 __version__ = "0.1.0"

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 LINGER_S = 2.0
 LONGEST_S = 60.0
 POLL_S = 0.02
-WORKER_FLAG = "--answer-request"
 
 
 def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: bool = False) -> AccessToken:
@@ -39,14 +38,11 @@ def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: 
     Raises:
         LoginRequiredError, NotConfiguredError, UnreachableError, ThvLlmError: as the agent reports.
     """
-    from thv_llm.secret import Secret
     from thv_llm.service import answers
     from thv_llm.tokens import AccessToken
 
-    expires_at, _, text = answers.content(
-        answer(paths, environ, request(min_valid_s, force=force))
-    ).partition(" ")
-    return AccessToken(Secret(text), float(expires_at))
+    found = answers.content(answer(paths, environ, request(min_valid_s, force=force)))
+    return AccessToken(*answers.token(found))
 
 
 def request(min_valid_s: int, *, force: bool = False) -> str:
@@ -101,15 +97,15 @@ def _claim(paths: Paths) -> int | None:
 
 def _from_worker(paths: Paths, environ: Mapping[str, str], line: str, claim: int | None) -> str:
     from thv_llm.paths import own_command
-    from thv_llm.service import detached
+    from thv_llm.service import answers, detached
 
     is_claimed = "claimed" if claim is not None else "unclaimed"
     found = detached.first_line(
         lambda: work(paths, environ, line, is_claimed=claim is not None),
-        own_command("token", WORKER_FLAG, f"{is_claimed} {line}"),
+        own_command("token", detached.WORKER_FLAG, f"{is_claimed} {line}"),
         keep=claim,
     )
-    return found or "err 1 cannot get an access token\x1f  why:  the worker was killed\x1f  next: try again"
+    return found or answers.KILLED
 
 
 def work(paths: Paths, environ: Mapping[str, str], line: str, *, is_claimed: bool) -> None:

@@ -60,3 +60,10 @@ def test_the_good_line_tells_whose_and_where(lab: Lab) -> None:
 
     assert found["session"].reason.startswith("dev@example.com, kept in ")
     assert found["token"].reason.startswith("good for 60 min, for ")
+
+
+def test_a_look_at_the_token_starts_no_service(lab: Lab) -> None:
+    lab.want()
+
+    assert faults(lab, "token") == []
+    assert lab.processes() == []

@@ -82,6 +82,25 @@ def test_a_failed_login_says_why_and_keeps_the_session_that_was_there(here: Mach
     assert here.run("token").code == 0
 
 
+def test_a_passphrase_is_asked_for_once(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.environ["THV_LLM_PASSPHRASE"] = "open sesame"
+    here.run("login")
+    del here.environ["THV_LLM_PASSPHRASE"]
+    asked: list[str] = []
+
+    def answer(prompt: str, stream: object) -> str:
+        asked.append(prompt)
+        return "open sesame"
+
+    monkeypatch.setattr("getpass.getpass", answer)
+    again = here.run("login", is_terminal=True)
+    other = here.run("login", "--force", is_terminal=True)
+
+    assert "Already logged in." in again.err
+    assert "Logged in as" in other.err
+    assert asked == ["Passphrase of the session file: "] * 2
+
+
 @pytest.fixture
 def wired(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:

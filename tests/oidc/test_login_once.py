@@ -29,7 +29,7 @@ class Holder:
     def __init__(self, lock_path: str, *, fails: bool = False) -> None:
         self.says_go = threading.Event()
         self.is_at_it = threading.Event()
-        self.has_session = False
+        self.result: str | None = None
         self._fails = fails
         self._lock_path = lock_path
         self._thread = threading.Thread(target=self._run)
@@ -39,7 +39,7 @@ class Holder:
     def _run(self) -> None:
         interaction = Interaction(lambda line: None, no_browser)
         try:
-            once(self._lock_path, self._perform, interaction=interaction, already=lambda: False)
+            once(self._lock_path, self._perform, interaction=interaction, already=lambda: None)
         except ThvLlmError:
             assert self._fails
 
@@ -49,8 +49,8 @@ class Holder:
         assert self.says_go.wait(5)
         if self._fails:
             raise ThvLlmError("the login failed")
-        self.has_session = True
-        return "first"
+        self.result = "first"
+        return self.result
 
     def join(self) -> None:
         self.says_go.set()
@@ -77,7 +77,7 @@ def ending_after(holder: Holder, seconds: list[float]) -> Callable[[float], None
 def test_a_login_alone_is_simply_performed(lock_path: str) -> None:
     said: list[str] = []
     interaction = Interaction(said.append, no_browser)
-    result = once(lock_path, lambda _: "result", interaction=interaction, already=lambda: True)
+    result = once(lock_path, lambda _: "result", interaction=interaction, already=lambda: "other")
 
     assert result == "result"
     assert said == []
@@ -88,9 +88,9 @@ def test_a_second_login_shows_the_url_of_the_first_and_ends_with_it(lock_path: s
     slept: list[float] = []
     holder = Holder(lock_path)
     interaction = Interaction(said.append, no_browser, sleep=ending_after(holder, slept))
-    result = once(lock_path, nothing, interaction=interaction, already=lambda: holder.has_session)
+    result = once(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
 
-    assert result is None
+    assert result == "first"
     assert "".join(said).count(URL) == 1
     assert said[0] == "Another login is under way on this machine; waiting for it."
     assert len(slept) >= 3
@@ -99,7 +99,7 @@ def test_a_second_login_shows_the_url_of_the_first_and_ends_with_it(lock_path: s
 def test_when_the_first_fails_the_second_takes_over(lock_path: str) -> None:
     holder = Holder(lock_path, fails=True)
     interaction = Interaction(lambda line: None, no_browser, sleep=ending_after(holder, []))
-    result = once(lock_path, lambda _: "second", interaction=interaction, already=lambda: False)
+    result = once(lock_path, lambda _: "second", interaction=interaction, already=lambda: None)
 
     assert result == "second"
 
@@ -112,7 +112,7 @@ def test_the_wait_for_the_first_has_an_end(lock_path: str) -> None:
                 lock_path,
                 nothing,
                 interaction=Interaction(lambda line: None, no_browser, sleep=lambda s: None),
-                already=lambda: False,
+                already=lambda: None,
                 wait_s=0.0,
             )
     finally:
@@ -143,7 +143,7 @@ def test_the_url_of_a_login_that_was_killed_is_not_shown(lock_path: str) -> None
         lock_path,
         lambda _: seen.append(os.path.exists(url_path)),
         interaction=Interaction(lambda line: None, no_browser),
-        already=lambda: False,
+        already=lambda: None,
     )
 
     assert seen == [False]
@@ -154,7 +154,7 @@ def test_a_url_with_control_bytes_is_not_shown(lock_path: str) -> None:
     holder = Holder(lock_path)
     Path(lock_path.replace(".lock", ".url")).write_bytes(b"https://x/\x1b[2J\xff")
     interaction = Interaction(said.append, no_browser, sleep=ending_after(holder, []))
-    once(lock_path, nothing, interaction=interaction, already=lambda: True)
+    once(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
 
     assert not any("https://x/" in line for line in said)
 
@@ -166,13 +166,13 @@ def test_a_lock_that_cannot_be_made_is_an_error_not_a_wait(tmp_path: Path) -> No
             str(tmp_path / "file" / "llm-login.lock"),
             nothing,
             interaction=Interaction(lambda line: None, no_browser),
-            already=lambda: False,
+            already=lambda: None,
         )
 
 
 def test_a_url_is_announced_further_up_too(lock_path: str) -> None:
     heard: list[str] = []
     interaction = Interaction(lambda line: None, no_browser, announce=heard.append)
-    once(lock_path, lambda inner: inner.announce(URL), interaction=interaction, already=lambda: False)
+    once(lock_path, lambda inner: inner.announce(URL), interaction=interaction, already=lambda: None)
 
     assert heard == [URL]

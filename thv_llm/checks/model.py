@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from thv_llm import settings, state
 from thv_llm.errors import ThvLlmError
-from thv_llm.secret import Secret
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -107,12 +106,10 @@ class Ground:
     @cached_property
     def token(self) -> AccessToken:
         """A token that is good now, from the service if it runs; ThvLlmError when none can be had."""
-        from thv_llm import tokens
+        from thv_llm import tokens, trial
+        from thv_llm.service import answers
 
-        if self.running is not None and self.running.answers:
-            from thv_llm.service import answers
-
-            words = answers.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S).split()
-            return tokens.AccessToken(Secret(words[1]), float(words[0]))
-        source = tokens.open(self.settings, self.where, self.environ, now=self.now)
-        return source.get(MIN_VALID_S)
+        if self.running is None or not self.running.answers:
+            return trial.token(self.settings, self.environ)
+        found = answers.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S)
+        return tokens.AccessToken(*answers.token(found))

@@ -15,10 +15,8 @@ from thv_llm.commands import screen
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from thv_llm.oidc.interaction import Interaction
-    from thv_llm.oidc.login import Flow, LoginResult
+    from thv_llm.oidc.login import Flow
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.tokens import TokenSource
@@ -43,8 +41,8 @@ def flow(args: argparse.Namespace) -> Flow:
 
 def begin(
     world: World, wanted: Settings, *, flow: Flow = "browser", force: bool = False, prompt: str | None = None
-) -> None:
-    """Log in, unless the session is good; say so either way.
+) -> Secret:
+    """Log in, unless the session is good; say so either way. Return an access token of the session.
 
     Args:
         force: log in even then.
@@ -54,47 +52,55 @@ def begin(
     from thv_llm.oidc import login_once
     from thv_llm.oidc.interaction import Interaction, terminal_lines
 
-    now, ask = world.now, _asking(world)
-    source = tokens.open(wanted, world.paths, world.environ, now=now, interactive=True, ask_passphrase=ask)
-    if not force and _is_good(source):
+    passphrase = _Passphrase(world)
+    source = tokens.open(
+        wanted, world.paths, world.environ, now=world.now, interactive=True, ask_passphrase=passphrase.ask
+    )
+    found = None if force else _tried(world, wanted, source, passphrase)
+    if found:
         world.say("Already logged in.")
-        return
-    began = now()
+        return found
+    began = world.now()
 
-    def other_login_worked() -> bool:
-        """Tell whether there is a session that was not there at the start."""
+    def of_other_login() -> Secret | None:
+        """Return a token of a session that was not there at the start."""
         logged_in_at = state.load(world.paths.state).session.logged_in_at
-        return logged_in_at is not None and logged_in_at >= began and _is_good(source)
+        is_new = logged_in_at is not None and logged_in_at >= began
+        return _tried(world, wanted, source, passphrase) if is_new else None
 
-    result = login_once.once(
+    return login_once.once(
         world.paths.lock("login"),
         lambda interaction: _login(world, wanted, source, interaction, flow, prompt or ""),
         interaction=Interaction(
             world.say, world.open_browser, terminal_lines(world.stdin), sleep=world.sleep
         ),
-        already=other_login_worked,
+        already=of_other_login,
     )
-    if result:
-        make_service_forget(world)  # it may still serve the person before
-        _say_done(world, source, result)
 
 
-def _say_done(world: World, source: TokenSource, result: LoginResult) -> None:
-    where = source.describe()
-    world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
-    world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
+def _tried(world: World, wanted: Settings, source: TokenSource, passphrase: _Passphrase) -> Secret | None:
+    """Return a token that the session gave just now; None when it has ended, or there is none."""
+    if not source.has_session():  # asked here, where a person can unlock the store
+        return None
+    from thv_llm import trial
+
+    world.progress("Trying the session …")
+    try:
+        return trial.token(wanted, world.environ, passphrase=passphrase.typed).value
+    except LoginRequiredError:
+        return None
 
 
 def _login(
     world: World, wanted: Settings, source: TokenSource, interaction: Interaction, flow: Flow, prompt: str
-) -> LoginResult:
+) -> Secret:
     from thv_llm.oidc import discovery
     from thv_llm.oidc.http import Provider
     from thv_llm.oidc.login import login
 
     world.progress(f"Asking {wanted.oidc.issuer} how to log in …")
     http = Provider(wanted.ca_file, world.environ)
-    return login(
+    result = login(
         wanted.oidc,
         http,
         metadata=discovery.discover(
@@ -107,29 +113,29 @@ def _login(
         prompt=prompt,
         keep=source.adopt,
     )
+    make_service_forget(world)  # it may still serve the person before
+    world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
+    where = source.describe()
+    world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
+    return result.tokens.access
 
 
-def _asking(world: World) -> Callable[[], Secret] | None:
-    """Return what asks for the passphrase of the session file; None when nobody is there to answer."""
-    if not world.stdin.isatty():
-        return None
+class _Passphrase:
+    """The passphrase of the session file: asked for once, and only where somebody is there to answer."""
 
-    def ask() -> Secret:
-        import getpass
+    def __init__(self, world: World) -> None:
+        self.typed: Secret | None = None
+        self._stderr = world.stderr
+        self.ask = self._ask if world.stdin.isatty() else None
 
-        from thv_llm.secret import Secret
+    def _ask(self) -> Secret:
+        if self.typed is None:
+            import getpass
 
-        return Secret(getpass.getpass("Passphrase of the session file: ", stream=world.stderr))
+            from thv_llm.secret import Secret
 
-    return ask
-
-
-def _is_good(source: TokenSource) -> bool:
-    try:
-        source.get()
-    except LoginRequiredError:
-        return False
-    return True
+            self.typed = Secret(getpass.getpass("Passphrase of the session file: ", stream=self._stderr))
+        return self.typed
 
 
 def say_left_behind(world: World, before: Settings | None, after: Settings) -> None:

@@ -19,6 +19,7 @@ from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.world import World
 
@@ -62,12 +63,11 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         return setup.show(draft)
     setup.check_service(draft)
     session.say_left_behind(world, connection.readable(world.paths.settings), wanted)
-    if not args.lazy:
-        session.begin(world, wanted, flow=session.flow(args))
+    token = None if args.lazy else session.begin(world, wanted, flow=session.flow(args))
     anthropic_path = setup.anthropic_path(draft)
     if anthropic_path:  # kept, so that a later run without the network writes the same
         changes["anthropic_path_prefix"] = anthropic_path
-    models = wanted.models or (() if args.lazy else setup.models(draft))
+    models = wanted.models or (setup.models(draft, token) if token else ())
     state.local_key(world.paths)
     final = setup.plan([plan.tool for plan in draft], setup.values(models=models, path=anthropic_path))
     setup.confirm(final, assume_yes=args.yes)
@@ -168,16 +168,15 @@ class Setup:
         self.world.progress("Asking the gateway where it serves Anthropic's API …")
         return gateway.anthropic_path(self.wanted, self.world.environ)
 
-    def models(self, plans: Sequence[Plan]) -> tuple[str, ...]:
+    def models(self, plans: Sequence[Plan], token: Secret) -> tuple[str, ...]:
         """Return the gateway's model ids when a tool needs them; none when it does not say."""
         if not any(engine.needs_models(plan.tool) for plan in plans):
             return ()
-        from thv_llm import gateway, tokens
+        from thv_llm import gateway
 
         self.world.progress("Asking the gateway for its models …")
         try:
-            source = tokens.open(self.wanted, self.world.paths, self.world.environ, now=self.world.now)
-            return gateway.models(self.wanted, self.world.environ, source.get().value)
+            return gateway.models(self.wanted, self.world.environ, token)
         except ThvLlmError as error:
             self.world.say(f"The gateway named no models: {error.why or error.what}.")
             return ()

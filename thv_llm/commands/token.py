@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from thv_llm import obtain
 from thv_llm.errors import ExitCode, LoginRequiredError
+from thv_llm.service import detached
 from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force-refresh", action="store_true", help="ask the provider for a new one")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--login", action="store_true", help="log in first if nobody is")
-    parser.add_argument(obtain.WORKER_FLAG, help=argparse.SUPPRESS)
+    parser.add_argument(detached.WORKER_FLAG, help=argparse.SUPPRESS)
 
 
 def _seconds(text: str) -> int:
@@ -49,8 +50,8 @@ def _seconds(text: str) -> int:
 
 def run(args: argparse.Namespace, world: World) -> ExitCode:
     """Print the token."""
-    if args.answer_request:
-        _be_the_worker(args.answer_request, world)
+    if args.as_worker:
+        _be_the_worker(args.as_worker, world)
         return ExitCode.DONE
     token = _obtain(args, world)
     world.answer(_as_json(token) if args.format == "json" else token.value.reveal())
@@ -84,8 +85,11 @@ def _as_json(token: AccessToken) -> str:
 
 
 def _be_the_worker(words: str, world: World) -> None:
-    from thv_llm.service import detached
+    from thv_llm import trial
 
     detached.settle_in()
-    is_claimed, _, request = words.partition(" ")
-    obtain.work(world.paths, world.environ, request, is_claimed=is_claimed == "claimed")
+    kind, _, request = words.partition(" ")
+    if kind == trial.WORKER:
+        trial.work(world.paths, world.environ)
+    else:
+        obtain.work(world.paths, world.environ, request, is_claimed=kind == "claimed")

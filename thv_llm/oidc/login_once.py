@@ -30,19 +30,16 @@ def once(
     perform: Callable[[Interaction], T],
     *,
     interaction: Interaction,
-    already: Callable[[], bool],
+    already: Callable[[], T | None],
     wait_s: float = WAIT_S,
-) -> T | None:
+) -> T:
     """Log in, unless somebody else is at it: then wait for them.
 
     Args:
         lock_path: `Paths.lock("login")`.
         perform: does the login with the Interaction that it is given, and stores its result
             before it returns, because then the lock is let go.
-        already: tells whether a session has appeared that was not there at the start.
-
-    Returns:
-        What `perform` returned; None when another login did the work.
+        already: returns what `perform` would, if the other login has brought it; else None.
 
     Raises:
         ThvLlmError: of `perform`; or the other login did not end in time.
@@ -59,9 +56,9 @@ def once(
                     next_step="finish it in its browser window, or end its process",
                 )
             interaction.sleep(POLL_S)
-        if waiter.has_waited and already():
+        if waiter.has_waited and (found := already()) is not None:
             interaction.say("The other login has ended; its session serves here, too.")
-            return None
+            return found
         return _alone(lock_path, perform, interaction)
 
 

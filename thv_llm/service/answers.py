@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from thv_llm import errors
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.secret import Secret
 from thv_llm.shortcut import BREAK, converse
+
+KILLED = f"err 1 cannot get an access token{BREAK}  why:  the worker was killed{BREAK}  next: try again"
+"""Stands for the answer of a worker that gave none."""
 
 KINDS = (errors.LoginRequiredError, errors.NotConfiguredError, errors.UnreachableError, errors.UsageError)
 
@@ -35,6 +39,12 @@ def content(answer: str) -> str:
     if word == "ok":
         return rest
     raise _failure(rest if word == "err" else "1 the agent gave an answer that makes no sense")
+
+
+def token(text: str) -> tuple[Secret, float]:
+    """Return the token that the content of an answer holds, and when it expires."""
+    expires_at, _, value = text.partition(" ")
+    return Secret(value), float(expires_at)
 
 
 def _failure(text: str) -> ThvLlmError:

@@ -5,9 +5,9 @@ off in the middle, the exchange of a refresh token, runs here: in a session of i
 the signals that end a group, with none of the caller's files open, so that nobody who waits for
 the end of the caller's output waits for us.
 
-On Linux the worker is a fork of the caller, which must still have one thread and have loaded
-little. On macOS forks may not use the system's frameworks (keychain, proxies), so there the
-program is started anew.
+The worker of a helper is a fork on Linux: its caller must still have one thread and have loaded
+little. On macOS forks may not use the system's frameworks (keychain, proxies), so there, and for
+other callers everywhere, a program is started anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+WORKER_FLAG = "--as-worker"
+"""The option of `thv-llm token` by which a program that was started anew is the worker, and which."""
 
 DEAF_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KEPT = 3
@@ -39,13 +42,21 @@ def first_line(
         command: what to start where forks cannot do it.
         keep: a descriptor that the worker gets as well; it is closed here.
     """
+    if platform == "darwin":
+        return first_line_of(command, os.environ, keep=keep)
+    return _first_line(lambda writing: _fork(work, writing, keep), keep)
+
+
+def first_line_of(command: Sequence[str], environ: Mapping[str, str], *, keep: int | None) -> str:
+    """Do the same with a program that is started anew: for callers that have threads, or loaded much."""
+    return _first_line(lambda writing: _spawn(command, environ, writing, keep), keep)
+
+
+def _first_line(start: Callable[[int], None], keep: int | None) -> str:
     _occupy_standard_descriptors()
     reading, writing = os.pipe()
     try:
-        if platform == "darwin":
-            _spawn(command, writing, keep)
-        else:
-            _fork(work, writing, keep)
+        start(writing)
     finally:
         os.close(writing)
         if keep is not None:
@@ -110,7 +121,7 @@ def _only(writing: int, keep: int | None) -> None:
     os.closerange(KEPT + 1, HIGHEST_DESCRIPTOR)
 
 
-def _spawn(command: Sequence[str], writing: int, keep: int | None) -> None:
+def _spawn(command: Sequence[str], environ: Mapping[str, str], writing: int, keep: int | None) -> None:
     kept = []
     if keep == KEPT:  # a descriptor that is copied onto itself would still close
         os.set_inheritable(keep, True)
@@ -122,7 +133,7 @@ def _spawn(command: Sequence[str], writing: int, keep: int | None) -> None:
         (os.POSIX_SPAWN_DUP2, writing, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
-    os.posix_spawn(command[0], list(command), os.environ, file_actions=actions)
+    os.posix_spawn(command[0], list(command), environ, file_actions=actions)
 
 
 def _line_from(reading: int) -> str:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from tests.signed_in import SignedIn
+from thv_llm import files, trial
+from thv_llm.errors import LoginRequiredError, ThvLlmError
+from thv_llm.secret import Secret
+from thv_llm.store.encrypted_file import EncryptedFile
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    with FakeProvider() as running:
+        yield running
+
+
+@pytest.fixture
+def user(tmp_path: Path, provider: FakeProvider) -> SignedIn:
+    return SignedIn(tmp_path / "home", provider)
+
+
+def test_the_token_is_fresh_from_the_provider_each_time(user: SignedIn) -> None:
+    first = trial.token(user.settings, user.environ)
+    second = trial.token(user.settings, user.environ)
+
+    assert first.value != second.value
+    assert user.provider.verify_access_token(second.value.reveal())
+    assert user.provider.count("refresh") == 2
+    assert user.is_alive
+
+
+@pytest.mark.parametrize("verb", ["doctor", "login"])
+def test_a_command_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_session(
+    user: SignedIn, verb: str
+) -> None:
+    before = user.refresh_token
+    killed: list[int] = []
+
+    def kill_the_caller(answer: Answer) -> Answer:
+        os.killpg(process.pid, signal.SIGKILL)  # the old refresh token is dead, the new one on its way
+        process.wait()
+        killed.append(process.returncode)
+        return answer
+
+    user.provider.alter["refresh"] = kill_the_caller
+    process = user.start(user.command(verb=verb))
+    process.communicate()
+    with files.lock(user.paths.lock("session"), timeout_s=10, what="the session"):
+        after = user.refresh_token
+
+    assert killed == [-signal.SIGKILL]
+    assert after != before
+    assert user.is_alive
+
+
+def test_settings_that_are_not_saved_will_do(user: SignedIn) -> None:
+    wanted = user.settings
+    os.unlink(user.paths.settings)
+
+    assert trial.token(wanted, user.environ)
+
+
+def test_a_passphrase_that_was_typed_goes_with_it(user: SignedIn) -> None:
+    for path in (user.paths.session_file, user.paths.session_key):
+        os.unlink(path)
+    user.store = EncryptedFile(user.paths.session_file, user.paths.session_key, passphrase=Secret("right"))
+    user.sign_in()
+
+    assert trial.token(user.settings, user.environ, passphrase=Secret("right"))
+    with pytest.raises(ThvLlmError, match="THV_LLM_PASSPHRASE"):
+        trial.token(user.settings, user.environ)
+    assert user.is_alive
+
+
+def test_a_session_that_has_ended_is_told_as_such(user: SignedIn) -> None:
+    user.provider.grants._live.clear()
+
+    with pytest.raises(LoginRequiredError, match="invalid_grant"):
+        trial.token(user.settings, user.environ)
+
+
+def test_a_worker_that_dies_is_an_error_with_advice(user: SignedIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "own_command", lambda *words: ["/bin/sh", "-c", "kill -9 $$"])
+
+    with pytest.raises(ThvLlmError, match="next: try again"):
+        trial.token(user.settings, user.environ)
