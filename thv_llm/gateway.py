@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping
 
 from thv_llm.errors import ThvLlmError, UnreachableError
-from thv_llm.proxy.upstream import Gateway, ask
+from thv_llm.proxy.ask import ask
+from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 from thv_llm.settings import Settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes.hostile_gateway import CA, Conversation, HostileGateway, Script, answering
-from tests.proxy.running import OK, running
-from thv_llm.errors import ThvLlmError, UnreachableError
-from thv_llm.proxy.upstream import Gateway, GatewayError, Limits, ask
-from thv_llm.secret import Secret
+from tests.fakes.hostile_gateway import HostileGateway, answering
+from tests.proxy.running import OK, Running, running
+from thv_llm.errors import ThvLlmError
+from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits
 
 
 @pytest.mark.parametrize(
@@ -94,69 +94,32 @@ def test_connections_that_were_idle_for_too_long_are_not_used() -> None:
         assert run.gateway.connections == 2
 
 
-def question(script: Script, path: str = "/v1/models", timeout_s: float = 5) -> tuple[int, object, bytes]:
-    with HostileGateway(script) as server:
-        gateway = Gateway(server.url + "/team", environ={}, ca_file=CA)
-        try:
-            return ask(gateway, "GET", path, Secret("canary-token"), timeout_s)
-        finally:
-            gateway.close()
-            question.heads = server.heads  # type: ignore[attr-defined]
+def crowd(run: Running, size: int) -> list[bytes]:
+    """Ask with that many connections at the same moment."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(run.connect()) for _ in range(size)]
+        for client in clients:
+            client.send(run.head("/v1/models", "Connection: close"))
+        return [client.everything() for client in clients]
 
 
-def test_a_question_is_asked_with_the_token_on_a_connection_of_its_own() -> None:
-    status, fields, body = question(answering(b"HTTP/1.1 200 OK\r\nX: 1\r\nContent-Length: 2\r\n\r\nhi"))
+def test_a_crowd_is_served_by_the_connections_that_become_free() -> None:
+    with running(answering(OK)) as run:
+        answers = crowd(run, 3 * MAX_CONNECTING)
 
-    assert (status, fields, body) == (200, [(b"X", b"1"), (b"Content-Length", b"2")], b"hi")
-    head = question.heads[0]  # type: ignore[attr-defined]
-    assert head.startswith(b"GET /team/v1/models HTTP/1.1\r\n")
-    assert b"\r\nAuthorization: Bearer canary-token\r\n" in head
-    assert b"\r\nUser-Agent: thv-llm/" in head
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        assert run.gateway.connections < len(answers)
 
 
-def test_a_question_without_a_token_carries_none() -> None:
-    with HostileGateway(answering(OK)) as server:
-        ask(Gateway(server.url, environ={}, ca_file=CA), "HEAD", "/v1/models", None, 5)
+def test_a_crowd_before_a_silent_gateway_is_told_in_time() -> None:
+    with (
+        running(answering(OK), limits=Limits(connect=0.2)) as run,
+        socket.create_server(("127.0.0.1", 0)) as dead,
+    ):
+        run.proxy._shared.gateway.port = dead.getsockname()[1]
+        answers = crowd(run, 2 * MAX_CONNECTING)
 
-        assert b"authorization" not in server.heads[0].lower()
-
-
-def test_an_answer_to_a_question_is_read_up_to_its_limit() -> None:
-    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-
-    _, _, body = question(answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * 40))
-
-    assert len(body) == 1024 * 1024
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"garbage\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
-        b"",
-    ],
-)
-def test_an_answer_that_is_no_answer_is_unreachable(answer: bytes) -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.send(answer or b"H")
-        conversation.cut()
-
-    with pytest.raises(UnreachableError) as caught:
-        question(script)
-
-    assert "canary" not in str(caught.value)
-
-
-def test_a_question_has_one_deadline() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.wait_gone()
-
-    with pytest.raises(UnreachableError, match="time limit"):
-        question(script, timeout_s=0.2)
+        assert all(answer.startswith(b"HTTP/1.1 504 ") for answer in answers)
 
 
 class EnvironmentProxy:

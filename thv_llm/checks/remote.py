@@ -10,7 +10,8 @@ from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.oidc import discovery
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.tls_trouble import OWN_AUTHORITY
-from thv_llm.proxy import upstream
+from thv_llm.proxy.ask import ask
+from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 
 MODELS = "/v1/models"
@@ -79,14 +80,14 @@ def _status(ground: Ground, token: Secret | None) -> int:
         UnreachableError: there is no usable answer.
     """
     found = ground.settings
-    there = upstream.Gateway(
+    there = Gateway(
         found.gateway_url,
         environ=ground.environ,
         ca_file=found.ca_file,
         verify=not found.tls_skip_verify,
     )
     try:
-        return upstream.ask(there, "GET", MODELS, token, TIMEOUT_S)[0]
+        return ask(there, "GET", MODELS, token, TIMEOUT_S)[0]
     except UnreachableError as error:
         what = f"no answer from {found.gateway_url}"
         next_step = OWN_AUTHORITY if "certificate" in error.why else CHECK_ADDRESS

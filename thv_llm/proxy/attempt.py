@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from thv_llm.proxy.body import RequestBody
 from thv_llm.proxy.http1 import AnswerHead, HeadReader, Refused, parse_answer
-from thv_llm.proxy.loop import Job, Steps
+from thv_llm.proxy.loop import Steps
 from thv_llm.proxy.relay import MAX_AHEAD_BYTES
 from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError, Link
 from thv_llm.proxy.wire import READ, WRITE, Late, Wire
@@ -56,7 +56,7 @@ def send(gateway: Gateway, wires: list[Wire], method: bytes, head: bytes, body: 
         Refused: the body is malformed or too large.
         GatewayError: no usable answer.
     """
-    link = gateway.pooled() or (yield Job(gateway.connect, Link.close))
+    link = yield from gateway.link()
     while True:
         wires[1:] = [link]
         attempt = _Attempt(gateway, wires[0], link, head, body)
@@ -71,7 +71,7 @@ def send(gateway: Gateway, wires: list[Wire], method: bytes, head: bytes, body: 
             if not link.reused or attempt.answered or not repeatable:
                 raise GatewayError("it closed the connection without an answer") from None
         link.close()
-        link = yield Job(gateway.connect, Link.close)
+        link = yield from gateway.new_link()
 
 
 class _Attempt:

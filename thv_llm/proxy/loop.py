@@ -1,8 +1,9 @@
 """One thread that moves all bytes, and threads for what blocks.
 
 A connection is a task: a generator that reads like a plain blocking function. Where it would have
-to wait, it yields instead: a deadline (a float, monotonic) to wait for one of its wires, or a
-`Job` to have something that blocks done in a thread of its own (getting a token, connecting).
+to wait, it yields instead: a deadline (a float, monotonic) to wait for one of its wires, a `Turn`
+to wait until another task lets it go on, or a `Job` to have something that blocks done in a
+thread of its own (getting a token, connecting).
 
 So no task ever holds another one up, hundreds of idle streams cost nothing, and since all tasks
 run in the same thread, nothing that they share needs a lock, and no time goes into handing the
@@ -43,7 +44,22 @@ class Job(NamedTuple):
     discard: Callable[[Any], None] = lambda _: None
 
 
-Steps = Generator[float | Job, Any, Result]
+class Turn:
+    """Yielded by a task that waits for another task; None comes back.
+
+    Attributes:
+        deadline: when waiting ends with `Late` (monotonic).
+        wake: lets the task go on; set by the loop.
+        over: the task does not wait any more, so a call of `wake` that is under way is void.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.wake: Callable[[], None] = lambda: None
+        self.over = False
+
+
+Steps = Generator[float | Turn | Job, Any, Result]
 """A part of a task. It is called with `yield from`."""
 
 
@@ -170,7 +186,7 @@ class Loop:
         self._tasks.add(task)
         self._resume(task, task.steps.__next__)
 
-    def _resume(self, task: Task, step: Callable[[], float | Job]) -> None:
+    def _resume(self, task: Task, step: Callable[[], float | Turn | Job]) -> None:
         try:
             self._settle(task, step())
         except StopIteration:
@@ -178,20 +194,32 @@ class Loop:
         except Exception:  # a defect in one task must not end the others
             self._end(task)
 
-    def _settle(self, task: Task, asked: float | Job) -> None:
+    def _settle(self, task: Task, asked: float | Turn | Job) -> None:
         """Arrange for what a task asks for."""
-        if isinstance(asked, Job):
+        if not isinstance(asked, float):
             for wire in task.wires:
                 self.watch(wire, 0)
-            task.deadline = math.inf
-            self._jobs.run(partial(self._do, task, asked))
+            if isinstance(asked, Job):
+                task.deadline = math.inf
+                self._jobs.run(partial(self._do, task, asked))
+            else:
+                self._wait_until(task, asked.deadline)
+                asked.wake = partial(self._call, partial(self._take_turn, task, asked))
             return
-        task.deadline = asked
-        self._next_look = min(self._next_look, asked)
+        self._wait_until(task, asked)
         for wire in task.wires:
             wire.task = task
             if wire.wants != wire.watched:
                 self.watch(wire, wire.wants)
+
+    def _wait_until(self, task: Task, deadline: float) -> None:
+        task.deadline = deadline
+        if deadline < self._next_look:
+            self._next_look = deadline
+
+    def _take_turn(self, task: Task, turn: Turn) -> None:
+        if not turn.over:
+            self._resume(task, task.steps.__next__)
 
     def _do(self, task: Task, job: Job) -> None:
         """Do a job, in a thread of its own."""
@@ -203,7 +231,9 @@ class Loop:
             discard = partial(job.discard, result)
             self._call(partial(self._hand_back, task, partial(task.steps.send, result), discard))
 
-    def _hand_back(self, task: Task, step: Callable[[], float | Job], discard: Callable[[], None]) -> None:
+    def _hand_back(
+        self, task: Task, step: Callable[[], float | Turn | Job], discard: Callable[[], None]
+    ) -> None:
         if task in self._tasks:
             self._resume(task, step)
         else:

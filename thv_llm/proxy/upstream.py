@@ -21,18 +21,20 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from thv_llm import __version__, env_proxy, tls
-from thv_llm.errors import ThvLlmError, UnreachableError, shown
-from thv_llm.proxy import framing, headers, target
-from thv_llm.proxy.http1 import AnswerHead, Field, Fields, HeadReader, Refused, parse_answer
+from thv_llm.errors import ThvLlmError, shown
+from thv_llm.proxy import headers, target
+from thv_llm.proxy.http1 import Field, HeadReader, Refused, parse_answer
+from thv_llm.proxy.loop import Job, Steps, Turn
 from thv_llm.proxy.wire import Late, Wire
 from thv_llm.secret import Secret
 
 MAX_IDLE = 128
 """Idle connections that are kept; more are closed when they become idle."""
+MAX_CONNECTING = 16
+"""Connections being made at a time. Of 200 requests at once, most are served sooner by one that
+becomes free than by another TLS handshake."""
 MAX_INTERIM = 16
 """Interim answers (103 and the like) before the final one."""
-MAX_ASKED_BYTES = 1024 * 1024
-"""Of an answer that our own commands ask for."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,46 @@ class Gateway:
         self._context = tls.client_context(ca_file, environ=environ, verify=verify, alpn=["http/1.1"])
         self._proxy = env_proxy.for_https(self.host, self.port, environ)
         self._idle: deque[Link] = deque()
+        self._connecting = 0
+        self._waiting: deque[Turn] = deque()
+
+    def link(self) -> Steps[Link]:
+        """Return a connection: the one used last, or a new one, or of a crowd the first that is free.
+
+        Raises:
+            GatewayError: the gateway cannot be reached.
+        """
+        deadline = time.monotonic() + self.limits.connect
+        while (link := self.pooled()) is None and self._connecting >= MAX_CONNECTING:
+            turn = Turn(deadline)
+            self._waiting.append(turn)
+            try:
+                yield turn
+            except Late:
+                raise GatewayError("no connection within the time limit", late=True) from None
+            finally:
+                turn.over = True
+                with contextlib.suppress(ValueError):
+                    self._waiting.remove(turn)
+        return link or (yield from self.new_link())
+
+    def new_link(self) -> Steps[Link]:
+        """Return a new connection.
+
+        Raises:
+            GatewayError: the gateway cannot be reached.
+        """
+        self._connecting += 1
+        try:
+            link: Link = yield Job(self.connect, Link.close)
+        finally:
+            self._connecting -= 1
+            self._wake_one()
+        return link
+
+    def _wake_one(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().wake()
 
     def pooled(self) -> Link | None:
         """Return the connection that was used last and is alive; None when there is none."""
@@ -148,6 +190,7 @@ class Gateway:
         now = link.idle_since = time.monotonic()
         link.task, link.pool = None, self._idle
         self._idle.append(link)
+        self._wake_one()
         # Whoever brings one looks at the oldest, so no timer is needed to end those left over.
         while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
             self._idle.popleft().close()
@@ -171,7 +214,7 @@ class Gateway:
         except TimeoutError:
             raise GatewayError("no connection within the time limit", late=True) from None
         except OSError as error:
-            raise GatewayError(_why(error)) from None
+            raise GatewayError(why(error)) from None
         try:
             sock.settimeout(max(0.01, deadline - time.monotonic()))
             secured = self._context.wrap_socket(sock, server_hostname=self.host, suppress_ragged_eofs=False)
@@ -180,7 +223,7 @@ class Gateway:
             raise GatewayError("no TLS handshake within the time limit", late=True) from None
         except OSError as error:
             sock.close()
-            raise GatewayError(_why(error)) from None
+            raise GatewayError(why(error)) from None
         return Link(secured)
 
     def _dial(self, deadline: float) -> socket.socket:
@@ -251,7 +294,7 @@ def _is_plain_path(path: str) -> bool:
         return False
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
     """Return a cause that may be shown: what failed, without addresses or bytes."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message})"
@@ -260,93 +303,3 @@ def _why(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "its name cannot be resolved"
     return (error.strerror or type(error).__name__).lower()
-
-
-def ask(
-    gateway: Gateway,
-    method: str,
-    path: str,
-    token: Secret | None,
-    timeout_s: float,
-) -> tuple[int, Fields, bytes]:
-    """Ask the gateway for something small, once, on a connection of its own.
-
-    Args:
-        path: as a tool would send it, query included.
-        token: sent as `Authorization: Bearer`; None sends none.
-        timeout_s: for everything together.
-
-    Returns:
-        The status, the headers, and the body's first megabyte.
-
-    Raises:
-        UnreachableError: the gateway gave no usable answer.
-    """
-    deadline = time.monotonic() + timeout_s
-    link = None
-    try:
-        place = target.at_gateway(gateway.base, target.parse(path.encode("ascii")))
-        fields: list[Field] = [
-            (b"Host", gateway.authority),
-            (b"User-Agent", b"thv-llm/" + __version__.encode()),
-        ]
-        if token is not None:
-            fields += headers.to_gateway(Fields(), token.reveal().encode())
-        fields += [(b"Accept", b"application/json"), (b"Connection", b"close")]
-        link = gateway.connect()
-        _write(link, headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields), deadline)
-        head, rest = _await_head(link, deadline)
-        body = _read_body(link, framing.of_answer(head, method.encode()), rest, deadline)
-    except (GatewayError, Refused, Late, OSError) as error:
-        raise UnreachableError("the gateway gave no usable answer", why=_cause(error)) from None
-    finally:
-        if link is not None:
-            link.close()
-    return head.status, head.fields, body
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, GatewayError):
-        return error.why
-    if isinstance(error, Refused):
-        return error.reason
-    return _why(error) if isinstance(error, OSError) else "no answer within the time limit"
-
-
-def _await_head(link: Link, deadline: float) -> tuple[AnswerHead, bytes]:
-    data = b""
-    for _ in range(MAX_INTERIM):
-        reader = HeadReader(of_answer=True)
-        while not reader.feed(data or _read(link, deadline)):
-            data = b""
-        head, data = parse_answer(reader.head), reader.rest
-        if head.status >= 200:
-            return head, data
-    raise Refused(502, "too many interim answers")
-
-
-def _write(link: Link, data: bytes, deadline: float) -> None:
-    for _ in link.write_all(data, deadline):
-        link.wait(select.POLLOUT, deadline)
-
-
-def _read(link: Link, deadline: float) -> bytes:
-    while True:
-        data = link.read()
-        if data:
-            return data
-        if data is not None:
-            raise GatewayError("it closed the connection")
-        link.wait(select.POLLIN, deadline)
-
-
-def _read_body(link: Link, decoder: framing.Decoder, data: bytes, deadline: float) -> bytes:
-    body = decoder.feed(data) if data else b""
-    while not decoder.done and len(body) < MAX_ASKED_BYTES:
-        link.wait(select.POLLIN, deadline)
-        read = link.read()
-        if read:
-            body += decoder.feed(read)
-        elif read is not None:
-            decoder.end()
-    return body[:MAX_ASKED_BYTES]
