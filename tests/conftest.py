@@ -1,4 +1,4 @@
-"""What holds for every test: no proxies, settings or home of the person who runs it, no stray threads.
+"""What holds for every test: no settings of the person who runs it, no stray threads, no secret in the open.
 
 `tests/e2e` is collected only when it is named: it needs programs that `make e2e` installs.
 """
@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests import canaries
 
 LEFT_BY_A_TEST_S = 2.0
 """How long a thread may take to end after its test; it has been told to stop by then."""
@@ -33,6 +36,54 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def pytest_sessionstart() -> None:
+    """From here on, look at whatever this process starts."""
+    sys.addaudithook(_on_event)
+
+
+def _on_event(event: str, arguments: tuple[object, ...]) -> None:
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+        command = arguments[1]
+        environ = arguments[-1] or dict(os.environ)
+        canaries.RUN.text("commands", f"{command} {environ}", f"the start of {str(command)[:200]}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look at everything that a test printed."""
+    report = yield
+    if call.when == "teardown":
+        for name, text in report.sections:
+            canaries.RUN.text("outputs", text, f"{name} of {item.nodeid}")
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take in what a worker has looked at."""
+    found = getattr(node, "workeroutput", {}).get("canaries")
+    if found:
+        canaries.RUN.add(*found)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a secret was found where it does not belong."""
+    found = canaries.RUN
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["canaries"] = (found.looked, found.hits)
+    elif found.hits:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was looked at, and where a secret was found."""
+    for hit in canaries.RUN.hits:
+        terminalreporter.write_line(hit, red=True)
+    terminalreporter.write_line(canaries.RUN.verdict())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run as nobody in particular: an empty home, and none of the variables that change what we do."""
@@ -43,6 +94,7 @@ def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("BROWSER", "false")
         yield
+        canaries.RUN.files(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)

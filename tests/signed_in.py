@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import canaries
 from tests.fakes.provider import FakeProvider
 from thv_llm import paths, tokens
 from thv_llm.secret import Secret
@@ -79,7 +80,7 @@ class SignedIn:
         return self.run([self.paths.helper, *options], **environ)
 
     def run(self, command: list[str], **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             command,
             env={**self.environ, **environ},
             capture_output=True,
@@ -87,6 +88,8 @@ class SignedIn:
             check=False,
             timeout=TIMEOUT_S,
         )
+        canaries.RUN.command_output(command, done.stdout, done.stderr)
+        return done
 
     def start(self, command: list[str]) -> subprocess.Popen[str]:
         """Start a process in a process group of its own."""

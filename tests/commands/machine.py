@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.commands import worlds
 from tests.commands.worlds import Run, Stream
 from tests.fakes.browser import FakeBrowser
 from tests.fakes.gateway import FakeGateway
@@ -74,7 +75,7 @@ class Machine:
             platform="linux",
         )
         code = cli.bounded(list(arguments), world)
-        return Run(ExitCode(code), stdout.getvalue(), stderr.getvalue())
+        return worlds.ran(arguments, ExitCode(code), stdout, stderr)
 
     def setup(
         self, *arguments: str, is_terminal: bool = False, stdin: str = "", with_service: bool = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import canaries
 from thv_llm import cli, paths, settings
 from thv_llm.errors import ExitCode
 from thv_llm.world import World
@@ -59,7 +60,7 @@ class Home:
         stdout, stderr = Stream(is_terminal=self.is_terminal), Stream(is_terminal=self.is_terminal)
         args = cli.build_parser(arguments[0]).parse_args(arguments)
         code = self._module(args).run(args, self.world(stdout, stderr))
-        return Run(code, stdout.getvalue(), stderr.getvalue())
+        return ran(arguments, code, stdout, stderr)
 
     def world(self, stdout: Stream | None = None, stderr: Stream | None = None) -> World:
         """Return the world of this home."""
@@ -84,6 +85,13 @@ class Run:
     code: ExitCode
     out: str
     err: str
+
+
+def ran(arguments: Sequence[str], code: ExitCode, stdout: Stream, stderr: Stream) -> Run:
+    """Return what a command left behind, once no secret is in it."""
+    run = Run(code, stdout.getvalue(), stderr.getvalue())
+    canaries.RUN.command_output(arguments, run.out, run.err)
+    return run
 
 
 def make(path: Path, **environ: str) -> Home:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests import canaries
 from tests.fakes import rsa
 
 
@@ -44,7 +45,8 @@ class Grants:
         access_tokens: claims by token, also of opaque ones.
         refreshes: how many refreshes have worked.
         reuses: how many times a used refresh token came back and ended its session.
-        given_out: every code and token there ever was, so that a test can look for leaks.
+        given_out: every code and token there ever was, so that a test can look for leaks; each
+            carries the canaries' mark.
     """
 
     def __init__(self, now: Callable[[], float], *, rotates: bool, reuse_grace_s: float) -> None:
@@ -63,7 +65,7 @@ class Grants:
         self.reuses = 0
 
     def _new(self, kind: str) -> str:
-        text = f"{kind}-{secrets.token_urlsafe(32)}"
+        text = f"{kind}-{canaries.MARK}-{secrets.token_urlsafe(32)}"
         self.given_out.append(text)
         return text
 
@@ -83,7 +85,9 @@ class Grants:
         if found is None:
             raise OAuthError("invalid_grant", "no such code")
         grant, redirect_uri, challenge = found
-        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        verifier = form.get("code_verifier", "")
+        canaries.note("code verifier", verifier)
+        digest = hashlib.sha256(verifier.encode()).digest()
         if rsa.b64(digest) != challenge:
             raise OAuthError("invalid_grant", "PKCE verification failed")
         if form.get("redirect_uri") != redirect_uri or form.get("client_id") != grant.client_id:
@@ -150,8 +154,8 @@ class Grants:
 
     def new_access_token(self, claims: dict[str, Any], *, opaque: bool) -> str:
         """Return a fresh access token with these claims."""
-        claims = {**claims, "jti": secrets.token_hex(8)}
-        header = {"alg": "RS256", "kid": rsa.KEY.kid, "typ": "at+jwt"}
+        claims = {**claims, "jti": f"{canaries.MARK}-{secrets.token_hex(8)}"}
+        header = {"mark": canaries.MARK, "alg": "RS256", "kid": rsa.KEY.kid, "typ": "at+jwt"}
         token = self._new("at") if opaque else rsa.jwt(header, claims, rsa.KEY)
         with self._lock:
             self.given_out.append(token)

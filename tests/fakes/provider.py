@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from tests import canaries
 from tests.fakes import rsa
 from tests.fakes.grants import Grant, Grants, OAuthError
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
@@ -247,7 +248,7 @@ class FakeProvider(WebServer):
         return answer
 
     def _id_token(self, grant: Grant, now: int) -> str:
-        header = {"alg": "RS256", "kid": rsa.KEY.kid, "typ": "JWT"}
+        header = {"mark": canaries.MARK, "alg": "RS256", "kid": rsa.KEY.kid, "typ": "JWT"}
         claims = {"iss": self.issuer, "aud": grant.client_id, "iat": now, "exp": now + 300, **self.user}
         claims["sub"] = grant.subject
         if grant.nonce:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests import canaries
 from tests.fakes.secret_service import FakeSecretService
 from thv_llm import paths
 from thv_llm.secret import Secret
 from thv_llm.store.choose import choose
 from thv_llm.store.model import AbsentError, LockedError, StoreError
+
+RIGHT = f"open {canaries.MARK}"
 
 
 @pytest.fixture
@@ -87,13 +90,13 @@ def test_a_silent_or_locked_keyring_is_not_passed_over(home: dict[str, str], bus
 def test_the_passphrase_comes_from_the_environment_else_from_a_person_if_there_is_one(
     home: dict[str, str],
 ) -> None:
-    environ = {**home, "THV_LLM_PASSPHRASE": "right"}
+    environ = {**home, "THV_LLM_PASSPHRASE": RIGHT}
     store = choose(paths.find(environ), environ, "file")
     store.save("key", Secret("rt-1"))
 
-    asked = choose(paths.find(home), home, "file", interactive=True, ask_passphrase=lambda: Secret("right"))
+    asked = choose(paths.find(home), home, "file", interactive=True, ask_passphrase=lambda: Secret(RIGHT))
     assert asked.load("key") == Secret("rt-1")
 
-    alone = choose(paths.find(home), home, "file", ask_passphrase=lambda: Secret("right"))
+    alone = choose(paths.find(home), home, "file", ask_passphrase=lambda: Secret(RIGHT))
     with pytest.raises(LockedError):
         alone.load("key")

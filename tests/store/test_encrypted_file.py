@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import canaries
 from tests.store.contract import KEY, StoreContract
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
@@ -13,6 +14,8 @@ from thv_llm.secret import Secret
 from thv_llm.store import encrypted_file
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import LockedError, StoreError
+
+RIGHT = f"open {canaries.MARK}"
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ class TestContractWithAPassphrase(StoreContract):
         return at(tmp_path, "pass phrase ü")
 
 
-@pytest.mark.parametrize("passphrase", ["", "open sesame"])
+@pytest.mark.parametrize("passphrase", ["", RIGHT])
 def test_another_process_reads_it_and_the_secret_is_nowhere_in_the_clear(
     tmp_path: Path, passphrase: str
 ) -> None:
@@ -115,7 +118,7 @@ def test_no_nonce_is_used_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_its_passphrase_the_session_is_locked_not_absent(tmp_path: Path) -> None:
-    at(tmp_path, "right").save(KEY, Secret("rt-1"))
+    at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
     before = (tmp_path / "toolhive" / "s.enc").read_bytes()
 
     with pytest.raises(LockedError, match="THV_LLM_PASSPHRASE"):
@@ -131,12 +134,12 @@ def test_without_its_passphrase_the_session_is_locked_not_absent(tmp_path: Path)
 
 
 def test_a_person_is_asked_for_the_passphrase_once(tmp_path: Path) -> None:
-    at(tmp_path, "right").save(KEY, Secret("rt-1"))
+    at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
     asked: list[str] = []
 
     def ask() -> Secret:
         asked.append("asked")
-        return Secret("right")
+        return Secret(RIGHT)
 
     home = tmp_path / "toolhive"
     store = EncryptedFile(str(home / "s.enc"), str(home / "s.key"), ask=ask)
@@ -145,18 +148,18 @@ def test_a_person_is_asked_for_the_passphrase_once(tmp_path: Path) -> None:
 
     assert store.load(KEY) == Secret("rt-2")
     assert asked == ["asked"]
-    assert at(tmp_path, "right").load(KEY) == Secret("rt-2")
+    assert at(tmp_path, RIGHT).load(KEY) == Secret("rt-2")
 
 
 def test_a_forged_cost_cannot_make_us_eat_all_memory(tmp_path: Path) -> None:
-    at(tmp_path, "right").save(KEY, Secret("rt-1"))
+    at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
     path = tmp_path / "toolhive" / "s.enc"
     data = bytearray(path.read_bytes())
     data[len(encrypted_file.MAGIC) + 1] = 40
     path.write_bytes(data)
 
     with pytest.raises(StoreError, match="cost is out of range"):
-        at(tmp_path, "right").load(KEY)
+        at(tmp_path, RIGHT).load(KEY)
 
 
 def test_a_missing_key_file_is_said_by_name(tmp_path: Path) -> None:
