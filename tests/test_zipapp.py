@@ -73,6 +73,27 @@ def test_the_file_runs_by_itself_and_shuts_out_the_callers_directory(built: Path
     assert built.stat().st_mode & 0o111 == 0o111
 
 
+@pytest.mark.parametrize("version", matrix.VERSIONS)
+def test_a_module_is_compiled_once_and_its_file_has_the_usual_name(built: Path, version: str) -> None:
+    python = matrix.interpreter(version) or sys.executable
+    code = (
+        "import atexit, json, runpy, sys; compiled = []\n"
+        "sys.addaudithook(lambda event, about: compiled.append(about[1]) if event == 'compile' else None)\n"
+        "ours = lambda: {n: m.__file__ for n, m in sys.modules.items() if n.startswith('thv_llm')}\n"
+        "atexit.register(lambda: print(json.dumps([compiled, ours()])))\n"
+        "sys.argv[:] = [sys.argv[1], 'config', '--help']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+
+    command = [python, "-I", "-c", code, str(built)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    compiled, names = json.loads(told.splitlines()[-1])
+
+    assert "thv_llm.commands.config" in names
+    assert all(compiled.count(path) == 1 for path in names.values())
+    assert names["thv_llm.cli"] == f"{built}/thv_llm/cli.py"
+    assert names["thv_llm.commands"] == f"{built}/thv_llm/commands/__init__.py"
+
+
 def test_nothing_inside_is_compiled_hidden_dated_or_packed(built: Path) -> None:
     with zipfile.ZipFile(built) as archive:
         entries = archive.infolist()
