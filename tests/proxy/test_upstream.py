@@ -12,9 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fakes.hostile_gateway import HostileGateway, answering
-from tests.proxy.running import OK, Running, running
+from tests.proxy.running import OK, PATIENCE_S, Running, running, until
 from thv_llm.errors import ThvLlmError
-from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits
+from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits, Link
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,29 @@ def crowd(run: Running, size: int) -> list[bytes]:
         return [client.everything() for client in clients]
 
 
-def test_a_crowd_is_served_by_the_connections_that_become_free() -> None:
-    with running(answering(OK)) as run:
-        answers = crowd(run, 3 * MAX_CONNECTING)
+def test_a_crowd_connects_a_few_at_a_time_and_takes_what_becomes_free() -> None:
+    go_on = threading.Event()
+    one_at_once = threading.Semaphore()
+    asked = []
 
-        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
-        assert run.gateway.connections < len(answers)
+    with running(answering(OK)) as run, contextlib.ExitStack() as stack:
+        stack.callback(go_on.set)
+        connect = run.proxy._shared.gateway.connect
+
+        def slowly() -> Link:
+            asked.append(1)
+            assert one_at_once.acquire(blocking=False) or go_on.wait(PATIENCE_S)
+            return connect()
+
+        run.proxy._shared.gateway.connect = slowly  # type: ignore[method-assign]
+        clients = [stack.enter_context(run.connect()) for _ in range(2 * MAX_CONNECTING)]
+        for client in clients:
+            client.send(run.head("/v1/models", "Connection: close"))
+
+        until(lambda: len(run.exchanges) == MAX_CONNECTING)
+        assert (len(asked), run.gateway.connections) == (1 + MAX_CONNECTING, 1)
+        go_on.set()
+        assert all(client.everything().startswith(b"HTTP/1.1 200 ") for client in clients)
 
 
 def test_a_crowd_before_a_silent_gateway_is_told_in_time() -> None:
