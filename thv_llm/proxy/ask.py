@@ -12,7 +12,7 @@ import time
 from thv_llm import __version__
 from thv_llm.errors import UnreachableError
 from thv_llm.proxy import framing, headers, target, upstream
-from thv_llm.proxy.http1 import AnswerHead, Field, Fields, HeadReader, Refused, parse_answer
+from thv_llm.proxy.http1 import NO_FIELDS, AnswerHead, Field, Fields, HeadReader, Refused, parse_answer
 from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError, Link
 from thv_llm.proxy.wire import Late
 from thv_llm.secret import Secret
@@ -57,7 +57,7 @@ def _request(gateway: Gateway, method: str, path: str, token: Secret | None) -> 
     place = target.at_gateway(gateway.base, target.parse(path.encode("ascii")))
     fields: list[Field] = [(b"Host", gateway.authority), (b"User-Agent", b"thv-llm/" + __version__.encode())]
     if token is not None:
-        fields += headers.to_gateway(Fields(), token.reveal().encode())
+        fields += headers.to_gateway(NO_FIELDS, token.reveal().encode())
     fields += [(b"Accept", b"application/json"), (b"Connection", b"close")]
     return headers.write(b"%b %b HTTP/1.1" % (method.encode(), place), fields)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from thv_llm.proxy.http1 import (
     MAX_LENGTH_DIGITS,
+    NO_FIELDS,
     TEXT,
     AnswerHead,
     Fields,
@@ -50,7 +51,7 @@ class Counted:
         self.left = length
         self.done = length == 0
         self.rest = b""
-        self.trailers = Fields()
+        self.trailers = NO_FIELDS
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; what is beyond the length goes to `rest`."""
@@ -75,7 +76,7 @@ class UntilClose:
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
-        self.trailers = Fields()
+        self.trailers = NO_FIELDS
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; all of them are the body's."""
@@ -92,7 +93,7 @@ class Chunked:
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
-        self.trailers = Fields()
+        self.trailers = NO_FIELDS
         self._held = b""
         self._left = 0
         self._after_data = False

@@ -68,9 +68,15 @@ class Fields(list[Field]):
 
     def listed(self, name: bytes) -> frozenset[bytes]:
         """Return the members of a comma-separated field, in lower case."""
-        if name not in self._named:
-            return frozenset()
-        return frozenset(item.strip(b" \t").lower() for item in b",".join(self._named[name]).split(b","))
+        return _members(b",".join(self._named[name])) if name in self._named else frozenset()
+
+
+NO_FIELDS = Fields()
+
+
+@lru_cache(maxsize=32)
+def _members(value: bytes) -> frozenset[bytes]:
+    return frozenset(item.strip(b" \t").lower() for item in value.split(b","))
 
 
 @lru_cache(maxsize=1024)
@@ -176,7 +182,7 @@ def parse_fields(block: bytes) -> Fields:
         Refused: 400 malformed, 431 too many.
     """
     if not block:
-        return Fields()
+        return NO_FIELDS
     lines = block.split(b"\r\n")
     breaks = len(lines) - 1
     if block.translate(None, TEXT_AND_BREAKS) or block.count(b"\r") != breaks or block.count(b"\n") != breaks:

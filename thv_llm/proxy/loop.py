@@ -91,7 +91,7 @@ class Loop:
         self._wakened.setblocking(False)
         self._selector.register(self._wakened, selectors.EVENT_READ)
         self._arrived: deque[Callable[[], None]] = deque()
-        self._tasks: set[Task] = set()
+        self._tasks: dict[Task, None] = {}  # in the order in which they began
         self._next_look = math.inf
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="thv-llm proxy", daemon=True)
@@ -183,14 +183,14 @@ class Loop:
 
     def begin(self, task: Task) -> None:
         """Run a task, up to where it waits."""
-        self._tasks.add(task)
+        self._tasks[task] = None
         self._resume(task, task.steps.__next__)
 
     def _resume(self, task: Task, step: Callable[[], float | Turn | Job]) -> None:
         try:
             self._settle(task, step())
         except StopIteration:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
         except Exception:  # a defect in one task must not end the others
             self._end(task)
 
@@ -247,7 +247,7 @@ class Loop:
 
     def _end_idle(self) -> None:
         self._stopping = True
-        for task in [task for task in self._tasks if task.idle]:
+        for task in [task for task in self._tasks if task.idle]:  # listeners first, which began first
             self._end(task)
 
     def _end_all(self) -> None:
@@ -255,7 +255,7 @@ class Loop:
             self._end(task)
 
     def _end(self, task: Task) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         with contextlib.suppress(Exception):
             task.steps.close()
 
