@@ -92,6 +92,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  service.processes           other processes: who they are, what they listen on
 4  service.record              the pid file: which process is our service, and what it was started from
 4  service.spawn               both ends of the moment in which a service process comes to life
+4  tokens.ending               the end of sessions here, those that earlier settings left behind, too
 4  tokens.failure              the last refresh that failed, remembered across processes, with no token in it
 4  tokens.keep_fresh           the next token before anybody has to wait for it: a thread of the service
 4  tokens.renewal              one refresh at the provider, with the retries that are safe

@@ -97,10 +97,25 @@ class ServiceState:
 
 
 @dataclass(frozen=True)
+class StoredSession:
+    """Where a session is: a store, by its name, and what the session is called there. No secret."""
+
+    store: str
+    key: str
+
+
+@dataclass(frozen=True)
 class SessionFacts:
-    """What may be known of the session without opening its store; times in seconds since the epoch."""
+    """What may be known of the latest login's session without opening its store.
+
+    Attributes:
+        store: name of the store; "" when there is no session.
+        key: what the session is called there; "" if a version wrote this that did not record it.
+        expires_at, logged_in_at: seconds since the epoch.
+    """
 
     store: str = ""
+    key: str = ""
     subject: str = ""
     who: str = ""
     expires_at: float | None = None
@@ -109,12 +124,30 @@ class SessionFacts:
 
 @dataclass(frozen=True)
 class State:
-    """All that we keep between runs, apart from settings and session."""
+    """All that we keep between runs, apart from settings and session.
+
+    Attributes:
+        earlier: sessions of logins with other settings, which nothing uses; `logout` ends them, too.
+    """
 
     wired: tuple[WiredTool, ...] = ()
     local_key: Secret | None = None
     service: ServiceState = field(default_factory=ServiceState)
     session: SessionFacts = field(default_factory=SessionFacts)
+    earlier: tuple[StoredSession, ...] = ()
+
+    @property
+    def stored(self) -> tuple[StoredSession, ...]:
+        """Every session that is stored, the latest first."""
+        latest = (StoredSession(self.session.store, self.session.key),) if self.session.store else ()
+        return latest + self.earlier
+
+    def session_of(self, key: str) -> SessionFacts:
+        """Return what is known of the session of that name; without a store when there is none."""
+        if self.session.store and self.session.key in (key, ""):
+            return self.session
+        earlier = (SessionFacts(one.store, one.key) for one in self.earlier if one.key == key)
+        return next(earlier, SessionFacts())
 
     def tool(self, name: str) -> WiredTool | None:
         """Return the undo record of one tool."""
@@ -188,6 +221,19 @@ def with_tool(state: State, tool: WiredTool) -> State:
     return replace(state, wired=tuple(tool if w.tool == tool.tool else w for w in state.wired))
 
 
+def with_session(state: State, facts: SessionFacts) -> State:
+    """Return the state after a login; the session of other settings becomes an earlier one."""
+    others = tuple(one for one in state.stored if one.key not in (facts.key, ""))
+    return replace(state, session=facts, earlier=others)
+
+
+def without_session(state: State, ended: StoredSession) -> State:
+    """Return the state after a session was removed."""
+    others = tuple(one for one in state.earlier if one != ended)
+    is_latest = ended == StoredSession(state.session.store, state.session.key)
+    return replace(state, session=SessionFacts() if is_latest else state.session, earlier=others)
+
+
 def _save(path: str, state: State) -> None:
     import json
 
@@ -201,6 +247,7 @@ def _document(state: State) -> dict[str, object]:
         "local_key": state.local_key.reveal() if state.local_key else None,
         "service": vars(state.service),
         "session": vars(state.session),
+        "earlier_sessions": [vars(one) for one in state.earlier],
         "wired": [
             {"tool": tool.tool, "mode": tool.mode, "files": [_file_document(file) for file in tool.files]}
             for tool in state.wired
@@ -237,6 +284,7 @@ def _state(document: Mapping[str, object]) -> State:
         local_key=Secret(key) if key else None,
         service=_service(_mapping(document.get("service", {}))),
         session=_session(_mapping(document.get("session", {}))),
+        earlier=tuple(_stored(item) for item in _list(document.get("earlier_sessions", []))),
     )
 
 
@@ -251,11 +299,17 @@ def _service(item: Mapping[str, object]) -> ServiceState:
 def _session(item: Mapping[str, object]) -> SessionFacts:
     return SessionFacts(
         store=_typed(item.get("store", ""), str),
+        key=_typed(item.get("key", ""), str),
         subject=_typed(item.get("subject", ""), str),
         who=_typed(item.get("who", ""), str),
         expires_at=_time(item.get("expires_at")),
         logged_in_at=_time(item.get("logged_in_at")),
     )
+
+
+def _stored(value: object) -> StoredSession:
+    item = _mapping(value)
+    return StoredSession(_typed(item["store"], str), _typed(item["key"], str))
 
 
 def _tool(value: object) -> WiredTool:

@@ -82,6 +82,13 @@ def test_whoever_changes_what_the_session_is_for_is_told_how_to_end_it(here: Mac
 
     assert "The stored session belongs to the old values" in told
     assert "thv-llm logout" in told
+    assert "session                 none" in here.run("config", "show").out
+    status = here.run("status").out
+    assert "session   none" in status
+    assert "there is one of earlier settings\n            next: thv-llm logout" in status
+
+    assert "Deleted the session of other at" in here.run("logout").err
+    assert here.provider.count("revoke") == 1
 
 
 def test_reset_is_refused_while_tools_are_wired(here: Machine) -> None:

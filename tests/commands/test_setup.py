@@ -311,7 +311,7 @@ def test_a_directory_too_deep_for_a_socket_stops_setup_before_anything_is_writte
     assert not Path(here.paths.directory).exists()
 
 
-def test_another_client_id_leaves_the_session_behind_and_says_so(here: Machine) -> None:
+def test_another_client_id_leaves_the_session_behind_and_logout_ends_both(here: Machine) -> None:
     here.setup()
 
     done = here.setup("--client-id", "other")
@@ -319,6 +319,13 @@ def test_another_client_id_leaves_the_session_behind_and_says_so(here: Machine) 
     assert done.code == 0
     assert "belongs to the old values" in done.err
     assert here.provider.count("authorize") == 2
+
+    done = here.run("logout")
+
+    assert "Deleted the session." in done.err
+    assert f"Deleted the session of thv-llm at {here.provider.issuer}, from earlier settings." in done.err
+    revoked = {request.form["client_id"] for name, request in here.provider.requests if name == "revoke"}
+    assert revoked == {"thv-llm", "other"}
 
 
 def test_two_setups_at_once_wire_once_and_teardown_finds_the_first_state(here: Machine) -> None:

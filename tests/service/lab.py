@@ -21,12 +21,13 @@ from tests.commands import worlds
 from tests.commands.worlds import Home, Run
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
-from thv_llm import paths, settings, state, tokens
+from thv_llm import paths, settings, state
 from thv_llm.secret import Secret
 from thv_llm.service import background, processes, record
 from thv_llm.service.background import Running
 from thv_llm.state import ServiceState, SessionFacts, State
 from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.tokens import ending
 from thv_llm.tokens.session import session_key
 
 
@@ -72,12 +73,12 @@ class Lab:
         key = session_key(settings.load(self.paths.settings).oidc)
         store = EncryptedFile(self.paths.session_file, self.paths.session_key)
         store.save(key, Secret(self.provider.issue_refresh_token()))
-        facts = SessionFacts("file", "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
+        facts = SessionFacts("file", key, "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
         self.change(session=facts)
 
     def sign_out(self) -> None:
         """Remove the session, as a logout does; the service is not told."""
-        tokens.open(settings.load(self.paths.settings), self.paths, self.environ).logout()
+        assert list(ending.end_all(settings.load(self.paths.settings), self.paths, self.environ))
 
     def change(self, **parts: Any) -> State:
         """Replace parts of the state file."""

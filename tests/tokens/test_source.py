@@ -228,28 +228,6 @@ def test_a_login_without_a_refresh_token_lasts_as_long_as_its_access_token(rig: 
         rig.source.get()
 
 
-def test_a_logout_hands_back_what_it_removed(rig: Rig) -> None:
-    rig.source.get()
-    before = rig.refresh_token
-
-    removed = rig.source.logout()
-
-    assert removed is not None
-    assert removed.reveal() == before
-    assert rig.refresh_token is None
-    assert state.load(rig.paths.state).session.store == ""
-    with pytest.raises(LoginRequiredError, match="nobody is logged in"):
-        rig.source.get()
-    assert rig.source.logout() is None
-
-
-def test_a_session_that_cannot_be_read_can_be_logged_out(rig: Rig) -> None:
-    Path(rig.paths.session_file).write_bytes(b"garbage")
-
-    assert rig.source.logout() is None
-    assert not Path(rig.paths.session_file).exists()
-
-
 def test_no_token_is_ever_on_disk(rig: Rig) -> None:
     rig.source.get()
     rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})

@@ -10,6 +10,7 @@ from thv_llm import tokens
 from thv_llm.checks.model import Check, Ground, fail, ok, warn
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.secret import Secret
+from thv_llm.tokens.session import session_key
 
 SHORT_LIFE_S = 300.0
 """Tools ask the helper every five minutes; a token of less life dies in their hands."""
@@ -18,7 +19,7 @@ LOGIN = "thv-llm login"
 
 def stored(ground: Ground) -> Iterator[Check]:
     """The session's store is there and opens."""
-    facts = ground.state.session
+    facts = ground.state.session_of(session_key(ground.settings.oidc))
     source = _source(ground)
     if not source.has_session():
         yield fail("session", "there is none", LOGIN)

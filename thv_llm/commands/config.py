@@ -11,6 +11,7 @@ from thv_llm.commands import connection, screen, session
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.settings import ROWS, Settings
+from thv_llm.tokens.session import session_key
 from thv_llm.validation import Value
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def _show(args: argparse.Namespace, world: World) -> ExitCode:
 def _show_text(found: Settings, known: State, world: World) -> None:
     for row in ROWS:
         world.answer(f"{row.key:<24}{_text(found.get(row))}")
-    session = known.session
-    world.answer(f"{'session':<24}{f'kept in {session.store}' if session.store else 'none'}")
+    store = known.session_of(session_key(found.oidc)).store
+    world.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:
         world.answer(f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}")
     if not known.wired:
@@ -108,7 +109,7 @@ def _document(found: Settings, known: State) -> dict[str, Any]:
     for row in ROWS:
         table, _, name = row.key.rpartition(".")
         (document.setdefault(table, {}) if table else document)[name] = found.get(row)
-    document["auth"] = {"cached_token_expiry": known.session.expires_at}
+    document["auth"] = {"cached_token_expiry": known.session_of(session_key(found.oidc)).expires_at}
     document["configured_tools"] = [
         {"tool": tool.tool, "mode": tool.mode, "config_path": tool.files[0].path if tool.files else None}
         for tool in known.wired

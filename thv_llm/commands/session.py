@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from thv_llm import settings
 from thv_llm.commands import screen
-from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError, shown
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, shown
 
 if TYPE_CHECKING:
     from thv_llm.oidc.interaction import Interaction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.tokens import TokenSource
+    from thv_llm.tokens.ending import Ended
     from thv_llm.world import World
 
 AGENT_TIMEOUT_S = 2.0
@@ -143,30 +144,33 @@ def say_left_behind(world: World, before: Settings | None, after: Settings) -> N
     from thv_llm import state
     from thv_llm.tokens.session import session_key
 
-    has_session = bool(state.load(world.paths.state).session.store)
-    if has_session and before and session_key(before.oidc) != session_key(after.oidc):
+    if before is None or session_key(before.oidc) == session_key(after.oidc):
+        return
+    if state.load(world.paths.state).session_of(session_key(before.oidc)).store:
         world.say("The stored session belongs to the old values; the new ones need a login of their own.")
-        world.say("To end the old one: set them back, thv-llm logout, and set the new ones again.")
+        world.say("thv-llm logout ends every session that is stored, whatever it belongs to.")
 
 
 def end(world: World) -> None:
-    """Delete the session, make the service forget it, and revoke it at the provider if that works."""
-    saved = settings.load(world.paths.settings)
-    try:
-        saved.require_configured()
-    except NotConfiguredError:
-        world.say("There is no session: thv-llm is not configured.")
-        return
-    from thv_llm import tokens
+    """Delete every session, make the service forget, and revoke each at its provider if that works."""
+    from thv_llm.tokens import ending
 
-    source = tokens.open(saved, world.paths, world.environ, now=world.now)
-    secret = source.logout()
-    make_service_forget(world)
-    if secret is None:
-        world.say("There was no session.")
-        return
-    world.say("Deleted the session.")
-    _revoke(world, saved, secret)
+    saved = settings.load(world.paths.settings)
+    is_terminal = world.stdin.isatty()
+    found = ending.end_all(
+        saved, world.paths, world.environ, interactive=is_terminal, ask_passphrase=_Passphrase(world).ask
+    )
+    has_ended = False
+    for ended in found:
+        has_ended = True
+        make_service_forget(world)
+        whose = "" if ended.is_current else f" of {ended.client_id} at {ended.issuer}, from earlier settings"
+        world.say(f"Deleted the session{whose}.")
+        _revoke(world, saved.ca_file, ended)
+    if not has_ended:
+        is_configured = saved.oidc.issuer and saved.oidc.client_id
+        why = "" if is_configured else " (thv-llm is not configured)"
+        world.say(f"There was no session{why}.")
 
 
 def make_service_forget(world: World) -> None:
@@ -177,20 +181,20 @@ def make_service_forget(world: World) -> None:
         answers.ask(world.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
 
 
-def _revoke(world: World, saved: Settings, secret: Secret) -> None:
+def _revoke(world: World, ca_file: str, ended: Ended) -> None:
     from thv_llm.oidc import discovery, revocation
     from thv_llm.oidc.http import Provider
 
-    http = Provider(saved.ca_file, world.environ)
-    world.progress(f"Revoking it at {saved.oidc.issuer} …")
+    http = Provider(ca_file, world.environ)
+    world.progress(f"Revoking it at {ended.issuer} …")
     try:
         metadata = discovery.discover(
-            saved.oidc.issuer, http, cache_path=world.paths.discovery_cache, now=world.now()
+            ended.issuer, http, cache_path=world.paths.discovery_cache, now=world.now()
         )
     except UnreachableError as error:
         world.say(f"It could not be revoked at the provider: {error.why or error.what}.")
         return
-    if revocation.revoke(metadata, saved.oidc.client_id, secret, http):
+    if revocation.revoke(metadata, ended.client_id, ended.refresh, http):
         world.say("Revoked it at the provider.")
     else:
         world.say("The provider did not revoke it; it ends there by itself.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thv_llm.checks import Check
     from thv_llm.service.background import Running
     from thv_llm.settings import Settings
-    from thv_llm.state import State, WiredFile
+    from thv_llm.state import SessionFacts, State, WiredFile
     from thv_llm.tools.engine import Drift
     from thv_llm.world import World
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         world.answer(screen.as_json(document))
     else:
         _show(world, "gateway", _gateway_lines(found))
-        _show(world, "session", _session_lines(known, facts, world.now()))
+        _show(world, "session", _session_lines(known, _session(found, known), facts, world.now()))
         _show(world, "service", _service_lines(known, running, facts, reasons, world.now()))
         _show(world, "tools", _tool_lines(world, known, drifted))
         for check in checked:
@@ -115,10 +115,16 @@ def _gateway_lines(found: Settings) -> list[str]:
     return [found.gateway_url, f"provider {found.oidc.issuer}"]
 
 
-def _session_lines(known: State, facts: dict[str, Any], now: float) -> list[str]:
-    session = known.session
+def _session(found: Settings, known: State) -> SessionFacts:
+    from thv_llm.tokens.session import session_key
+
+    return known.session_of(session_key(found.oidc))
+
+
+def _session_lines(known: State, session: SessionFacts, facts: dict[str, Any], now: float) -> list[str]:
     if not session.store:
-        return ["none", *_next("thv-llm login")]
+        left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.stored else []
+        return ["none", *_next("thv-llm login"), *left]
     who = session.who or session.subject or "logged in"
     since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
     lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
@@ -171,7 +177,7 @@ def _tool_lines(world: World, known: State, drifted: Sequence[Drift]) -> list[st
 def _document(
     found: Settings, known: State, drifted: Sequence[Drift], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    session = known.session
+    session = _session(found, known)
     return {
         "gateway": {"url": found.gateway_url, "issuer": found.oidc.issuer, "client_id": found.oidc.client_id},
         "session": {

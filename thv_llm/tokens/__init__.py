@@ -1,7 +1,8 @@
 """A fresh access token: from memory, else by refreshing the session.
 
 `open` gives a `TokenSource`; `session` names sessions, `renewal` talks to the provider, `failure`
-remembers what went wrong, `source` ties them together, `keep_fresh` runs ahead of expiry.
+remembers what went wrong, `source` ties them together, `keep_fresh` runs ahead of expiry, `ending`
+removes sessions.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thv_llm import state
@@ -15,7 +15,7 @@ from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.settings import OidcSettings, Settings
-from thv_llm.state import SessionFacts, State
+from thv_llm.state import SessionFacts
 from thv_llm.store.choose import choose
 from thv_llm.store.model import SessionStore
 from thv_llm.tokens.renewal import renew
@@ -44,17 +44,18 @@ def open(
         ask_passphrase: asks for the passphrase of an encrypted session file.
     """
     clock = clock or Clock(now=now)
-    stores = _Stores(settings, paths, environ, interactive, ask_passphrase)
     key = session_key(settings.oidc)
+    stores = Stores(settings, paths, environ, interactive, ask_passphrase)
 
-    def record(store: str, result: LoginResult | None) -> None:
-        stores.leave_others(store, key)
-        _record(paths, store, result, clock.now())
+    def record(store: str, result: LoginResult) -> None:
+        _leave_others(stores, store, key)
+        facts = SessionFacts(store, key, result.subject, result.who, result.tokens.expires_at, clock.now())
+        state.update(paths, lambda known: state.with_session(known, facts))
 
     return TokenSource(
         key,
-        open_store=stores.current,
-        renew=_renewal(settings, paths, environ, clock),
+        open_store=lambda: stores.of(key),
+        renew=_renewal(settings, key, paths, environ, clock),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
@@ -63,8 +64,8 @@ def open(
 
 
 @dataclass(frozen=True)
-class _Stores:
-    """Finds the session's store, each time anew: a login may have moved it."""
+class Stores:
+    """Finds the store of a session, each time anew: a login may have moved it."""
 
     settings: Settings
     paths: Paths
@@ -72,18 +73,14 @@ class _Stores:
     interactive: bool
     ask_passphrase: Callable[[], Secret] | None
 
-    def current(self) -> SessionStore:
-        return self._choose(self.settings.token_store, self._recorded())
+    def of(self, key: str) -> SessionStore:
+        """Return the store in which the session of that name is, or would be."""
+        known = state.load(self.paths.state)
+        return self._choose(self.settings.token_store, known.session_of(key).store or known.session.store)
 
-    def leave_others(self, name: str, key: str) -> None:
-        """Remove the session from the store of the last login if this one is another."""
-        before = self._recorded()
-        if before and before != name:
-            with contextlib.suppress(ThvLlmError):  # it is out of reach
-                self._choose("", before).delete(key)
-
-    def _recorded(self) -> str:
-        return state.load(self.paths.state).session.store
+    def named(self, name: str) -> SessionStore:
+        """Return the store that a login recorded by this name."""
+        return self._choose("file" if name == "file" else "", name)
 
     def _choose(self, wanted: str, recorded: str) -> SessionStore:
         return choose(
@@ -96,6 +93,14 @@ class _Stores:
         )
 
 
+def _leave_others(stores: Stores, name: str, key: str) -> None:
+    """Remove the session from every store but this one: a login has moved it."""
+    for one in state.load(stores.paths.state).stored:
+        if one.store != name and one.key in (key, ""):
+            with contextlib.suppress(ThvLlmError):  # it is out of reach
+                stores.named(one.store).delete(key)
+
+
 def session_key(oidc: OidcSettings) -> str:
     """Return the name under which a session is stored: readable, and different for every difference."""
     parts = [oidc.issuer, oidc.client_id, sorted(oidc.scopes), oidc.audience, oidc.resource]
@@ -103,8 +108,14 @@ def session_key(oidc: OidcSettings) -> str:
     return f"{oidc.client_id} {oidc.issuer} {digest}"
 
 
+def owner(key: str) -> tuple[str, str]:
+    """Return client id and issuer of the session of that name; neither has spaces in it."""
+    client_id, issuer, _ = (key + "  ").split(" ", 2)
+    return client_id, issuer
+
+
 def _renewal(
-    settings: Settings, paths: Paths, environ: Mapping[str, str], clock: Clock
+    settings: Settings, key: str, paths: Paths, environ: Mapping[str, str], clock: Clock
 ) -> Callable[[Secret, float], Tokens]:
     def once(secret: Secret) -> Tokens:
         from thv_llm.oidc import discovery, token_endpoint
@@ -114,7 +125,7 @@ def _renewal(
         metadata = discovery.discover(
             settings.oidc.issuer, http, cache_path=paths.discovery_cache, now=clock.now()
         )
-        subject = state.load(paths.state).session.subject
+        subject = state.load(paths.state).session_of(key).subject
         return token_endpoint.refresh(metadata, settings.oidc, secret, http, now=clock.now(), subject=subject)
 
     def whole(secret: Secret, deadline: float) -> Tokens:
@@ -127,15 +138,3 @@ def _renewal(
             raise
 
     return whole
-
-
-def _record(paths: Paths, store: str, result: LoginResult | None, now: float) -> None:
-    """Keep where the session is, and whose, or that there is none."""
-
-    def change(known: State) -> State:
-        if result is None:
-            return replace(known, session=SessionFacts())
-        facts = SessionFacts(store, result.subject, result.who, result.tokens.expires_at, now)
-        return replace(known, session=facts)
-
-    state.update(paths, change)

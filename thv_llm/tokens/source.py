@@ -103,7 +103,7 @@ class TokenSource:
         open_store: finds the store; asked for each refresh, because a login may move the session.
         renew: exchanges a refresh token before a deadline (monotonic).
         lock_path: of the lock `session`.
-        record: told of a login (store name, result) and, with None, of a logout.
+        record: told of a login: name of the store, result.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TokenSource:
         renew: Callable[[Secret, float], Tokens],
         lock_path: str,
         failure_path: str,
-        record: Callable[[str, LoginResult | None], None],
+        record: Callable[[str, LoginResult], None],
         clock: Clock,
     ) -> None:
         self._key = key
@@ -194,20 +194,6 @@ class TokenSource:
             self._failures.clear()
             self._record(store.name, result)
         self._hold(tokens, self._clock.now(), self._clock.monotonic(), None)
-
-    def logout(self) -> Secret | None:
-        """Remove the session; return its refresh token, which the caller may revoke."""
-        with self._locked(DEADLINE_S):
-            store = self._open_store()
-            secret = None
-            with contextlib.suppress(StoreError):  # what cannot be read can still be deleted
-                secret = store.load(self._key)
-            store.delete(self._key)
-            self._unsaved = None
-            self._failures.clear()
-            self._record(store.name, None)
-        self.forget()
-        return secret
 
     def describe(self) -> str:
         """Say where the session is kept."""

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.secret_service import FakeSecretService
+from tests.tokens.rig import Rig, login_result
+from thv_llm import state, tokens
+from thv_llm.errors import LoginRequiredError
+from thv_llm.settings import Settings
+from thv_llm.state import SessionFacts
+from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.tokens import ending
+from thv_llm.tokens.ending import Ended
+
+
+def end(rig: Rig, settings: Settings | None = None, **environ: str) -> list[Ended]:
+    return list(ending.end_all(settings or rig.settings, rig.paths, {**rig.environ, **environ}))
+
+
+def log_in(rig: Rig, refresh: str, **oidc: str) -> Settings:
+    """Log in with other settings; return them."""
+    settings = replace(rig.settings, oidc=replace(rig.settings.oidc, **oidc))  # type: ignore[arg-type]
+    source = tokens.open(settings, rig.paths, rig.environ, clock=rig.clock_as_value())
+    source.adopt(login_result("at", refresh, rig.clock.now() + 60))
+    return settings
+
+
+def refreshes(ended: list[Ended]) -> list[str]:
+    return [one.refresh.reveal() for one in ended]
+
+
+def test_what_was_removed_is_handed_back(rig: Rig) -> None:
+    rig.source.get()
+    before = rig.refresh_token
+
+    (ended,) = end(rig)
+
+    assert ended.refresh.reveal() == before
+    assert (ended.client_id, ended.issuer, ended.is_current) == ("cli", rig.provider.issuer, True)
+    assert rig.refresh_token is None
+    with pytest.raises(LoginRequiredError, match="nobody is logged in"):
+        rig.another().get()
+    assert end(rig) == []
+
+
+def test_sessions_of_earlier_settings_end_too(rig: Rig) -> None:
+    log_in(rig, "rt-1")
+    log_in(rig, "rt-2", client_id="other")
+    log_in(rig, "rt-3", issuer="https://elsewhere.example")
+
+    ended = end(rig)
+
+    assert sorted(refreshes(ended)) == ["rt-1", "rt-2", "rt-3"]
+    assert {(one.client_id, one.issuer) for one in ended if not one.is_current} == {
+        ("other", rig.provider.issuer),
+        ("cli", "https://elsewhere.example"),
+    }
+    assert state.load(rig.paths.state).stored == ()
+    assert not Path(rig.paths.session_file).exists()
+
+
+def test_a_session_is_found_without_settings(rig: Rig) -> None:
+    log_in(rig, "rt-1")
+
+    assert refreshes(end(rig, Settings())) == ["rt-1"]
+
+
+def test_a_session_that_an_older_version_recorded_without_its_name_is_that_of_the_settings(rig: Rig) -> None:
+    log_in(rig, "rt-1")
+    state.update(rig.paths, lambda known: replace(known, session=SessionFacts("file")))
+
+    assert refreshes(end(rig)) == ["rt-1"]
+    assert state.load(rig.paths.state).session == SessionFacts()
+
+
+def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Path) -> None:
+    log_in(rig, "rt-1")
+    (tmp_path / "d").mkdir()
+    with FakeSecretService(tmp_path / "d") as bus:
+        elsewhere = replace(rig.settings, token_store="", oidc=replace(rig.settings.oidc, client_id="other"))
+        source = tokens.open(
+            replace(elsewhere, token_store="keyring"), rig.paths, {**rig.environ, **bus.environ}
+        )
+        source.adopt(login_result("at", "rt-2", rig.clock.now() + 60))
+
+        assert refreshes(end(rig, elsewhere, **bus.environ)) == ["rt-2", "rt-1"]
+        assert bus.items == {}
+    assert not Path(rig.paths.session_file).exists()
+
+
+def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None:
+    log_in(rig, "rt-1")
+    log_in(rig, "rt-2", client_id="other")
+    state.update(
+        rig.paths,
+        lambda known: replace(known, session=replace(known.session, store="secret-service")),
+    )
+    removed: list[Ended] = []
+
+    with pytest.raises(Exception, match="Secret Service"):
+        removed.extend(
+            ending.end_all(
+                rig.settings, rig.paths, {**rig.environ, "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
+            )
+        )
+
+    assert [one.store for one in state.load(rig.paths.state).stored] == ["secret-service"]
+    assert EncryptedFile(rig.paths.session_file, rig.paths.session_key).load(rig.key) is None
+
+
+def test_a_session_that_cannot_be_read_can_be_removed(rig: Rig) -> None:
+    Path(rig.paths.session_file).write_bytes(b"garbage")
+
+    assert end(rig) == []
+    assert not Path(rig.paths.session_file).exists()
