@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import canaries
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.signed_in import SignedIn
@@ -14,6 +15,8 @@ from thv_llm import files, trial
 from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.store.encrypted_file import EncryptedFile
+
+RIGHT = f"open {canaries.MARK}"
 
 
 @pytest.fixture
@@ -71,10 +74,10 @@ def test_settings_that_are_not_saved_will_do(user: SignedIn) -> None:
 def test_a_passphrase_that_was_typed_goes_with_it(user: SignedIn) -> None:
     for path in (user.paths.session_file, user.paths.session_key):
         os.unlink(path)
-    user.store = EncryptedFile(user.paths.session_file, user.paths.session_key, passphrase=Secret("right"))
+    user.store = EncryptedFile(user.paths.session_file, user.paths.session_key, passphrase=Secret(RIGHT))
     user.sign_in()
 
-    assert trial.token(user.settings, user.environ, passphrase=Secret("right"))
+    assert trial.token(user.settings, user.environ, passphrase=Secret(RIGHT))
     with pytest.raises(ThvLlmError, match="THV_LLM_PASSPHRASE"):
         trial.token(user.settings, user.environ)
     assert user.is_alive

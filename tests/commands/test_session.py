@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests import canaries
 from tests.commands.machine import Machine, machine
 from tests.commands.worlds import Run
 from tests.fakes.web import Answer
 from thv_llm.commands import session
 from thv_llm.commands.parser import Parser
 from thv_llm.errors import UsageError
+
+OPEN_SESAME = f"open {canaries.MARK}"
 
 
 @pytest.fixture
@@ -83,14 +86,14 @@ def test_a_failed_login_says_why_and_keeps_the_session_that_was_there(here: Mach
 
 
 def test_a_passphrase_is_asked_for_once(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    here.environ["THV_LLM_PASSPHRASE"] = "open sesame"
+    here.environ["THV_LLM_PASSPHRASE"] = OPEN_SESAME
     here.run("login")
     del here.environ["THV_LLM_PASSPHRASE"]
     asked: list[str] = []
 
     def answer(prompt: str, stream: object) -> str:
         asked.append(prompt)
-        return "open sesame"
+        return OPEN_SESAME
 
     monkeypatch.setattr("getpass.getpass", answer)
     again = here.run("login", is_terminal=True)
@@ -99,6 +102,31 @@ def test_a_passphrase_is_asked_for_once(here: Machine, monkeypatch: pytest.Monke
     assert "Already logged in." in again.err
     assert "Logged in as" in other.err
     assert asked == ["Passphrase of the session file: "] * 2
+
+
+def test_a_wrong_passphrase_is_said_before_a_login_and_at_logout_and_loses_nothing(here: Machine) -> None:
+    here.environ["THV_LLM_PASSPHRASE"] = OPEN_SESAME
+    here.run("login")
+    before = Path(here.paths.session_file).read_bytes()
+    here.environ["THV_LLM_PASSPHRASE"] = f"not {OPEN_SESAME}"
+
+    for words in (["login"], ["login", "--force"], ["logout"], ["teardown", "--purge-tokens"]):
+        done = here.run(*words)
+        assert done.code == 1
+        assert "the passphrase is wrong, or the file is damaged" in done.err
+
+    assert Path(here.paths.session_file).read_bytes() == before
+    assert here.provider.count("authorize") == 1
+    assert here.provider.count("revoke") == 0
+
+
+def test_a_login_puts_a_damaged_session_file_aside(here: Machine) -> None:
+    here.run("config", "set", "--token-store", "file")
+    here.run("login")
+    Path(here.paths.session_file).write_bytes(b"garbage")
+
+    assert here.run("login").code == 0
+    assert Path(f"{here.paths.session_file}.broken").read_bytes() == b"garbage"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.store import encrypted_file
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import LockedError, StoreError
+from thv_llm.store.model import DamagedError, LockedError, StoreError
 
 RIGHT = f"open {canaries.MARK}"
 
@@ -93,11 +93,21 @@ def test_a_new_login_moves_a_broken_file_aside(tmp_path: Path) -> None:
     assert (tmp_path / "toolhive" / "s.enc.broken").read_bytes() == b"garbage"
 
 
-def test_deleting_the_last_session_leaves_no_file_behind_even_from_a_broken_one(tmp_path: Path) -> None:
+def test_a_broken_file_is_not_deleted_for_the_sake_of_one_session(tmp_path: Path) -> None:
+    at(tmp_path).save(KEY, Secret("rt-1"))
+    path = tmp_path / "toolhive" / "s.enc"
+    path.write_bytes(b"garbage")
+
+    with pytest.raises(DamagedError, match=f"rm {path}"):
+        at(tmp_path).delete(KEY)
+
+    assert path.read_bytes() == b"garbage"
+
+
+def test_deleting_the_last_session_leaves_no_file_behind_nor_one_that_was_put_aside(tmp_path: Path) -> None:
     at(tmp_path).save(KEY, Secret("rt-1"))
     (tmp_path / "toolhive" / "s.enc").write_bytes(b"garbage")
     at(tmp_path).save(KEY, Secret("rt-2"))
-    (tmp_path / "toolhive" / "s.enc").write_bytes(b"garbage")
 
     at(tmp_path).delete(KEY)
 
@@ -127,8 +137,10 @@ def test_without_its_passphrase_the_session_is_locked_not_absent(tmp_path: Path)
         at(tmp_path).save(KEY, Secret("rt-2"))
     with pytest.raises(LockedError):
         at(tmp_path).delete(KEY)
-    with pytest.raises(StoreError, match="the passphrase is another one"):
-        at(tmp_path, "wrong").load(KEY)
+    wrong = at(tmp_path, f"not {RIGHT}")
+    for use in (wrong.load, wrong.delete, lambda key: wrong.save(key, Secret("rt-2"))):
+        with pytest.raises(LockedError, match="the passphrase is wrong, or the file is damaged"):
+            use(KEY)
 
     assert (tmp_path / "toolhive" / "s.enc").read_bytes() == before
 

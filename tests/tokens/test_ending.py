@@ -5,15 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests import canaries
 from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import Rig, login_result
 from thv_llm import state, tokens
 from thv_llm.errors import LoginRequiredError
+from thv_llm.secret import Secret
 from thv_llm.settings import Settings
 from thv_llm.state import SessionFacts
 from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.store.model import DamagedError, LockedError
 from thv_llm.tokens import ending
 from thv_llm.tokens.ending import Ended
+
+RIGHT = f"open {canaries.MARK}"
 
 
 def end(rig: Rig, settings: Settings | None = None, **environ: str) -> list[Ended]:
@@ -111,8 +116,22 @@ def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None
     assert EncryptedFile(rig.paths.session_file, rig.paths.session_key).load(rig.key) is None
 
 
-def test_a_session_that_cannot_be_read_can_be_removed(rig: Rig) -> None:
+def test_what_cannot_be_read_stays_and_the_error_says_how_to_be_rid_of_it(rig: Rig) -> None:
     Path(rig.paths.session_file).write_bytes(b"garbage")
 
-    assert end(rig) == []
-    assert not Path(rig.paths.session_file).exists()
+    with pytest.raises(DamagedError, match=f"rm {rig.paths.session_file}"):
+        end(rig)
+    assert Path(rig.paths.session_file).read_bytes() == b"garbage"
+
+
+def test_a_passphrase_that_is_wrong_removes_nothing(rig: Rig) -> None:
+    rig.store = EncryptedFile(rig.paths.session_file, rig.paths.session_key, passphrase=Secret(RIGHT))
+    Path(rig.paths.session_file).unlink()
+    rig.sign_in()
+    before = Path(rig.paths.session_file).read_bytes()
+
+    with pytest.raises(LockedError, match="the passphrase is wrong, or the file is damaged"):
+        end(rig, THV_LLM_PASSPHRASE=f"not {RIGHT}")
+    assert Path(rig.paths.session_file).read_bytes() == before
+
+    assert len(end(rig, THV_LLM_PASSPHRASE=RIGHT)) == 1

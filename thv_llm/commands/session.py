@@ -57,7 +57,8 @@ def begin(
     source = tokens.open(
         wanted, world.paths, world.environ, now=world.now, interactive=True, ask_passphrase=passphrase.ask
     )
-    found = None if force else _tried(world, wanted, source, passphrase)
+    is_stored = _is_stored(source)  # asked in any case, so that a locked store says so before the login
+    found = _tried(world, wanted, passphrase) if is_stored and not force else None
     if found:
         world.say("Already logged in.")
         return found
@@ -67,7 +68,7 @@ def begin(
         """Return a token of a session that was not there at the start."""
         logged_in_at = state.load(world.paths.state).session.logged_in_at
         is_new = logged_in_at is not None and logged_in_at >= began
-        return _tried(world, wanted, source, passphrase) if is_new else None
+        return _tried(world, wanted, passphrase) if is_new else None
 
     return login_once.once(
         world.paths.lock("login"),
@@ -79,10 +80,18 @@ def begin(
     )
 
 
-def _tried(world: World, wanted: Settings, source: TokenSource, passphrase: _Passphrase) -> Secret | None:
+def _is_stored(source: TokenSource) -> bool:
+    """Tell whether there is a session that can be read; a person may have to unlock its store."""
+    from thv_llm.store.model import DamagedError
+
+    try:
+        return source.has_session()
+    except DamagedError:  # the new one puts it aside
+        return False
+
+
+def _tried(world: World, wanted: Settings, passphrase: _Passphrase) -> Secret | None:
     """Return a token that the session gave just now; None when it has ended, or there is none."""
-    if not source.has_session():  # asked here, where a person can unlock the store
-        return None
     from thv_llm import trial
 
     world.progress("Trying the session …")

@@ -9,7 +9,8 @@ The key comes from a passphrase (scrypt) or from a random file beside it. The ke
 against copies of the one file without the other (a backup, a sync folder, a bug report), not
 against a program of the same user; `describe` says which of the two is in use.
 
-A file that cannot be opened is an error and stays. Only a new `save` moves it aside.
+A file that cannot be opened is an error and stays: there may be more sessions in it. Only a new
+`save` moves it aside, and only if no passphrase could open it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Callable
 
 from thv_llm import aesgcm, files
 from thv_llm.secret import Secret
-from thv_llm.store.model import LockedError, StoreError
+from thv_llm.store.model import DamagedError, LockedError, StoreError
 
 MAGIC = b"thv-llm session\x01"
 KEY_FILE, PASSPHRASE = b"K", b"P"
@@ -95,9 +96,7 @@ class EncryptedFile:
         """Store durably, and read back."""
         try:
             values = self._read()
-        except StoreError as error:
-            if isinstance(error, LockedError):
-                raise
+        except DamagedError:
             values = {}
             os.replace(self._path, self._broken_path)
         self._write({**values, key: value.reveal()})
@@ -105,13 +104,8 @@ class EncryptedFile:
             raise StoreError(f"cannot keep the session in {self._path}", why="it reads back differently")
 
     def delete(self, key: str) -> None:
-        """Remove; absent is fine, and so is a file that nobody can open."""
-        try:
-            values = self._read()
-        except LockedError:
-            raise
-        except StoreError:
-            values = {key: ""}
+        """Remove; absent is fine."""
+        values = self._read()
         if key not in values:
             return
         del values[key]
@@ -132,13 +126,9 @@ class EncryptedFile:
         try:
             plain = aesgcm.decrypt(self._key(header), header[-aesgcm.NONCE_BYTES :], sealed, header)
         except aesgcm.InvalidTag:
-            by_passphrase = header[len(MAGIC) :][:1] == PASSPHRASE
-            why = (
-                "the passphrase is another one, or the file was changed"
-                if by_passphrase
-                else "it was changed"
-            )
-            raise self._broken(why) from None
+            if header[len(MAGIC) :][:1] == PASSPHRASE:
+                raise self._locked("the passphrase is wrong, or the file is damaged") from None
+            raise self._broken("it was changed, or its key is another one") from None
         import json
 
         values: dict[str, str] = json.loads(plain)
@@ -196,16 +186,24 @@ class EncryptedFile:
         if self._passphrase is None and self._ask is not None:
             self._passphrase = self._ask()
         if not self._passphrase:
-            raise LockedError(
-                f"the session in {self._path} is locked",
-                why="it is protected by a passphrase, and none is set",
-                next_step="set THV_LLM_PASSPHRASE",
-            )
+            raise self._locked("it is protected by a passphrase, and none is set")
         return self._passphrase
 
-    def _broken(self, why: str) -> StoreError:
-        return StoreError(
+    def _locked(self, why: str) -> LockedError:
+        return LockedError(
+            f"the session in {self._path} is locked",
+            why=why,
+            next_step=f"set THV_LLM_PASSPHRASE; if it is lost: {self._removal()}, then thv-llm login",
+        )
+
+    def _broken(self, why: str) -> DamagedError:
+        return DamagedError(
             f"cannot open the session in {self._path}",
             why=why,
-            next_step="thv-llm login (the file is kept beside the new one)",
+            next_step=f"thv-llm login (the file is kept beside the new one), or {self._removal()}",
         )
+
+    def _removal(self) -> str:
+        import shlex
+
+        return f"rm {shlex.quote(self._path)}"

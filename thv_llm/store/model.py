@@ -39,6 +39,10 @@ class LockedError(StoreError):
     """The store is there, and somebody has to unlock it."""
 
 
+class DamagedError(StoreError):
+    """What is stored cannot be read by anybody; a `save` puts it aside, nothing else touches it."""
+
+
 class AbsentError(StoreError):
     """There is no such store on this machine; another kind may be chosen instead."""
 

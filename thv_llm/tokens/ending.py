@@ -5,7 +5,6 @@ A session that is removed from its store is not over at the provider: whoever ca
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.settings import Settings
 from thv_llm.state import State, StoredSession
-from thv_llm.store.model import StoreError
 from thv_llm.tokens.failure import FailureMemory
 from thv_llm.tokens.session import Stores, owner, session_key
 from thv_llm.tokens.source import DEADLINE_S
@@ -78,9 +76,7 @@ def _places(known: State, current: str) -> tuple[StoredSession, ...]:
 def _removed(stores: Stores, place: StoredSession, key: str) -> Secret | None:
     with files.lock(stores.paths.lock("session"), timeout_s=DEADLINE_S, what="the session"):
         store = stores.named(place.store) if place.store else stores.of(key)
-        secret = None
-        with contextlib.suppress(StoreError):  # what cannot be read can still be deleted
-            secret = store.load(key)
+        secret = store.load(key)
         store.delete(key)
         FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
         state.update(stores.paths, lambda known: state.without_session(known, place))
