@@ -2,11 +2,10 @@
 
 - An answer that was lost after the request may have arrived: once more, with the same refresh
   token, within the few seconds that rotating providers allow for this (RFC 9700 section 4.14.2).
+  Whoever waits may not wait that long; without it the session is lost.
 - A request that was not answered with a token, or never arrived: again after a pause, which is
-  the provider's `Retry-After` if it names one.
+  the provider's `Retry-After` if it names one, before the caller's deadline.
 - An answer that failed a check, and the end of the session: never again.
-
-All of it before the caller's deadline.
 """
 
 from __future__ import annotations
@@ -27,6 +26,9 @@ PAUSES_S = (0.5, 1.5)
 REQUEST_S = 10.0
 """What one request may take; no try begins that could not end in time."""
 
+RESCUE_S = 15.0
+"""From a lost answer on there is time for the other tries, whatever the deadline."""
+
 
 def renew(
     once: Callable[[Secret], Tokens],
@@ -46,7 +48,7 @@ def renew(
         LoginRequiredError: the session has ended.
         UnreachableError: no usable answer; the session is as it was, as far as can be known.
     """
-    pauses = list(PAUSES_S)
+    pauses, is_spent = list(PAUSES_S), False
     while True:
         try:
             return once(secret)
@@ -54,7 +56,10 @@ def renew(
             raise
         except UnreachableError as error:
             if isinstance(error, NoAnswerError) and error.maybe_sent:
-                del pauses[1:]  # this token is spent, maybe: one more try
+                if is_spent:
+                    raise
+                is_spent, deadline = True, max(deadline, monotonic() + RESCUE_S)
+                pauses = pauses or [PAUSES_S[0]]
             wait_s = max(pauses.pop(0), error.retry_after_s or 0.0) if pauses else None
             if wait_s is None or monotonic() + wait_s + REQUEST_S > deadline:
                 raise
