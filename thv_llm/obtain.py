@@ -29,11 +29,13 @@ LONGEST_S = 60.0
 POLL_S = 0.02
 
 
-def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: bool = False) -> AccessToken:
+def token(
+    paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, newer_than: float | None = None
+) -> AccessToken:
     """Return a fresh access token, from the agent or from a worker.
 
     Args:
-        force: refresh even if the one in memory is fresh.
+        newer_than: only a token that arrived after this moment (monotonic) will do.
 
     Raises:
         LoginRequiredError, NotConfiguredError, UnreachableError, ThvLlmError: as the agent reports.
@@ -41,13 +43,14 @@ def token(paths: Paths, environ: Mapping[str, str], min_valid_s: int, *, force: 
     from thv_llm.service import answers
     from thv_llm.tokens import AccessToken
 
-    found = answers.content(answer(paths, environ, request(min_valid_s, force=force)))
+    age_s = None if newer_than is None else time.monotonic() - newer_than
+    found = answers.content(answer(paths, environ, request(min_valid_s, age_s)))
     return AccessToken(*answers.token(found))
 
 
-def request(min_valid_s: int, *, force: bool = False) -> str:
-    """Return the line that asks for a token."""
-    return f"token {min_valid_s}{' force' if force else ''}"
+def request(min_valid_s: int, age_s: float | None = None) -> str:
+    """Return the line that asks for a token, perhaps for one of at most that age."""
+    return f"token {min_valid_s}" + ("" if age_s is None else f" newer {age_s * 1000:.0f}")
 
 
 def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:

@@ -157,10 +157,14 @@ class Service:
         closing.callback(thread.join, background.DRAIN_S)
 
     def _token(
-        self, min_valid_s: float = tokens.MIN_VALID_S, *, rejected: Secret | None = None
+        self,
+        min_valid_s: float = tokens.MIN_VALID_S,
+        *,
+        rejected: Secret | None = None,
+        newer_than: float | None = None,
     ) -> AccessToken:
         """Return a fresh token, and remember until when it is good, for who asks for our status."""
-        token = self._source.get(min_valid_s, rejected=rejected)
+        token = self._source.get(min_valid_s, rejected=rejected, newer_than=newer_than)
         self._expires_at = token.expires_at
         return token
 

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from thv_llm import paths
@@ -59,6 +59,7 @@ class World:
         sleep: wait that many seconds.
         open_browser: show a URL to the user; False when no browser could be started.
         platform: `sys.platform` ("linux", "darwin", …).
+        began: when this run began, on the monotonic clock.
     """
 
     environ: Mapping[str, str]
@@ -70,6 +71,7 @@ class World:
     sleep: Callable[[float], None] = time.sleep
     open_browser: Callable[[str], bool] = open_browser
     platform: str = sys.platform
+    began: float = field(default_factory=time.monotonic)
 
     def say(self, line: str = "") -> None:
         """Tell the person at the terminal something; stdout stays for answers.

@@ -61,9 +61,22 @@ def test_json_has_type_and_end(user: SignedIn) -> None:
 
 
 def test_a_new_token_can_be_forced(user: SignedIn) -> None:
-    first = user.token().stdout
+    found = [user.token().stdout, *(user.token("--force-refresh").stdout for _ in range(3))]
 
-    assert user.token("--force-refresh").stdout != first
+    assert len(set(found)) == 4
+    assert user.provider.count("refresh") == 4
+
+
+def test_several_who_force_a_new_token_at_once_share_it(user: SignedIn) -> None:
+    first = user.token().stdout
+    user.provider.latency_s = 0.5
+
+    started = [user.start(user.command("--force-refresh")) for _ in range(6)]
+    found = {process.communicate(timeout=60) for process in started}
+
+    assert len(found) == 1
+    assert (first, "") not in found
+    assert user.provider.count("refresh") == 2
 
 
 def test_a_token_that_lives_long_enough_is_not_replaced(user: SignedIn) -> None:

@@ -25,17 +25,19 @@ class Source:
     """Stands for a TokenSource."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[float, Secret | None]] = []
+        self.asked: list[float] = []
+        self.newer_than: float | None = None
         self.failure: Exception | None = None
         self.wait = threading.Event()
         self.wait.set()
 
-    def get(self, min_valid_s: float, *, rejected: Secret | None = None) -> AccessToken:
-        self.asked.append((min_valid_s, rejected))
+    def get(self, min_valid_s: float, *, newer_than: float | None = None) -> AccessToken:
+        self.asked.append(min_valid_s)
+        self.newer_than = newer_than
         self.wait.wait(10)
         if self.failure:
             raise self.failure
-        return AccessToken(Secret("at-2" if rejected else "at-1"), 1234.9)
+        return AccessToken(Secret("at-1"), 1234.9)
 
 
 def control(verb: str, rest: str) -> str:
@@ -77,13 +79,18 @@ def was_closed(sock: socket.socket) -> bool:
 def test_it_answers_with_a_token_and_its_end(path: str, source: Source) -> None:
     assert converse(path, "token 600") == "ok 1235 at-1"
     assert ask(path, "token 5", timeout_s=5) == "1235 at-1"
-    assert source.asked == [(600, None), (5, None)]
+    assert source.asked == [600, 5]
+    assert source.newer_than is None
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_forced_token_replaces_the_one_in_hand(path: str, source: Source) -> None:
-    assert converse(path, "token 600 force") == "ok 1235 at-2"
-    assert source.asked == [(600, None), (600, Secret("at-1"))]
+def test_the_age_that_a_token_may_have_becomes_a_moment_of_the_clock(path: str, source: Source) -> None:
+    before = time.monotonic()
+    assert converse(path, "token 600 newer 2500") == "ok 1235 at-1"
+    after = time.monotonic()
+
+    assert source.newer_than
+    assert before - 2.5 <= source.newer_than <= after - 2.5
 
 
 @pytest.mark.usefixtures("agent")
@@ -95,7 +102,13 @@ def test_other_words_go_to_control(path: str) -> None:
 
 
 @pytest.mark.usefixtures("agent")
-@pytest.mark.parametrize("line", ["token", "token x", "token -1", "token 1 2", "token 9999999999", "token ²"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("token", "token x", "token -1", "token 1 2", "token 9999999999", "token ²", "token 1\x0b"),
+        *("token 1 newer", "token 1 newer x", "token 1 newer -1", "token 1 newer 1 2"),
+    ],
+)
 def test_a_token_request_must_make_sense(path: str, source: Source, line: str) -> None:
     with pytest.raises(UsageError):
         ask(path, line, timeout_s=5)

@@ -59,7 +59,7 @@ class Machine:
         self.failure: Exception | None = None
         self.agent = Agent(self.paths.socket, self.get, lambda verb, rest: "")
 
-    def get(self, min_valid_s: float, *, rejected: Secret | None = None) -> AccessToken:
+    def get(self, min_valid_s: float, *, newer_than: float | None = None) -> AccessToken:
         if self.failure:
             raise self.failure
         return AccessToken(Secret("at-1"), 1.0)
@@ -211,7 +211,7 @@ def test_it_means_the_setup_that_wrote_it_whatever_the_tools_environment_says(ma
 
 def test_a_forwarded_socket_can_be_named(machine: Machine, tmp_path: Path) -> None:
     forwarded = Agent(
-        str(tmp_path / "f"), lambda s, rejected=None: AccessToken(Secret("at-f"), 1), lambda v, r: ""
+        str(tmp_path / "f"), lambda s, newer_than=None: AccessToken(Secret("at-f"), 1), lambda v, r: ""
     )
     forwarded.start()
     try:

@@ -192,6 +192,42 @@ def test_a_rejected_token_is_no_spare_one(rig: Rig) -> None:
     assert rig.source.get() == first
 
 
+# Who insists on a new one
+
+
+def test_a_new_token_can_be_insisted_on_again_and_again(rig: Rig) -> None:
+    first = rig.source.get()
+    found = [rig.source.get(newer_than=rig.clock.monotonic()) for _ in range(3)]
+
+    assert len({token.value for token in (first, *found)}) == 4
+    assert rig.provider.count("refresh") == 4
+
+
+def test_a_token_that_arrived_since_the_caller_began_is_new(rig: Rig) -> None:
+    began = rig.clock.monotonic()
+
+    def slow(answer: Answer) -> Answer:
+        rig.clock.pass_(1)
+        return answer
+
+    rig.provider.alter["refresh"] = slow
+    token = rig.source.get()
+
+    assert rig.source.get(newer_than=began + 0.5) == token
+    assert rig.source.get(newer_than=began + 1) != token
+    assert rig.provider.count("refresh") == 2
+
+
+def test_whoever_insists_on_a_new_token_is_told_why_there_is_none(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.provider.alter["refresh"] = lambda _: broken()
+    rig.provider.grants.rotates = False
+
+    with pytest.raises(UnreachableError):
+        rig.source.get(newer_than=rig.clock.monotonic())
+    assert rig.source.get() == first
+
+
 def test_a_lock_that_is_held_too_long_names_its_holder_and_nothing_is_refreshed(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the token must be good for at least (or half of its life, if that is less)",
     )
-    parser.add_argument("--force-refresh", action="store_true", help="ask the provider for a new one")
+    parser.add_argument(
+        "--force-refresh", action="store_true", help="a new one; several commands at once share it"
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     parser.add_argument("--login", action="store_true", help="log in first if nobody is")
     parser.add_argument(detached.WORKER_FLAG, help=argparse.SUPPRESS)
@@ -62,7 +64,8 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 
 def _obtain(args: argparse.Namespace, world: World) -> AccessToken:
     try:
-        return obtain.token(world.paths, world.environ, args.min_valid, force=args.force_refresh)
+        newer_than = world.began if args.force_refresh else None
+        return obtain.token(world.paths, world.environ, args.min_valid, newer_than=newer_than)
     except LoginRequiredError:
         if not args.login:
             raise

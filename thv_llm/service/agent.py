@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 import threading
@@ -37,6 +38,7 @@ BACKLOG = 1024
 """A crowd of helpers at once must not be refused."""
 
 MAX_CONNECTIONS = 512
+WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?")
 TAKE_OVER_S = 5.0
 TAKE_OVER_POLL_S = 0.02
 
@@ -56,8 +58,8 @@ class Token(Protocol):
 class GetToken(Protocol):
     """`tokens.TokenSource.get`, or what stands in front of it."""
 
-    def __call__(self, min_valid_s: float, *, rejected: Secret | None = None) -> Token:
-        """Return a fresh token."""
+    def __call__(self, min_valid_s: float, *, newer_than: float | None = None) -> Token:
+        """Return a fresh token, perhaps only one that arrived after a moment of the monotonic clock."""
 
 
 class Agent:
@@ -144,12 +146,11 @@ class Agent:
             self._last_answer = time.monotonic()
 
     def _token(self, rest: str) -> str:
-        seconds, _, force = rest.partition(" ")
-        if not (seconds.isascii() and seconds.isdigit() and len(seconds) < 10 and force in ("", "force")):
+        wish = WISH.fullmatch(rest)
+        if wish is None:
             raise UsageError("token takes a number of seconds")
-        token = self._get_token(float(seconds))
-        if force:
-            token = self._get_token(float(seconds), rejected=token.value)
+        newer_than = time.monotonic() - int(wish["age_ms"]) / 1000 if wish["age_ms"] else None
+        token = self._get_token(float(wish["seconds"]), newer_than=newer_than)
         return f"{token.expires_at:.0f} {token.value.reveal()}"
 
     def _accept(self, listener: socket.socket) -> None:

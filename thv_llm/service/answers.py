@@ -1,9 +1,11 @@
 """What the lines between agent and client mean.
 
-    token SECONDS [force]   ok EXPIRES_AT ACCESS_TOKEN
-    VERB [REST]             ok [TEXT]
-    anything                err EXIT_CODE TEXT         TEXT has BREAK for line breaks
+    token SECONDS [newer MS]  ok EXPIRES_AT ACCESS_TOKEN
+    VERB [REST]               ok [TEXT]
+    anything                  err EXIT_CODE TEXT         TEXT has BREAK for line breaks
 
+SECONDS is how long the token must be good for. With `newer` only a token will do that arrived in the
+last MS milliseconds, which is since the asking command began, or one that arrives from now on.
 The helper and a detached worker use the same words.
 """
 

@@ -74,13 +74,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class _Held:
+    """The token in memory; times on the monotonic clock."""
+
     token: AccessToken
     lifetime_s: float
-    got_at: float
+    asked_at: float
+    arrived_at: float
     replaced_rejected: bool
 
     def remaining_s(self, clock: Clock) -> float:
-        by_monotonic = self.lifetime_s - (clock.monotonic() - self.got_at)
+        by_monotonic = self.lifetime_s - (clock.monotonic() - self.asked_at)
         return min(self.token.expires_at - clock.now(), by_monotonic)
 
     def is_fresh(self, min_valid_s: float, clock: Clock) -> bool:
@@ -88,6 +91,15 @@ class _Held:
 
     def is_spare(self, clock: Clock) -> bool:
         return self.remaining_s(clock) > min(SPARE_S, self.lifetime_s / 4)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a caller of `get` asked for."""
+
+    min_valid_s: float
+    rejected: Secret | None = None
+    newer_than: float | None = None
 
 
 def needed_s(min_valid_s: float, lifetime_s: float) -> float:
@@ -129,23 +141,33 @@ class TokenSource:
         self._unsaved: tuple[Secret, Secret] | None = None  # what is stored, what should be
         self._patient_until = 0.0
 
-    def get(self, min_valid_s: float = MIN_VALID_S, *, rejected: Secret | None = None) -> AccessToken:
+    def get(
+        self,
+        min_valid_s: float = MIN_VALID_S,
+        *,
+        rejected: Secret | None = None,
+        newer_than: float | None = None,
+    ) -> AccessToken:
         """Return a fresh access token.
 
         Args:
             rejected: the gateway refused this one: it is not returned again, unless it has
                 itself just replaced a rejected one.
+            newer_than: only a token that arrived after this moment (monotonic) will do. So a
+                caller who insists on a new one has one that came since he began, and a crowd
+                of them costs one refresh.
 
         Raises:
             LoginRequiredError: there is no session (any more).
             UnreachableError: the provider cannot be asked, and no token is left that is good.
             ThvLlmError: the store or its lock cannot be used.
         """
-        found = self._fresh(min_valid_s, rejected)
-        if found:
-            return found
+        wish = _Wish(min_valid_s, rejected, newer_than)
+        return self._fresh(wish) or self._after_waiting(wish)
+
+    def _after_waiting(self, wish: _Wish) -> AccessToken:
         started, deadline = self._clock.now(), self._clock.monotonic() + DEADLINE_S
-        spare = self._spare(rejected)
+        spare = self._spare(wish)
         if spare and self._clock.monotonic() < self._patient_until:
             return spare
         if not self._turn.acquire(blocking=False):
@@ -154,12 +176,12 @@ class TokenSource:
             if not self._turn.acquire(timeout=DEADLINE_S):
                 raise UnreachableError("cannot get an access token", why="another refresh hangs")
         try:
-            return self._fresh(min_valid_s, rejected) or self._refreshed(started, deadline, rejected)
+            return self._fresh(wish) or self._refreshed(started, deadline, wish.rejected)
         except (LoginRequiredError, NotConfiguredError):
             self._held = None
             raise
         except ThvLlmError:
-            spare = self._spare(rejected)
+            spare = self._spare(wish)
             if spare is None:
                 raise
             self._patient_until = self._clock.monotonic() + PATIENCE_S
@@ -209,24 +231,27 @@ class TokenSource:
 
     def at_hand(self) -> Secret | None:
         """Return the access token in memory if it is fresh. Never waits, for nobody and nothing."""
-        found = self._fresh(MIN_VALID_S, None)
+        found = self._fresh(_Wish(MIN_VALID_S))
         return found.value if found else None
 
-    def _fresh(self, min_valid_s: float, rejected: Secret | None) -> AccessToken | None:
+    def _fresh(self, wish: _Wish) -> AccessToken | None:
         held = self._held
-        if held is None or not held.is_fresh(min_valid_s, self._clock):
+        if held is None or not held.is_fresh(wish.min_valid_s, self._clock):
             return None
-        if rejected is not None and held.token.value == rejected:
-            age_s = self._clock.monotonic() - held.got_at
+        if wish.newer_than is not None and held.arrived_at <= wish.newer_than:
+            return None
+        if wish.rejected is not None and held.token.value == wish.rejected:
+            age_s = self._clock.monotonic() - held.asked_at
             if not (held.replaced_rejected and age_s < REJECTED_AGAIN_S):
                 return None
         return held.token
 
-    def _spare(self, rejected: Secret | None) -> AccessToken | None:
+    def _spare(self, wish: _Wish) -> AccessToken | None:
+        """Return the token in hand where it is better than none."""
         held = self._held
-        if held is None or held.token.value == rejected or not held.is_spare(self._clock):
+        if held is None or held.token.value == wish.rejected or wish.newer_than is not None:
             return None
-        return held.token
+        return held.token if held.is_spare(self._clock) else None
 
     def _locked(self, timeout_s: float) -> contextlib.AbstractContextManager[None]:
         return files.lock(self._lock_path, timeout_s=max(timeout_s, 0.0), what="the session")
@@ -237,7 +262,7 @@ class TokenSource:
             secret = self._stored(store)
             self._failures.check(secret, started)
             store.ready()
-            requested, monotonic = self._clock.now(), self._clock.monotonic()
+            requested, asked_at = self._clock.now(), self._clock.monotonic()
             try:
                 tokens = self._renew(secret, deadline)
             except LoginRequiredError as error:
@@ -249,7 +274,7 @@ class TokenSource:
                 raise
             self._keep(store, secret, tokens.refresh)
             self._failures.clear()
-            return self._hold(tokens, requested, monotonic, rejected)
+            return self._hold(tokens, requested, asked_at, rejected)
 
     def _stored(self, store: SessionStore) -> Secret:
         """Return the refresh token to use; one that could not be stored before comes first."""
@@ -285,11 +310,11 @@ class TokenSource:
                 store.delete(self._key)
 
     def _hold(
-        self, tokens: Tokens, requested: float, monotonic: float, rejected: Secret | None
+        self, tokens: Tokens, requested: float, asked_at: float, rejected: Secret | None
     ) -> AccessToken:
         lifetime_s = tokens.expires_at - requested
         fresh_until = tokens.expires_at - needed_s(MIN_VALID_S, lifetime_s)
         token = AccessToken(tokens.access, tokens.expires_at, fresh_until)
-        self._held = _Held(token, lifetime_s, monotonic, rejected is not None)
+        self._held = _Held(token, lifetime_s, asked_at, self._clock.monotonic(), rejected is not None)
         self._patient_until = 0.0
         return token
