@@ -70,6 +70,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.connection            one connection of a tool, a task of the loop: request after request
 4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
+4  proxy.link                  a connection to the gateway: TLS that never blocks
 4  proxy.loop                  one thread that moves all bytes, and threads for what blocks
 4  proxy.peer                  which user is at the other end of a loopback connection (Linux only)
 4  proxy.relay                 one answer on its way from the gateway to the tool, a read at a time

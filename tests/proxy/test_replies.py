@@ -77,6 +77,11 @@ def test_an_answer_to_head_has_a_length_and_no_body() -> None:
     assert b"Content-Length: 0" not in answer
 
 
+def test_a_401_of_ours_asks_not_to_be_tried_again() -> None:
+    assert b"\r\nx-should-retry: false\r\n" in replies.error(Refused(401, "no session"))
+    assert b"x-should-retry" not in replies.error(Refused(502, "the gateway is down"))
+
+
 def test_methods_and_protocols_are_named_where_http_wants_it() -> None:
     assert b"\r\nAllow: DELETE, GET, " in replies.error(Refused(405, "x"))
     assert b"\r\nUpgrade: websocket\r\n" in replies.error(Refused(426, "x"))

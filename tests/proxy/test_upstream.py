@@ -14,7 +14,8 @@ import pytest
 from tests.fakes.hostile_gateway import HostileGateway, answering
 from tests.proxy.running import OK, PATIENCE_S, Running, running, until
 from thv_llm.errors import ThvLlmError
-from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits, Link
+from thv_llm.proxy.link import Link
+from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from thv_llm import __version__
 from thv_llm.errors import UnreachableError
 from thv_llm.proxy import framing, headers, target, upstream
 from thv_llm.proxy.http1 import NO_FIELDS, AnswerHead, Field, Fields, HeadReader, Refused, parse_answer
-from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError, Link
+from thv_llm.proxy.link import Link
+from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError
 from thv_llm.proxy.wire import Late
 from thv_llm.secret import Secret
 

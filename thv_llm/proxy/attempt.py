@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 from thv_llm.proxy.body import RequestBody
 from thv_llm.proxy.http1 import AnswerHead, HeadReader, Refused, parse_answer
+from thv_llm.proxy.link import Link
 from thv_llm.proxy.loop import Steps
 from thv_llm.proxy.relay import MAX_AHEAD_BYTES
-from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError, Link
+from thv_llm.proxy.upstream import MAX_INTERIM, Gateway, GatewayError
 from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})

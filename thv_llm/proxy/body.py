@@ -10,9 +10,6 @@ from thv_llm.proxy.wire import Wire
 MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of one body, for a repeat with a fresh token. A million tokens of text are about 4 MB."""
 
-PART_BYTES = 256 * 1024
-"""Of an upload, read and passed on at a time."""
-
 
 class RequestBody:
     """One body on its way.
@@ -63,7 +60,7 @@ class RequestBody:
             ConnectionError: the tool went away in the middle of it.
             Refused: it is malformed or too large.
         """
-        data = self._tool.read(PART_BYTES)
+        data = self._tool.read()
         if data is None:
             return None
         if not data:

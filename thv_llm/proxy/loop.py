@@ -161,19 +161,16 @@ class Loop:
                 wire = key.data
                 if wire is None:
                     self._take_arrivals()
-                elif wire.watched:  # not closed by an event of the same round
-                    self._wake_owner(wire, events)
+                elif not wire.watched:
+                    pass  # closed because of another event of this round
+                elif wire.task is None:
+                    wire.on_idle_event()
+                else:
+                    wire.ready = events
+                    self._resume(wire.task, wire.task.steps.__next__)
+                    wire.ready = 0
             if time.monotonic() >= self._next_look:
                 self._end_late()
-
-    def _wake_owner(self, wire: Wire, events: int) -> None:
-        task = wire.task
-        if task is None:
-            wire.on_idle_event()
-            return
-        wire.ready = events
-        self._resume(task, task.steps.__next__)
-        wire.ready = 0
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(OSError):
@@ -188,34 +185,35 @@ class Loop:
 
     def _resume(self, task: Task, step: Callable[[], float | Turn | Job]) -> None:
         try:
-            self._settle(task, step())
+            asked = step()
+            if isinstance(asked, float):
+                self._wait_until(task, asked)
+                for wire in task.wires:
+                    wire.task = task
+                    if wire.wants != wire.watched:
+                        self.watch(wire, wire.wants)
+            else:
+                self._wait_for(task, asked)
         except StopIteration:
             self._tasks.pop(task, None)
         except Exception:  # a defect in one task must not end the others
             self._end(task)
 
-    def _settle(self, task: Task, asked: float | Turn | Job) -> None:
-        """Arrange for what a task asks for."""
-        if not isinstance(asked, float):
-            for wire in task.wires:
-                self.watch(wire, 0)
-            if isinstance(asked, Job):
-                task.deadline = math.inf
-                self._jobs.run(partial(self._do, task, asked))
-            else:
-                self._wait_until(task, asked.deadline)
-                asked.wake = partial(self._call, partial(self._take_turn, task, asked))
-            return
-        self._wait_until(task, asked)
-        for wire in task.wires:
-            wire.task = task
-            if wire.wants != wire.watched:
-                self.watch(wire, wire.wants)
-
     def _wait_until(self, task: Task, deadline: float) -> None:
         task.deadline = deadline
         if deadline < self._next_look:
             self._next_look = deadline
+
+    def _wait_for(self, task: Task, asked: Turn | Job) -> None:
+        """Have somebody else resume a task."""
+        for wire in task.wires:
+            self.watch(wire, 0)
+        if isinstance(asked, Job):
+            task.deadline = math.inf
+            self._jobs.run(partial(self._do, task, asked))
+        else:
+            self._wait_until(task, asked.deadline)
+            asked.wake = partial(self._call, partial(self._take_turn, task, asked))
 
     def _take_turn(self, task: Task, turn: Turn) -> None:
         if not turn.over:

@@ -13,13 +13,10 @@ import time
 from thv_llm.proxy import headers
 from thv_llm.proxy.framing import LAST_CHUNK, Decoder, UntilClose, chunk
 from thv_llm.proxy.http1 import Refused
+from thv_llm.proxy.link import Link
 from thv_llm.proxy.loop import Steps
-from thv_llm.proxy.upstream import Link
 from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
-FULL_RECORD = 16 * 1024
-"""A TLS record of that size has more behind it, most likely; none is larger."""
-GATHER_BYTES = 8 * FULL_RECORD
 MAX_AHEAD_BYTES = 64 * 1024
 """Of pipelined requests, read only in order to notice that the tool went away behind them."""
 
@@ -50,7 +47,6 @@ class Relay:
         self._decoder = decoder
         self._chunked = chunked
         self._token = token
-        self._broken = False
 
     @property
     def reusable(self) -> bool:
@@ -91,11 +87,11 @@ class Relay:
     def _on_link(self) -> None:
         """Pass on what the gateway has sent."""
         try:
-            data = self._gather()
-            if data is None:
-                return
+            data = self.link.read()
             if data:
                 out = self._encode(data)
+            elif data is None:
+                return
             else:
                 self._decoder.end()
                 out = LAST_CHUNK if self._chunked else b""
@@ -121,27 +117,6 @@ class Relay:
                     self.tool.ahead += data
         except OSError:
             self._fail(TOOL_GONE)
-
-    def _gather(self) -> bytes | None:
-        """Read what is there; several full records at once, but never wait for more."""
-        if self._broken:
-            raise ConnectionAbortedError
-        data = self.link.read(FULL_RECORD)
-        if data is None or len(data) < FULL_RECORD:
-            return data
-        pieces = [data]
-        size = len(data)
-        while size < GATHER_BYTES:
-            try:
-                more = self.link.read(FULL_RECORD)
-            except OSError:
-                self._broken = True  # after what came before it was passed on
-                break
-            if not more:  # an end is seen again by the next read
-                break
-            pieces.append(more)
-            size += len(more)
-        return b"".join(pieces)
 
     def _encode(self, data: bytes) -> bytes:
         decoder = self._decoder

@@ -57,7 +57,11 @@ GEMINI_STATES = {
 }
 OPENAI_CODES = {401: "invalid_api_key"}
 MAX_NONCE = 128
-EXTRA = {405: b"Allow: " + b", ".join(sorted(METHODS)) + b"\r\n", 426: b"Upgrade: websocket\r\n"}
+EXTRA = {
+    401: b"x-should-retry: false\r\n",  # the vendors' libraries look for it; Claude Code tries ten times else
+    405: b"Allow: " + b", ".join(sorted(METHODS)) + b"\r\n",
+    426: b"Upgrade: websocket\r\n",
+}
 
 
 def error(refused: Refused, path: bytes = b"", *, with_body: bool = True) -> bytes:

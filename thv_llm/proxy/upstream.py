@@ -11,7 +11,6 @@ Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import time
@@ -24,8 +23,9 @@ from thv_llm import __version__, env_proxy, tls
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.proxy import headers, target
 from thv_llm.proxy.http1 import Field, HeadReader, Refused, parse_answer
+from thv_llm.proxy.link import Link, secure
 from thv_llm.proxy.loop import Job, Steps, Turn
-from thv_llm.proxy.wire import Late, Wire
+from thv_llm.proxy.wire import Late
 from thv_llm.secret import Secret
 
 MAX_IDLE = 128
@@ -69,39 +69,6 @@ class GatewayError(Exception):
         super().__init__(why)
         self.why = why
         self.late = late
-
-
-class Link(Wire):
-    """A connection to the gateway.
-
-    Attributes:
-        reused: it has carried an exchange before, so it may have died meanwhile.
-        idle_since: when it went into the pool (monotonic).
-    """
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        super().__init__(sock)
-        self.reused = False
-        self.idle_since = 0.0
-        self.pool: deque[Link] = deque()
-        self._poll = select.poll()
-        self._poll.register(self.fd, select.POLLIN)
-
-    def on_idle_event(self) -> None:
-        """Leave the pool when the gateway closes this idle connection."""
-        if not self.is_alive():
-            with contextlib.suppress(ValueError):
-                self.pool.remove(self)
-            self.close()
-
-    def is_alive(self) -> bool:
-        """Look whether the gateway closed this idle connection, or said something unasked."""
-        if not self._poll.poll(0):
-            return True
-        try:
-            return self.read(1) is None
-        except OSError:
-            return False
 
 
 class Gateway:
@@ -216,15 +183,13 @@ class Gateway:
         except OSError as error:
             raise GatewayError(why(error)) from None
         try:
-            sock.settimeout(max(0.01, deadline - time.monotonic()))
-            secured = self._context.wrap_socket(sock, server_hostname=self.host, suppress_ragged_eofs=False)
+            return secure(sock, self._context, self.host, deadline)
         except TimeoutError:
             sock.close()
             raise GatewayError("no TLS handshake within the time limit", late=True) from None
         except OSError as error:
             sock.close()
             raise GatewayError(why(error)) from None
-        return Link(secured)
 
     def _dial(self, deadline: float) -> socket.socket:
         proxy = self._proxy

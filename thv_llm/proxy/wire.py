@@ -1,4 +1,4 @@
-"""One end of a connection that never blocks: the same calls for plain sockets and for TLS.
+"""One end of a connection that never blocks. A plain one here; `link` has the same calls over TLS.
 
 Who has to wait says in `wants` what for, and yields to the loop (see `loop`). Outside of the
 loop `wait` does the same by blocking.
@@ -10,15 +10,13 @@ import contextlib
 import select
 import selectors
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Callable, Generator
 from typing import Any
 
 READ_BYTES = 64 * 1024
-"""Of one read. A TLS record holds 16 KB at most."""
-WANTS = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""Of one read. From 128 KB on, C libraries ask the system for fresh memory each time."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing says that something went wrong, not that all was sent."""
 
@@ -51,33 +49,27 @@ class Wire:
         self.task: Any = None
         self.watched = 0
         self.unwatch: Callable[[Wire], None] | None = None
-        self._recv: Callable[[int], bytes] = sock.recv
-        self._send: Callable[[bytes | memoryview], int] = sock.send
-        if isinstance(sock, ssl.SSLSocket):  # whose `recv` and `send` add a check and a call
-            self._recv, self._send = sock.read, sock.write
 
     def read(self, size: int = READ_BYTES) -> bytes | None:
         """Return what is there, b"" at the end, None when there is nothing yet.
 
         Raises:
-            OSError: the connection broke, or a TLS connection ended without saying so.
+            OSError: the connection broke.
         """
         try:
-            return self._recv(size)
-        except WANTS:
+            return self.sock.recv(size)
+        except BlockingIOError:
             return None
 
     def write(self, data: bytes | memoryview) -> int:
         """Send what can be sent now; return how much that was.
 
-        After 0 the same bytes have to be tried again first (TLS may have sent a part of them).
-
         Raises:
             OSError: the connection broke.
         """
         try:
-            return self._send(data)
-        except WANTS:
+            return self.sock.send(data)
+        except BlockingIOError:
             return 0
 
     def write_all(self, data: bytes, deadline: float) -> Generator[float, Any, None]:
