@@ -155,7 +155,7 @@ def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: SignedIn) -
         "print(obtain.answer(paths.find(os.environ), os.environ, 'token 600'))"
     )
 
-    done = user.run([sys.executable, "-I", "-c", program])
+    done = user.run([sys.executable, "-I", "-c", program, "token"])
 
     assert done.stdout.startswith("ok "), done
     assert user.token().stdout.strip() in done.stdout

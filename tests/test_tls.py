@@ -136,6 +136,22 @@ def test_the_store_of_the_system_is_used_when_nothing_is_said() -> None:
     assert tls.client_context(environ={}).cert_store_stats()["x509_ca"] > 0
 
 
+def test_a_context_in_the_making_is_the_same_as_one_made_at_once(authority: Authority) -> None:
+    context = tls.begun(str(authority.file), environ={})
+
+    assert context() is context()
+    handshake(context(), authority.server("any", "127.0.0.1"))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(tls.begun("", environ={})(), authority.server("any", "127.0.0.1"))
+
+
+def test_what_is_wrong_with_a_context_in_the_making_is_told_to_whoever_asks_for_it(tmp_path: Path) -> None:
+    context = tls.begun(str(tmp_path / "none"), environ={})
+
+    with pytest.raises(ThvLlmError, match="cannot use ca_file"):
+        context()
+
+
 @pytest.mark.parametrize(
     ("common_name", "addresses", "days", "reason"),
     [

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 
 
-@dataclass(frozen=True)
-class EnvProxy:
+class EnvProxy(NamedTuple):
     """Where to send CONNECT.
 
     Attributes:

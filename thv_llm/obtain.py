@@ -136,13 +136,16 @@ def _short_lived_agent(paths: Paths, environ: Mapping[str, str]) -> tuple[Agent,
     """Return an agent, and the event that tells it to leave."""
     import threading
 
-    from thv_llm import settings, tokens
-    from thv_llm.errors import UsageError
-    from thv_llm.service.agent import Agent
+    from thv_llm import settings, tls
 
     known = settings.load(paths.settings)
     known.require_configured()
-    source = tokens.open(known, paths, environ)
+    context = tls.begun(known.ca_file, environ=environ)  # while the rest is imported
+    from thv_llm import tokens
+    from thv_llm.errors import UsageError
+    from thv_llm.service.agent import Agent
+
+    source = tokens.open(known, paths, environ, context=context)
     leave = threading.Event()
 
     def control(verb: str, _rest: str) -> str:

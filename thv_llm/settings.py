@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from thv_llm import files, validation
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError, shown
@@ -22,8 +21,7 @@ NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with
 TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", tuple: "a list of strings"}
 
 
-@dataclass(frozen=True)
-class OidcSettings:
+class OidcSettings(NamedTuple):
     """What an OIDC public client has to know about its provider."""
 
     issuer: str = ""
@@ -36,8 +34,7 @@ class OidcSettings:
     redirect_host: str = "127.0.0.1"
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Every setting in effect, defaults included. `ROWS` says what each field means."""
 
     gateway_url: str = ""
@@ -70,11 +67,10 @@ class Settings:
     def with_value(self, row: Row, value: Value) -> Settings:
         """Return the settings with one row changed."""
         change: dict[str, Any] = {row.field: value}
-        return replace(self, oidc=replace(self.oidc, **change)) if row.in_oidc else replace(self, **change)
+        return self._replace(oidc=self.oidc._replace(**change)) if row.in_oidc else self._replace(**change)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One setting.
 
     Attributes:

@@ -10,9 +10,11 @@ Rule 4: SSLKEYLOGFILE is not honoured: it would write what decrypts our tokens t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 
 from thv_llm.errors import ThvLlmError, shown
 
@@ -59,6 +61,27 @@ def client_context(
     _trust_system(context, environ)
     if ca_file:
         _trust_file(context, ca_file)
+    return context
+
+
+def begun(ca_file: str, *, environ: Mapping[str, str]) -> Callable[[], ssl.SSLContext]:
+    """Begin to make a client context in a thread of its own, and return what waits for it.
+
+    Reading the system's 150 authorities takes some 25 ms, in which Python has time for other things.
+    """
+    made: list[ssl.SSLContext] = []
+
+    def make() -> None:
+        with contextlib.suppress(ThvLlmError):  # told to whoever asks for the context
+            made.append(client_context(ca_file, environ=environ))
+
+    thread = threading.Thread(target=make, name="authorities")
+    thread.start()
+
+    def context() -> ssl.SSLContext:
+        thread.join()
+        return made[0] if made else client_context(ca_file, environ=environ)
+
     return context
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.browser import FakeBrowser, broken_browser
@@ -45,7 +45,7 @@ class Client:
 
     def configure(self, **changes: Any) -> None:
         """Change the settings."""
-        self.oidc = replace(self.oidc, **changes)
+        self.oidc = self.oidc._replace(**changes)
 
     def discover(self, **options: Any) -> Metadata:
         """Fetch the metadata."""

@@ -341,11 +341,9 @@ def test_a_login_goes_through_a_proxy_that_asks_for_a_password(client: Client) -
 
 
 def test_a_query_of_the_authorization_endpoint_is_kept(client: Client) -> None:
-    from dataclasses import replace
-
     from thv_llm.oidc.pkce import Attempt
 
-    metadata = replace(client.discover(), authorization_endpoint="https://idp.example/auth?policy=b2c")
+    metadata = client.discover()._replace(authorization_endpoint="https://idp.example/auth?policy=b2c")
     attempt = Attempt(state=Secret("a b&c"))
     url = login_module.authorization_url(metadata, client.oidc, attempt, "http://127.0.0.1:1/callback", "")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ def end(rig: Rig, settings: Settings | None = None, **environ: str) -> list[Ende
     return list(ending.end_all(settings or rig.settings, rig.paths, {**rig.environ, **environ}))
 
 
-def log_in(rig: Rig, refresh: str, **oidc: str) -> Settings:
+def log_in(rig: Rig, refresh: str, **oidc: Any) -> Settings:
     """Log in with other settings; return them."""
-    settings = replace(rig.settings, oidc=replace(rig.settings.oidc, **oidc))  # type: ignore[arg-type]
+    settings = rig.settings._replace(oidc=rig.settings.oidc._replace(**oidc))
     source = tokens.open(settings, rig.paths, rig.environ, clock=rig.clock_as_value())
     source.adopt(login_result("at", refresh, rig.clock.now() + 60))
     return settings
@@ -85,9 +86,9 @@ def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Pa
     log_in(rig, "rt-1")
     (tmp_path / "d").mkdir()
     with FakeSecretService(tmp_path / "d") as bus:
-        elsewhere = replace(rig.settings, token_store="", oidc=replace(rig.settings.oidc, client_id="other"))
+        elsewhere = rig.settings._replace(token_store="", oidc=rig.settings.oidc._replace(client_id="other"))
         source = tokens.open(
-            replace(elsewhere, token_store="keyring"), rig.paths, {**rig.environ, **bus.environ}
+            elsewhere._replace(token_store="keyring"), rig.paths, {**rig.environ, **bus.environ}
         )
         source.adopt(login_result("at", "rt-2", rig.clock.now() + 60))
 

@@ -26,18 +26,18 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def test_every_difference_in_what_is_asked_for_is_another_session() -> None:
     others = [
-        replace(OIDC, issuer="https://idp.example/"),
-        replace(OIDC, client_id="cli2"),
-        replace(OIDC, scopes=("openid",)),
-        replace(OIDC, audience="gateway"),
-        replace(OIDC, resource="gateway"),
+        OIDC._replace(issuer="https://idp.example/"),
+        OIDC._replace(client_id="cli2"),
+        OIDC._replace(scopes=("openid",)),
+        OIDC._replace(audience="gateway"),
+        OIDC._replace(resource="gateway"),
     ]
 
     assert len({session_key(oidc) for oidc in [OIDC, *others]}) == 6
 
 
 def test_what_does_not_matter_is_the_same_session() -> None:
-    same = replace(OIDC, scopes=("offline_access", "openid"), prompt="consent", callback_port=9000)
+    same = OIDC._replace(scopes=("offline_access", "openid"), prompt="consent", callback_port=9000)
 
     assert session_key(same) == session_key(OIDC)
     assert session_key(OIDC).startswith("cli https://idp.example ")
@@ -58,7 +58,7 @@ def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, t
     directory.mkdir()
 
     with FakeSecretService(directory) as bus:
-        settings = replace(rig.settings, token_store="keyring")
+        settings = rig.settings._replace(token_store="keyring")
         environ = {**rig.environ, **bus.environ}
         source = tokens.open(settings, rig.paths, environ, clock=rig.clock_as_value())
         source.adopt(login_result("at-2", "rt-2", rig.clock.now() + 60))

@@ -13,9 +13,8 @@ import contextlib
 import http.client
 import socket
 import threading
-from dataclasses import dataclass, field
 from ssl import SSLContext
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult
 
 from thv_llm.env_proxy import EnvProxy
@@ -28,23 +27,29 @@ class TooLargeError(Exception):
     """The body is larger than MAX_BODY_BYTES."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What came back. Header names are lower-case; of repeated headers the last one is kept."""
 
     status: int
-    headers: dict[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: dict[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        """Tell no more than the status: a token may be in the rest."""
+        return f"Answer(status={self.status})"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What to send, and where."""
 
     method: str
     url: SplitResult
-    headers: dict[str, str] = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    headers: dict[str, str]
+    body: bytes | None = None
+
+    def __repr__(self) -> str:
+        """Tell no more than where it goes: a token may be in the rest."""
+        return f"Request(method={self.method!r}, host={self.host!r})"
 
     @property
     def host(self) -> str:

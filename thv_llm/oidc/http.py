@@ -12,13 +12,13 @@ import functools
 import http.client
 import socket
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 from thv_llm import __version__, env_proxy, tls
 from thv_llm.errors import shown
-from thv_llm.oidc import endpoint, strict_json, tls_trouble
+from thv_llm.oidc import endpoint, strict_json
 from thv_llm.oidc.exchange import MAX_BODY_BYTES, Answer, Exchange, Request, TooLargeError
 from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
 from thv_llm.oidc.strict_json import JsonObject
@@ -27,8 +27,7 @@ from thv_llm.secret import Secret
 TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One answer of the provider.
 
     Attributes:
@@ -41,10 +40,14 @@ class Reply:
 
     host: str
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    json: JsonObject | None = field(repr=False)
+    headers: Mapping[str, str]
+    json: JsonObject | None
     problem: str = ""
     is_empty: bool = False
+
+    def __repr__(self) -> str:
+        """Tell no more than who answered how: a token may be in the rest."""
+        return f"Reply(host={self.host!r}, status={self.status})"
 
 
 class Provider:
@@ -54,12 +57,20 @@ class Provider:
         ca_file: certificate authorities to trust besides the system's; "" for none.
         environ: where `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are looked up.
         timeout_s: for each request, from name resolution to the last byte.
+        context: gives the TLS context, where one is in the making already (`tls.begun`).
     """
 
-    def __init__(self, ca_file: str, environ: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> None:
-        self._ca_file = ca_file
+    def __init__(
+        self,
+        ca_file: str,
+        environ: Mapping[str, str],
+        *,
+        timeout_s: float = TIMEOUT_S,
+        context: Callable[[], ssl.SSLContext] | None = None,
+    ) -> None:
         self._environ = environ
         self._timeout_s = timeout_s
+        self._context = functools.cache(context or (lambda: tls.client_context(ca_file, environ=environ)))
 
     def get(self, url: str) -> Reply:
         """Fetch a document, whatever its status.
@@ -90,10 +101,6 @@ class Provider:
         form = urlencode({name: value for name, value in pairs.items() if value})
         return self._exchange("POST", url, form.encode())
 
-    @functools.cached_property
-    def _context(self) -> ssl.SSLContext:
-        return tls.client_context(self._ca_file, environ=self._environ)
-
     def _exchange(self, method: str, url: str, form: bytes | None) -> Reply:
         headers = {
             "User-Agent": f"thv-llm/{__version__}",
@@ -105,7 +112,7 @@ class Provider:
         request = Request(method, endpoint.parts(url), headers, form)
         is_https = request.url.scheme == "https"
         proxy = env_proxy.for_https(request.host, request.port, self._environ) if is_https else None
-        exchange = Exchange(request, context=self._context if is_https else None, proxy=proxy)
+        exchange = Exchange(request, context=self._context() if is_https else None, proxy=proxy)
         try:
             answer = exchange.run(self._timeout_s)
         except (OSError, http.client.HTTPException, TooLargeError, ValueError) as error:
@@ -117,6 +124,8 @@ class Provider:
     ) -> NoAnswerError:
         what = f"cannot reach the provider at {request.host}"
         if isinstance(error, ssl.SSLCertVerificationError):
+            from thv_llm.oidc import tls_trouble
+
             why, next_step = tls_trouble.explain(error, request.host)
             return NoAnswerError(what, why=why, next_step=next_step)
         why, next_step = _reason(error, request.host, proxy, self._timeout_s)
@@ -177,6 +186,8 @@ def _reason(
     if proxy and str(error).startswith("Tunnel connection failed"):
         return f"the proxy {proxy.host} does not let us through to {host}", "check HTTPS_PROXY and NO_PROXY"
     if isinstance(error, ssl.SSLError):
+        from thv_llm.oidc import tls_trouble
+
         return tls_trouble.explain_protocol(error, host)
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens there (connection refused)", check

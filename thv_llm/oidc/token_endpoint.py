@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, shown
 from thv_llm.oidc.discovery import Metadata
@@ -29,8 +29,7 @@ WHAT = "cannot get an access token"
 LOGIN = "thv-llm login"
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """What one successful token response holds.
 
     Attributes:

@@ -10,7 +10,6 @@ A store maps a session key to one secret (the refresh token). All of them keep t
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
@@ -82,6 +81,8 @@ def within(timeout_s: float, what: str, work: Callable[[], T]) -> T:
     Raises:
         StoreError: no answer within `timeout_s`.
     """
+    import queue  # which a cold `token` need not load
+
     done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

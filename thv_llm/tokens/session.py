@@ -7,8 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thv_llm import state
 from thv_llm.errors import ThvLlmError, UnreachableError
@@ -22,6 +21,8 @@ from thv_llm.tokens.renewal import renew
 from thv_llm.tokens.source import Clock, TokenSource
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from thv_llm.oidc.login import LoginResult
     from thv_llm.oidc.token_endpoint import Tokens
 
@@ -35,6 +36,7 @@ def open(
     clock: Clock | None = None,
     interactive: bool = False,
     ask_passphrase: Callable[[], Secret] | None = None,
+    context: Callable[[], SSLContext] | None = None,
 ) -> TokenSource:
     """Return the token source of the configured session. Nothing is read or asked yet.
 
@@ -42,6 +44,7 @@ def open(
         clock: in place of `now`, for tests that set the other clock, too.
         interactive: a person is there to unlock a keyring.
         ask_passphrase: asks for the passphrase of an encrypted session file.
+        context: gives the TLS context for the provider, where one is in the making already.
     """
     clock = clock or Clock(now=now)
     key = session_key(settings.oidc)
@@ -55,7 +58,7 @@ def open(
     return TokenSource(
         key,
         open_store=lambda: stores.of(key),
-        renew=_renewal(settings, key, paths, environ, clock),
+        renew=_renewal(settings, key, paths, environ, clock, context),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
@@ -63,8 +66,7 @@ def open(
     )
 
 
-@dataclass(frozen=True)
-class Stores:
+class Stores(NamedTuple):
     """Finds the store of a session, each time anew: a login may have moved it."""
 
     settings: Settings
@@ -115,13 +117,18 @@ def owner(key: str) -> tuple[str, str]:
 
 
 def _renewal(
-    settings: Settings, key: str, paths: Paths, environ: Mapping[str, str], clock: Clock
+    settings: Settings,
+    key: str,
+    paths: Paths,
+    environ: Mapping[str, str],
+    clock: Clock,
+    context: Callable[[], SSLContext] | None,
 ) -> Callable[[Secret, float], Tokens]:
     def once(secret: Secret) -> Tokens:
         from thv_llm.oidc import discovery, token_endpoint
         from thv_llm.oidc.http import Provider
 
-        http = Provider(settings.ca_file, environ)
+        http = Provider(settings.ca_file, environ, context=context)
         metadata = discovery.discover(
             settings.oidc.issuer, http, cache_path=paths.discovery_cache, now=clock.now()
         )

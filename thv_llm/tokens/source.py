@@ -20,8 +20,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thv_llm import files
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError
@@ -49,8 +48,7 @@ REJECTED_AGAIN_S = 10.0
 SAVE_PAUSES_S = (0.2, 0.5, 1.0)
 
 
-@dataclass(frozen=True)
-class AccessToken:
+class AccessToken(NamedTuple):
     """One access token.
 
     Attributes:
@@ -63,8 +61,7 @@ class AccessToken:
     fresh_until: float = 0.0
 
 
-@dataclass(frozen=True)
-class Clock:
+class Clock(NamedTuple):
     """What tests replace of time."""
 
     now: Callable[[], float] = time.time
@@ -72,8 +69,7 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """The token in memory; times on the monotonic clock."""
 
     token: AccessToken
@@ -93,8 +89,7 @@ class _Held:
         return self.remaining_s(clock) > min(SPARE_S, self.lifetime_s / 4)
 
 
-@dataclass(frozen=True)
-class _Wish:
+class _Wish(NamedTuple):
     """What a caller of `get` asked for."""
 
     min_valid_s: float
