@@ -99,6 +99,14 @@ def test_a_rerun_never_takes_our_own_value_for_the_users() -> None:
     assert EDITOR.revert(second, later) == (text, ())
 
 
+def test_a_rerun_keeps_its_record_though_our_other_keys_changed_the_layout() -> None:
+    wanted: dict[str, Json] = {"/p": {"a": {"b": 1}}, "/list": "ours"}
+    new, changes = EDITOR.apply('{"list": [\n1], "p": {"z": 1}}', wanted)
+
+    assert new == '{"list": "ours", "p": {"z": 1, "a": {"b": 1}}}'
+    assert EDITOR.apply(new, wanted, previous=changes) == (new, changes)
+
+
 def test_a_rerun_takes_a_value_that_the_user_set_since_for_the_users() -> None:
     _, changes = EDITOR.apply("{}", {"/a": "ours"})
     second, later = EDITOR.apply('{"a": "user"}', {"/a": "ours"}, previous=changes)

@@ -260,7 +260,10 @@ def _merge(
         return None
     before = old.before if old is not None else raw_now
     record = json.dumps([part.to_json() for part in parts])
-    return Change(key, before, draft.document.render(key, value), {PARTS: record})
+    ours = draft.document.render(key, value)
+    if old is not None and same(draft.document.load(old.ours), value):
+        ours = old.ours  # the same value; only the layout of the file has changed since
+    return Change(key, before, ours, {PARTS: record})
 
 
 def _bring_up(
