@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thv_llm.files import TEMP_PREFIX
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
 
@@ -36,6 +37,7 @@ KEEPS_LOCAL_KEY = {"llm-state.json"} | {
 PRINTS = {
     "token": frozenset({"at", "encoded"}),
     "thv-llm-token": frozenset({"at", "encoded"}),
+    "-c": frozenset({"at", "encoded"}),
     "env": frozenset({"local key"}),
 }
 """Command → the secrets that it prints on stdout for other programs; a JWT is `encoded`."""
@@ -107,7 +109,8 @@ class Scan:
 
     def _file(self, path: Path) -> None:
         self.looked["files"] += 1
-        allowed = {"local key"} if path.name in KEEPS_LOCAL_KEY else set()
+        may_become_one = path.name.startswith(TEMP_PREFIX)  # left behind by a kill
+        allowed = {"local key"} if path.name in KEEPS_LOCAL_KEY or may_become_one else set()
         allowed |= {"code"} if BROWSER in path.parts else set()
         self._hit(kinds(path.read_bytes()) - allowed, str(path))
 
@@ -131,20 +134,18 @@ RUN = Scan()
 
 
 @contextlib.contextmanager
-def watched(home: Path, scan: Scan) -> Iterator[set[str]]:
+def watched(home: Path, scan: Scan, each_s: float = EACH_S) -> Iterator[set[str]]:
     """Look at every command line and environment that processes with this HOME have meanwhile.
 
-    Yields what was seen, which goes on growing.
+    Yields what was seen, which goes on growing; in the end it is looked through, for what was
+    noted meanwhile, too.
     """
     seen: set[str] = set()
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(EACH_S):
-            for text in _shown_by_processes(f"HOME={home}\0".encode()):
-                if text not in seen:
-                    seen.add(text)
-                    scan.text("commands", text, f"a process: {text[:200]}")
+        while not ended.wait(each_s):
+            seen.update(_shown_by_processes(f"HOME={home}\0".encode()))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -153,6 +154,8 @@ def watched(home: Path, scan: Scan) -> Iterator[set[str]]:
     finally:
         ended.set()
         thread.join()
+        for text in seen:
+            scan.text("commands", text, f"a process: {text[:200]}")
 
 
 def _shown_by_processes(mark: bytes) -> Iterator[str]:

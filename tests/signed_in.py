@@ -1,6 +1,7 @@
 """A user who is signed in, for tests that run the program itself, as many processes at once as they like.
 
-The session is in an encrypted file below a home of its own; the provider is a `FakeProvider`.
+The session is in an encrypted file below a home of its own. `User` can be any provider's,
+`SignedIn` is one of a `FakeProvider`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Protocol
 
 from tests import canaries
 from tests.fakes.provider import FakeProvider
@@ -17,33 +19,61 @@ from thv_llm.secret import Secret
 from thv_llm.service import helper
 from thv_llm.settings import Settings, load
 from thv_llm.store.encrypted_file import EncryptedFile
+from thv_llm.store.model import SessionStore
+from thv_llm.store.secret_service import SecretService
 from thv_llm.tokens.session import session_key
 
 PROGRAM = os.environ.get("THV_LLM_TEST_PROGRAM", str(Path(__file__).parents[1] / "thv_llm.py"))
 TIMEOUT_S = 60.0
 
 
-class SignedIn:
+class Provider(Protocol):
+    """What a provider offers for tests that need no login."""
+
+    issuer: str
+    ca_file: str
+    client_id: str
+
+    def issue_refresh_token(self) -> str:
+        """Start a session without a login, and return its refresh token."""
+
+    def is_live(self, refresh_token: str) -> bool:
+        """Tell whether a refresh token is the one to use next."""
+
+
+class User:
     """One user of one provider.
+
+    Args:
+        program: what is run as `thv-llm`.
+        keyring: the session is in the Secret Service of the D-Bus session in `environ`.
 
     Attributes:
         environ: of every process that is started.
         paths: of this user.
     """
 
-    def __init__(self, home: Path, provider: FakeProvider, **environ: str) -> None:
+    def __init__(
+        self, home: Path, provider: Provider, *, program: str = PROGRAM, keyring: bool = False, **environ: str
+    ) -> None:
         self.provider = provider
+        self.program = program
         self.environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environ}
         self.paths = paths.find(self.environ)
         os.makedirs(self.paths.directory, 0o700)
         Path(self.paths.settings).write_text(
-            f'gateway_url = "https://llm.example"\nca_file = "{provider.ca_file}"\ntoken_store = "file"\n'
-            f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "cli"\n'
+            f'gateway_url = "https://llm.example"\nca_file = "{provider.ca_file}"\n'
+            f'token_store = "{"keyring" if keyring else "file"}"\n'
+            f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{provider.client_id}"\n'
         )
-        self.store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        self.store: SessionStore = (
+            SecretService(self.environ)
+            if keyring
+            else EncryptedFile(self.paths.session_file, self.paths.session_key)
+        )
         self.key = session_key(self.settings.oidc)
         self.sign_in()
-        helper.write(self.paths, program_path=PROGRAM)
+        helper.write(self.paths, program_path=program)
 
     @property
     def settings(self) -> Settings:
@@ -61,7 +91,7 @@ class SignedIn:
     @property
     def is_alive(self) -> bool:
         """Whether the stored session is good at the provider."""
-        return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
+        return bool(self.refresh_token and self.provider.is_live(self.refresh_token))
 
     def source(self) -> tokens.TokenSource:
         """Return the token source that a service of this user has."""
@@ -69,7 +99,7 @@ class SignedIn:
 
     def command(self, *options: str, verb: str = "token") -> list[str]:
         """Return a command line of ours, that of `thv-llm token` unless another verb is named."""
-        return [sys.executable, "-I", PROGRAM, verb, *options]
+        return [sys.executable, "-I", self.program, verb, *options]
 
     def token(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `thv-llm token` to its end."""
@@ -102,21 +132,20 @@ class SignedIn:
             start_new_session=True,
         )
 
-    def leaks(self) -> list[Path]:
-        """Return the files below the home that hold a token in the clear."""
-        secrets = [
-            text.encode() for text in [*self.provider.grants.given_out, *self.provider.grants.access_tokens]
-        ]
-        found = []
-        for path in Path(self.environ["HOME"]).rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                data = path.read_bytes()
-                if any(secret in data for secret in secrets):
-                    found.append(path)
-        return found
+    def leaks(self) -> list[str]:
+        """Say which files below the home hold a secret in the clear."""
+        scan = canaries.Scan()
+        scan.files(Path(self.environ["HOME"]))
+        return scan.hits
 
 
-def wait_for_worker(user: SignedIn) -> None:
+class SignedIn(User):
+    """A user of a fake provider, which tests can look into."""
+
+    provider: FakeProvider
+
+
+def wait_for_worker(user: User) -> None:
     """Wait until no short-lived agent of this user listens any more."""
     import time
 

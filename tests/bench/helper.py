@@ -21,11 +21,9 @@ from tests.bench.bare_python import bare_python
 from tests.fakes.provider import FakeProvider
 from tests.fakes.secret_service import FakeSecretService
 from tests.matrix import TOP
-from tests.signed_in import SignedIn, wait_for_worker
-from thv_llm.secret import Secret
+from tests.signed_in import User, wait_for_worker
 from thv_llm.service import helper
 from thv_llm.service.agent import Agent
-from thv_llm.store.secret_service import SecretService
 
 PYZ = TOP / "dist" / "thv-llm.pyz"
 PAIRS = 40
@@ -48,7 +46,7 @@ def main(arguments: list[str]) -> int:
 def warm(place: Path, python: str, pairs: int) -> Iterator[tuple[str, float, float, float]]:
     """Measure with an agent that has the token in memory."""
     with FakeProvider() as provider:
-        user = SignedIn(place, provider)
+        user = User(place, provider)
         helper.write(user.paths, python=python, program_path=str(PYZ))
         agent = Agent(user.paths.socket, user.source().get, lambda verb, rest: "")
         agent.start()
@@ -73,10 +71,7 @@ def cold(place: Path, python: str) -> Iterator[tuple[str, float, float, float]]:
         provider = running.enter_context(FakeProvider())
         place.mkdir()
         bus = running.enter_context(FakeSecretService(place))
-        user = SignedIn(place / "home", provider, **bus.environ)
-        settings = Path(user.paths.settings)
-        settings.write_text(settings.read_text().replace('"file"', '"keyring"'))
-        SecretService(bus.environ).save(user.key, Secret(provider.issue_refresh_token()))
+        user = User(place / "home", provider, keyring=True, **bus.environ)
         for name, latency_s in (("cold token, provider at once", 0.0), ("cold token, provider 100 ms", 0.1)):
             provider.latency_s = latency_s
             took = []

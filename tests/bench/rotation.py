@@ -1,237 +1,249 @@
 """What a crowd of helpers, lost answers and kills do to a session with rotating refresh tokens.
 
-    python -m tests.bench rotation [ROW …]        rows: service, traffic, lost, alone, kill
+    python -m tests.bench rotation [ROW …]        rows: see ROWS
 
-The provider takes 100 ms, rotates, and ends the session when an old refresh token comes back.
+The built file against npm's `oidc-provider`, which takes 100 ms, rotates, and ends the session
+when an old refresh token comes back. Where it is not installed, the fake one stands in.
+
+Each round starts 50 helpers at once. `floor` is the p99 of as many bare Pythons, started in
+rounds between those as the helper starts its own, with the same traffic beside them: what this
+machine takes for the processes alone.
+
+Every row ends with a check of all tokens that were printed, one more refresh, and a look for
+canaries: no secret may stand in a file, or in a command line or environment of a process.
+
 BENCH_PROCESSES (50), BENCH_ROUNDS (20) and BENCH_KILLS (1000) make it smaller.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
-import selectors
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
-from tests.signed_in import SignedIn, wait_for_worker
-from thv_llm.errors import UsageError
-from thv_llm.service.agent import Agent
+from tests import canaries, random_kills
+from tests.bench import strict_provider
+from tests.bench.crowd import Crowd
+from tests.bench.helper import PYZ
+from tests.bench.traffic import Traffic
+from tests.e2e.machine import free_port
+from tests.e2e.npm_provider import TokenCheck
+from tests.signed_in import User, wait_for_worker
 from thv_llm.shortcut import converse
 
 PROCESSES = int(os.environ.get("BENCH_PROCESSES", "50"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "20"))
 KILLS = int(os.environ.get("BENCH_KILLS", "1000"))
-LATENCY_S = 0.1
-LOST_OF = 20
+DELAY_MS = 100
+LOSE_EVERY = 20
 GRACE_S = 5.0
-TRAFFIC_THREADS = 8
-KILL_WITHIN_S = 0.5
+FLOOR_EVERY = 2
+P99_MS = 1000
+WATCH_EVERY_S = 0.1
+"""Rarely, because looking costs what is measured."""
+FEWER = 5
+"""Where each helper refreshes by itself they queue, so the crowds are so many times smaller."""
+HOMES = 4
+"""In which kills happen at the same time."""
+BARE = ("/bin/sh", "-c", 'exec "$0" -I -S -c "print()"', sys.executable)
 
 
-@dataclass
-class Result:
-    """What one row came to; `goal` says in words what it misses."""
+class Stage:
+    """A provider, one or more users, and what a row has found.
 
-    calls: int = 0
-    failed: int = 0
-    refreshes: int = 0
-    took_ms: list[float] = field(default_factory=list)
-    alive: bool = False
-    words: set[str] = field(default_factory=set)
+    Attributes:
+        seen: by the provider.
+        notes: what to say of the row.
+        problems: what must not be.
+    """
 
-    def percentile(self, part: float) -> float:
-        ordered = sorted(self.took_ms)
-        return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else 0.0
+    def __init__(self, users: list[User], provider: strict_provider.Provider) -> None:
+        self.users = users
+        self.user = users[0]
+        self.provider = provider
+        self.port = free_port()
+        self.scan = canaries.Scan()
+        self.helpers = Crowd()
+        self.bare = Crowd()
+        self.seen: dict[str, int] = {}
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+
+    def type(self, *arguments: str) -> None:
+        """Type a command of ours, which must succeed."""
+        verb, *options = arguments
+        done = self.user.run(self.user.command(*options, verb=verb))
+        if done.returncode:
+            raise SystemExit(done.stderr)
+
+    def rounds(self, between: Callable[[], object]) -> None:
+        """Start a crowd of helpers, again and again."""
+        for turn in range(ROUNDS):
+            between()
+            self.helpers.start([self.user.paths.helper], PROCESSES, lambda _: self.user.environ)
+            if turn % FLOOR_EVERY == 0:
+                self.bare.start(BARE, PROCESSES, lambda _: self.user.environ)
+
+    def rounds_apart(self) -> None:
+        """Start smaller crowds, each helper with a socket where nobody listens, and nobody but it will."""
+        for turn in range(ROUNDS):
+            sockets = f"{self.user.environ['HOME']}/{turn}-"
+            self.helpers.start(
+                [self.user.paths.helper],
+                max(PROCESSES // FEWER, 2),
+                lambda one: {**self.user.environ, "THV_LLM_SOCKET": f"{sockets}{one}"},  # noqa: B023
+            )
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[None]:
+        """Run the service, with its proxy."""
+        self.type("config", "set", "--proxy-port", str(self.port))
+        self.type("proxy", "start", "--background")
+        try:
+            yield
+        finally:
+            self.type("proxy", "stop")
+
+    def forget(self) -> None:
+        """Have the service refresh at the next question."""
+        converse(self.user.paths.socket, "forget")
+
+    def settle(self) -> None:
+        """Check what holds for every row."""
+        self.seen = self.provider.seen()
+        check = TokenCheck(self.provider.issuer, self.provider.audience)
+        for token in self.helpers.printed - {""}:
+            check.verify(token)
+        for user in self.users:
+            wait_for_worker(user)
+            if not user.is_alive or user.token("--force-refresh").returncode:
+                self.problems.append("the session is LOST")
+            wait_for_worker(user)
+        self.problems += sorted(set(self.helpers.words))
+
+
+@contextlib.contextmanager
+def stage(*, lose_every: int = 0, users: int = 1) -> Iterator[Stage]:
+    """Provide a stage; what happened on it is checked in the end."""
+    with contextlib.ExitStack() as running:
+        place = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        grace_s = GRACE_S if lose_every else 0
+        provider = running.enter_context(
+            strict_provider.opened(delay_ms=DELAY_MS, lose_every=lose_every, reuse_grace_s=grace_s)
+        )
+        found = Stage([User(place / str(one), provider, program=str(PYZ)) for one in range(users)], provider)
+        with contextlib.ExitStack() as watching:
+            for user in found.users:
+                home = Path(user.environ["HOME"])
+                watching.enter_context(canaries.watched(home, found.scan, WATCH_EVERY_S * users))
+            yield found
+            found.settle()
+            provider.secrets()
+        found.scan.files(place)
+        found.problems += found.scan.hits
+
+
+def with_service() -> Stage:
+    """Let the service refresh once in each round."""
+    with stage() as here, here.service():
+        here.rounds(here.forget)
+    return here
+
+
+def beside_traffic(lose_every: int = 0) -> Stage:
+    """The same while eight tools use the proxy without pause."""
+    with (
+        stage(lose_every=lose_every) as here,
+        Traffic(here.provider.issuer, here.provider.audience) as traffic,
+    ):
+        here.type("config", "set", "--gateway-url", traffic.gateway_url)
+        with here.service():
+            traffic.start(here.port, here.user.paths.state)
+            here.rounds(here.forget)
+            traffic.stop()
+        tally = traffic.tally
+        rate = f"{tally.requests / tally.seconds:.0f} per second"
+        here.notes.append(f"proxy: {tally.requests} requests, {rate}, {len(tally.problems)} failed")
+        here.problems += tally.problems[:3]
+    return here
+
+
+def without_service() -> Stage:
+    """Let each round begin without any agent."""
+    with stage() as here:
+        here.rounds(lambda: wait_for_worker(here.user))
+    return here
+
+
+def each_by_itself() -> Stage:
+    """Let every single helper refresh, and lose one answer in twenty."""
+    with stage(lose_every=LOSE_EVERY) as here:
+        here.rounds_apart()
+    return here
+
+
+def killed() -> Stage:
+    """Kill `token` at random moments, in several homes at once."""
+    with stage(users=HOMES) as here:
+        shares = [KILLS // HOMES + (one < KILLS % HOMES) for one in range(HOMES)]
+        chances = [random.Random(one) for one in range(HOMES)]
+        with ThreadPoolExecutor(HOMES) as pool:
+            tallies = list(pool.map(random_kills.kill, here.users, shares, chances))
+        kills, lost, rotated = (
+            sum(getattr(one, name) for one in tallies) for name in ("kills", "lost", "rotated")
+        )
+        here.notes.append(
+            f"{kills} kills, {lost} sessions lost; {rotated} times the refresh was done all the same"
+        )
+        here.problems += [problem for one in tallies for problem in one.problems]
+        here.problems += [f"{lost} sessions were LOST"] if lost else []
+    return here
+
+
+ROWS: dict[str, tuple[str, Callable[[], Stage], int | None]] = {
+    "service": ("with the service", with_service, ROUNDS),
+    "traffic": ("… and 8 tools in its proxy", beside_traffic, ROUNDS),
+    "lost": (
+        "… and 5 % of the answers lost",
+        lambda: beside_traffic(LOSE_EVERY),
+        ROUNDS + ROUNDS // LOSE_EVERY,
+    ),
+    "alone": ("without a service", without_service, None),
+    "apart": ("each refreshes, 5 % of the answers lost", each_by_itself, None),
+    "kill": ("kill -9 at random moments", killed, None),
+}
+"""Name → what it is called, what it does, and how many refreshes it may cost (and then P99_MS holds)."""
 
 
 def main(arguments: list[str]) -> int:
     """Run rows and print a table; 1 if a goal is missed."""
-    if arguments[:1] == ["agent"]:
-        return serve(arguments[1], int(arguments[2]))
-    missed = False
-    print(f"{'':36}{'calls':>7}{'failed':>8}{'refreshes':>11}{'p50 ms':>9}{'p99 ms':>9}  session")
-    for name in arguments or list(ROWS):
-        title, run, is_good = ROWS[name]
-        result = run()
-        good = is_good(result) and not result.failed and result.alive
-        missed |= not good
-        p50, p99 = result.percentile(0.5), result.percentile(0.99)
-        print(
-            f"{title:36}{result.calls:7}{result.failed:8}{result.refreshes:11}{p50:9.0f}{p99:9.0f}"
-            f"  {'alive' if result.alive else 'LOST'}{'' if good else '  MISSED'}",
-            flush=True,
-        )
-        for words in sorted(result.words):
-            print(f"    {words}")
-    return int(missed)
+    print(f"against {strict_provider.NAME}, which takes {DELAY_MS} ms")
+    titles = ("calls", "failed", "refreshes", "lost", "p50 ms", "p99 ms", "floor")
+    print(f"{'':40}" + "".join(f"{title:>10}" for title in titles))
+    return max(int(_show(name)) for name in arguments or ROWS)
 
 
-@contextlib.contextmanager
-def stage(**options: float) -> Iterator[tuple[FakeProvider, SignedIn]]:
-    """Provide a provider and a user."""
-    with tempfile.TemporaryDirectory() as place, FakeProvider(**options) as provider:  # type: ignore[arg-type]
-        provider.latency_s = LATENCY_S
-        yield provider, SignedIn(Path(place) / "home", provider)
+def _show(name: str) -> bool:
+    """Run a row and print it; tell whether it misses a goal."""
+    title, run, most = ROWS[name]
+    found = run()
+    helpers, refreshes, p99 = found.helpers, found.seen["refreshes"], found.helpers.percentile(0.99)
+    is_slow = most is not None and (refreshes > most or p99 >= P99_MS)
+    misses = is_slow or bool(found.problems)
+    figures = [helpers.calls, len(helpers.words), refreshes, found.seen["lost"]]
+    figures += [round(time) for time in (helpers.percentile(0.5), p99, found.bare.percentile(0.99))]
+    row = "".join(f"{figure:10}" for figure in figures) if helpers.calls else ""
+    print(f"{title:40}{row}{'  MISSED' if misses else ''}")
+    for line in (*found.notes, *found.problems, found.scan.verdict()):
+        print(f"    {line}")
+    sys.stdout.flush()
+    return misses
 
-
-def with_service(traffic: int = 0) -> Result:
-    """Ask an agent that has to refresh once in each round."""
-    with stage() as (provider, user):
-        command = [
-            sys.executable,
-            "-m",
-            "tests.bench",
-            "rotation",
-            "agent",
-            user.environ["HOME"],
-            str(traffic),
-        ]
-        service = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        try:
-            assert service.stdout
-            service.stdout.readline()
-            return rounds(provider, user, lambda: converse(user.paths.socket, "forget"))
-        finally:
-            service.communicate()
-
-
-def without_service() -> Result:
-    """Let each round begin without any agent."""
-    with stage() as (provider, user):
-        return rounds(provider, user, lambda: wait_for_worker(user))
-
-
-def with_lost_answers() -> Result:
-    """Lose one answer in twenty, at a provider that allows for it."""
-    with stage(reuse_grace_s=GRACE_S) as (provider, user):
-        numbers = itertools.count(1)
-
-        def lose(answer: Answer) -> Answer:  # evenly: a second one in a row is another story
-            if next(numbers) % LOST_OF == LOST_OF // 2:
-                provider.lost_answers += 1
-            return answer
-
-        provider.alter["refresh"] = lose
-        return rounds(provider, user, lambda: wait_for_worker(user))
-
-
-def rounds(provider: FakeProvider, user: SignedIn, between: Callable[[], object]) -> Result:
-    """Start a crowd of helpers, again and again."""
-    result = Result()
-    for _ in range(ROUNDS):
-        between()
-        crowd = [(user.start([user.paths.helper]), time.perf_counter()) for _ in range(PROCESSES)]
-        gather(crowd, result)
-    result.refreshes = provider.count("refresh")
-    between()
-    result.alive = user.is_alive
-    return result
-
-
-def gather(crowd: list[tuple[subprocess.Popen[str], float]], result: Result) -> None:
-    """Wait for all of them, and note when each one closed its output."""
-    started = {id(process): start for process, start in crowd}
-    with selectors.DefaultSelector() as waiting:
-        for process, _ in crowd:
-            assert process.stdout
-            waiting.register(process.stdout, selectors.EVENT_READ, process)
-        texts = {id(process): "" for process, _ in crowd}
-        while waiting.get_map():
-            for key, _ in waiting.select():
-                more = os.read(key.fd, 65536).decode()
-                texts[id(key.data)] += more
-                if not more:
-                    waiting.unregister(key.fileobj)
-                    result.took_ms.append((time.perf_counter() - started[id(key.data)]) * 1000)
-    for process, _ in crowd:
-        _, error = process.communicate()
-        result.calls += 1
-        if process.returncode or texts[id(process)].count("\n") != 1:
-            result.failed += 1
-            result.words.add(error.strip().replace("\n", " "))
-
-
-def kills() -> Result:
-    """Kill `token` at random moments, alone and with its process group."""
-    result, chance = Result(), random.Random(2)
-    with stage() as (provider, user):
-        for number in range(KILLS):
-            process = user.start(user.command() if number % 4 < 2 else [user.paths.helper])
-            time.sleep(chance.uniform(0, KILL_WITHIN_S))
-            if number % 2:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-            process.communicate()
-            wait_for_worker(user)
-            result.calls += 1
-            if not user.is_alive:
-                result.failed += 1
-                user.sign_in()
-        result.refreshes, result.alive = provider.count("refresh"), user.is_alive
-    return result
-
-
-def serve(home: str, traffic: int) -> int:
-    """Be the service of that home until stdin ends, with threads that want tokens as a proxy does."""
-    from thv_llm import paths, settings, tokens
-
-    environ = {"HOME": home}
-    where = paths.find(environ)
-    source = tokens.open(settings.load(where.settings), where, environ)
-    stop = threading.Event()
-
-    def control(verb: str, _rest: str) -> str:
-        if verb != "forget":
-            raise UsageError("unknown")
-        source.forget()
-        return ""
-
-    def want() -> None:
-        while not stop.wait(0.01):
-            source.get()
-
-    agent = Agent(where.socket, source.get, control)
-    agent.start()
-    threads = [threading.Thread(target=want) for _ in range(traffic)]
-    for thread in threads:
-        thread.start()
-    print("ready", flush=True)
-    sys.stdin.read()
-    stop.set()
-    for thread in threads:
-        thread.join()
-    agent.stop()
-    return 0
-
-
-ROWS: dict[str, tuple[str, Callable[[], Result], Callable[[Result], bool]]] = {
-    "service": (
-        "with the service",
-        with_service,
-        lambda r: r.refreshes <= ROUNDS and r.percentile(0.99) < 1000,
-    ),
-    "traffic": (
-        f"… and {TRAFFIC_THREADS} threads of proxy traffic",
-        lambda: with_service(TRAFFIC_THREADS),
-        lambda r: r.refreshes <= ROUNDS + 1 and r.percentile(0.99) < 1000,
-    ),
-    "alone": ("without a service", without_service, lambda r: True),
-    "lost": ("without, 5 % of the answers lost", with_lost_answers, lambda r: True),
-    "kill": ("kill -9 at random moments", kills, lambda r: True),
-}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

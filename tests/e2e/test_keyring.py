@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.install import BIN
 from tests.e2e.keyrings import LOCK, START, UNLOCK, Keyring
 from tests.fakes.provider import FakeProvider
-from tests.signed_in import SignedIn, wait_for_worker
+from tests.signed_in import User, wait_for_worker
 from tests.store.contract import KEY, StoreContract
 from thv_llm import paths
 from thv_llm.secret import Secret
@@ -155,20 +155,13 @@ def test_a_keyring_that_stops_answering_is_given_up_after_five_seconds(session: 
 
 def test_a_token_from_a_session_in_the_keyring(session: Session, tmp_path: Path) -> None:
     environ = session(UNLOCK)
+    del environ["HOME"]
     with FakeProvider() as provider:
-        del environ["HOME"]
-        user = SignedIn(tmp_path / "user", provider, **environ)
-        settings = Path(user.paths.settings)
-        settings.write_text(settings.read_text().replace('"file"', '"keyring"'))
-        store = SecretService(environ)
-        store.save(user.key, Secret(provider.issue_refresh_token()))
-        user.store.delete(user.key)
+        user = User(tmp_path / "user", provider, keyring=True, **environ)
 
         done = user.token()
         wait_for_worker(user)
 
         assert provider.verify_access_token(done.stdout.strip())
-        found = store.load(user.key)
-        assert found is not None
-        assert provider.grants.is_live(found.reveal())
+        assert user.is_alive
         assert user.leaks() == []

@@ -82,7 +82,7 @@ def test_the_service_refreshes_once_for_all_of_them(new_machine: NewMachine, pro
 
 def test_answers_that_are_lost_cost_no_session(new_machine: NewMachine, provider: NpmProvider) -> None:
     machine = signed_in(new_machine)
-    provider.change(lost_share=0.05, reuse_grace_s=5)
+    provider.change(lose_every=20, reuse_grace_s=5)
     before = provider.seen()
 
     assert rounds(machine, [str(machine.commands / "thv-llm"), "token", "--force-refresh"], 10) == []

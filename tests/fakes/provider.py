@@ -56,6 +56,8 @@ class FakeProvider(WebServer):
     """
 
     ca_file = CA_FILE
+    client_id = "cli"
+    audience = "gateway"
 
     def __init__(
         self,
@@ -101,9 +103,13 @@ class FakeProvider(WebServer):
         """Return the latest request of an endpoint."""
         return [request for name, request in self.requests if name == endpoint][-1]
 
-    def issue_refresh_token(self, client_id: str = "cli", scope: str = "openid offline_access") -> str:
+    def issue_refresh_token(self, client_id: str = client_id, scope: str = "openid offline_access") -> str:
         """Start a session without a login, and return its refresh token."""
         return self.grants.new_refresh_token(Grant(client_id, scope, str(self.user["sub"])))
+
+    def is_live(self, refresh_token: str) -> bool:
+        """Tell whether a refresh token is the one to use next."""
+        return self.grants.is_live(refresh_token)
 
     def approve_device(self) -> None:
         """Let the device logins that wait succeed."""
