@@ -29,6 +29,7 @@ from thv_llm.errors import ThvLlmError
 
 LOCK_POLL_S = 0.02
 TEMP_PREFIX = ".thv-llm-"
+SHARED = stat.S_IRWXG | stat.S_IRWXO
 READ_BYTES = 1 << 20
 """How much to ask of one read call; settings files are far smaller."""
 
@@ -111,7 +112,12 @@ def remove_empty_directories(directories: Iterable[str]) -> None:
 
 
 def replace(
-    path: str, data: bytes, *, mode: int = 0o600, expected: bytes | EllipsisType | None = ...
+    path: str,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    expected: bytes | EllipsisType | None = ...,
+    denied: int = 0,
 ) -> None:
     """Replace a file's bytes, or create it with `mode`. The directory must exist.
 
@@ -119,6 +125,7 @@ def replace(
 
     Args:
         expected: what the caller read before (None = no such file); left out, anything goes.
+        denied: permissions that an existing file loses.
 
     Raises:
         FileChangedError: the file no longer holds `expected`; it stays as it is.
@@ -133,7 +140,7 @@ def replace(
         try:
             try:
                 _write_all(descriptor, data)
-                _dress(descriptor, found, mode)
+                _dress(descriptor, found, mode, denied)
                 os.fsync(descriptor)
                 _put(temp, target, data, expected)
             finally:
@@ -155,6 +162,25 @@ def delete(path: str, *, expected: bytes) -> None:
         _must_hold(path, expected)
         os.unlink(path)
         sync_directory(os.path.dirname(path))
+
+
+def shared(path: str) -> int:
+    """Return what others than the owner may do with a file: the permissions of group and others.
+
+    0 as well when there is no such file, or it is somebody else's.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(path)
+        return stat.S_IMODE(found.st_mode) & SHARED if found.st_uid == os.geteuid() else 0
+    return 0
+
+
+def share(path: str, permissions: int) -> None:
+    """Give a private file permissions of group and others; one that is shared already stays as it is."""
+    with _named("change the mode of", path), contextlib.suppress(FileNotFoundError):
+        found = os.stat(path)
+        if permissions & SHARED and stat.S_ISREG(found.st_mode) and not found.st_mode & SHARED:
+            os.chmod(path, stat.S_IMODE(found.st_mode) | permissions & SHARED)
 
 
 def sync_directory(directory: str) -> None:
@@ -241,13 +267,13 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _dress(descriptor: int, old: os.stat_result | None, mode: int) -> None:
+def _dress(descriptor: int, old: os.stat_result | None, mode: int, denied: int) -> None:
     """Give a new file the owner, group and mode of the old one."""
     if old is not None:
         mine = os.fstat(descriptor)
         if (mine.st_uid, mine.st_gid) != (old.st_uid, old.st_gid):
             os.fchown(descriptor, old.st_uid, old.st_gid)
-        mode = stat.S_IMODE(old.st_mode)
+        mode = stat.S_IMODE(old.st_mode) & ~denied
     os.fchmod(descriptor, mode)
 
 

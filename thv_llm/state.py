@@ -58,6 +58,7 @@ class WiredFile:
         editions: oldest first; never empty.
         created: there was no such file before the first edition.
         created_dirs: directories that were made for it, outermost first.
+        denied: permissions of group and others that we took away, because the file holds our key.
     """
 
     path: str
@@ -65,6 +66,7 @@ class WiredFile:
     editions: tuple[Edition, ...]
     created: bool = False
     created_dirs: tuple[str, ...] = ()
+    denied: int = 0
 
     @property
     def is_settled(self) -> bool:
@@ -270,6 +272,7 @@ def _file_document(file: WiredFile) -> dict[str, object]:
         "format": file.format,
         "created": file.created,
         "created_dirs": list(file.created_dirs),
+        "denied": file.denied,
         "editions": editions,
     }
 
@@ -332,6 +335,7 @@ def _file(value: object) -> WiredFile:
         editions=editions,
         created=_typed(item["created"], bool),
         created_dirs=tuple(_typed(path, str) for path in _list(item["created_dirs"])),
+        denied=_typed(item.get("denied", 0), int),
     )
 
 

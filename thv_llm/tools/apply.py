@@ -3,13 +3,16 @@
 For each file: the intent is durable in the undo record, then the file is written, then the
 record is marked done. The plan is made anew under the lock, because another setup or the tool
 itself may have written since it was shown.
+
+A file that gets our local key becomes private, if it is the user's own and under the home directory;
+what others could do with it is in the undo record.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thv_llm import files, state
 from thv_llm.errors import ThvLlmError
@@ -69,15 +72,25 @@ def _try(planned: Plan, paths: Paths) -> Outcome:
 def _write(planned: Plan, file: PlannedFile, paths: Paths) -> tuple[str, ...]:
     if file.new is None or file.after is None:
         return ()
+    after, denied = file.after, _to_deny(planned, file.path, file.after)
+    if denied:
+        file = replace(file, record=replace(file.record, denied=denied))
     _record(planned, file.intent, paths)
     files.sweep(os.path.dirname(os.path.realpath(file.path)))  # a killed run's, which may be right already
-    if file.after != file.before:
+    if after != file.before:
         files.private_directory(os.path.dirname(file.path))
-        files.replace(file.path, file.after, expected=file.before)
+        files.replace(file.path, after, expected=file.before, denied=denied)
     _record(planned, file.settled, paths)
-    if file.after == file.before:
+    if after == file.before:
         return ()
-    return (f"{'created' if file.before is None else 'changed'} {file.path}",)
+    private = " (private now)" if denied else ""
+    return (f"{'created' if file.before is None else 'changed'} {file.path}{private}",)
+
+
+def _to_deny(planned: Plan, path: str, after: bytes) -> int:
+    """Return the permissions that a file must lose because our key comes into it."""
+    holds_key = planned.values.local_key.reveal().encode() in after
+    return files.shared(path) if holds_key and planned.place.is_in_home(path) else 0
 
 
 def _record(planned: Plan, file: WiredFile, paths: Paths) -> None:

@@ -78,6 +78,11 @@ class Place:
             return os.path.normpath(os.path.join(self.home, path[2:]))
         return self.root + os.path.normpath(path)
 
+    def is_in_home(self, path: str) -> bool:
+        """Whether a path, links resolved, lies under the home directory."""
+        real, home = os.path.realpath(path), os.path.realpath(self.home)
+        return os.path.commonpath((real, home)) == home
+
     def program(self, name: str) -> str:
         """Return where a program is, or ""."""
         usual = (*USUAL_PROGRAM_DIRS, *(MAC_PROGRAM_DIRS if self.platform == "darwin" else ()))

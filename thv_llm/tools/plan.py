@@ -182,7 +182,9 @@ def _record(path: str, kind: Format, old: WiredFile | None, *, is_new: bool) -> 
     """Return the record that the new edition is added to."""
     missing = files.missing_directories(path)
     made = tuple(dict.fromkeys((*(old.created_dirs if old else ()), *missing)))
-    return WiredFile(path, kind.value, old.editions if old else (), created=is_new, created_dirs=made)
+    denied = old.denied if old and not is_new else 0
+    editions = old.editions if old else ()
+    return WiredFile(path, kind.value, editions, created=is_new, created_dirs=made, denied=denied)
 
 
 def _is_right(data: bytes | None, old: WiredFile, wanted: str) -> bool:

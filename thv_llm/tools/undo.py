@@ -167,6 +167,7 @@ def _write(file: WiredFile, data: bytes | None, was: Original) -> None:
         data = was.data
     if was.gone and data is not None:
         files.delete(file.path, expected=data)
+    files.share(file.path, file.denied)  # now that our key is out of it
     inside = [made for made in file.created_dirs if file.path.startswith(made.rstrip("/") + "/")]
     files.remove_empty_directories(inside)
 
@@ -209,11 +210,10 @@ def _way_back(edits: Sequence[Edit]) -> str:
 def _suspicion(path: str, place: Place, tools: Sequence[Tool]) -> str:
     """Say why a path that today's table does not yield cannot be one of ours; "" if it can."""
     names = {name for tool in tools for edit in tool.edits for name in edit.names} | RETIRED_NAMES
-    real, home = os.path.realpath(path), os.path.realpath(place.home)
     if not os.path.isabs(path):
         return "that is not an absolute path"
-    if os.path.basename(path) not in names or os.path.basename(real) not in names:
+    if os.path.basename(path) not in names or os.path.basename(os.path.realpath(path)) not in names:
         return "no settings file that setup writes has that name"
-    if os.path.commonpath((real, home)) != home:
+    if not place.is_in_home(path):
         return "it lies outside the home directory"
     return ""
