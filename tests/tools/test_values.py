@@ -11,8 +11,20 @@ import pytest
 
 from tests.tools.machine import KEY, VALUES
 from thv_llm.edit.formats import Format
-from thv_llm.tools.model import EachModel, IfAbsent, ModelMap, PerModel, Template, Text, Value
-from thv_llm.tools.values import ABSENT, NoModelsError, for_each_model, resolve
+from thv_llm.tools.model import (
+    EachModel,
+    Edit,
+    Folder,
+    IfAbsent,
+    Mode,
+    ModelMap,
+    PerModel,
+    Template,
+    Text,
+    Tool,
+    Value,
+)
+from thv_llm.tools.values import ABSENT, NoModelsError, for_each_model, mode, needs_models, resolve, used
 
 
 def of(template: Template, **changes: object) -> object:
@@ -142,3 +154,18 @@ def test_bedrock_models_are_taken_by_name_and_get_the_long_context_once() -> Non
     models = ("eu.claude-sonnet-9[1m]", "eu.claude-opus-9", "eu.claude-haiku-9")
     values = [of(value, bedrock_compat=True, bedrock_enable_1m=True, models=models) for value in BEDROCK]
     assert values == ["eu.claude-haiku-9", "eu.claude-opus-9[1m]", "eu.claude-sonnet-9[1m]"]
+
+
+@pytest.mark.parametrize("part", ["set", "new_file", "beside"])
+def test_every_part_of_an_edit_counts(part: str) -> None:
+    def tool(template: Template) -> Tool:
+        plain: dict[str, dict[str, Template]] = {"set": {"/a": 1}}
+        edit = Edit(Folder("~"), ("x.json",), Format.JSON, **{**plain, part: {"/b": template}})  # type: ignore[arg-type]
+        return Tool("x", "X", "", edits=(edit,))
+
+    assert used(tool({"c": [Text("Bearer ", Value.LOCAL_KEY)]})) == {Value.LOCAL_KEY}
+    assert mode(tool(Value.PROXY_OPENAI)) is Mode.PROXY
+    assert mode(tool(1)) is Mode.DIRECT
+    for template in (Value.MODEL, EachModel(1), ModelMap(1)):
+        assert needs_models(tool([template]))
+    assert not needs_models(tool(Value.MODELS_IF_ANY))

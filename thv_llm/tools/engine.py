@@ -137,7 +137,7 @@ def diff(planned: Plan) -> str:
 def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
     """Yield every text that we write for a tool: ours are shown, whatever the name of their key."""
     for edit in tool.edits:
-        for template in edit.set.values():
+        for template in edit.templates:
             value = resolve(template, values)
             yield from () if isinstance(value, Absent) else _texts(value)
 

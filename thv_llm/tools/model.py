@@ -200,6 +200,11 @@ class Edit:
     ours_alone: bool = False
     in_profiles: str = ""
 
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """Everything that may be written."""
+        return (*self.set.values(), *self.new_file.values(), *self.beside.values())
+
 
 @dataclass(frozen=True)
 class Overrides:

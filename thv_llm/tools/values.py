@@ -198,9 +198,7 @@ def leaves(template: Template) -> Iterator[Template]:
 
 def used(tool: Tool) -> frozenset[Value]:
     """Return the values that a tool's files are made of, or its snippet when it has no files."""
-    templates: list[Template] = [
-        template for edit in tool.edits for template in (*edit.set.values(), *edit.new_file.values())
-    ]
+    templates = [template for edit in tool.edits for template in edit.templates]
     if tool.snippet and not tool.edits:
         templates.append(tool.snippet)
     return frozenset(leaf for template in templates for leaf in leaves(template) if isinstance(leaf, Value))
@@ -218,6 +216,6 @@ def needs_models(tool: Tool) -> bool:
     return any(
         leaf is Value.MODEL or isinstance(leaf, EachModel | ModelMap | PerModel)
         for edit in tool.edits
-        for template in edit.set.values()
+        for template in edit.templates
         for leaf in leaves(template)
     )
