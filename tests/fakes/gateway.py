@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ class Received:
     Attributes:
         path: with its query.
         headers: in order, names as sent.
+        at: when it was there (monotonic).
     """
 
     method: str
@@ -40,10 +42,26 @@ class Received:
     headers: list[tuple[str, str]]
     body: bytes
     admitted: bool
+    at: float = field(default_factory=time.monotonic)
 
     def header(self, name: str) -> str:
         """Return a header's value ("" = not sent)."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong with one answer.
+
+    Attributes:
+        status: of the error that comes instead; 0 for a stream that is cut.
+        headers: of that error.
+        events: how many come before the cut.
+    """
+
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    events: int = 0
 
 
 class FakeGateway(WebServer):
@@ -55,9 +73,11 @@ class FakeGateway(WebServer):
         gap_s: how long to wait before each streamed event but the first.
         models: the ids that `/v1/models` lists.
         anthropic_paths: under which paths Anthropic's API is served.
+        host, port: where it listens, and is called.
 
     Attributes:
         requests: in order of arrival.
+        fault: asked, in the thread of each admitted request, what goes wrong with its answer.
     """
 
     ca_file = CA_FILE
@@ -71,14 +91,17 @@ class FakeGateway(WebServer):
         models: tuple[str, ...] = ("m-1", "m-2"),
         anthropic_paths: tuple[str, ...] = ("/anthropic", ""),
         tls: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
-        super().__init__(_never, tls=tls)
+        super().__init__(_never, tls=tls, host=host, port=port)
         self.check = check
         self.text = text
         self.gap_s = gap_s
         self.models = models
         self.anthropic_paths = anthropic_paths
         self.requests: list[Received] = []
+        self.fault: Callable[[Received], Fault | None] = _none
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """Serve kept connections and streams."""
@@ -104,11 +127,16 @@ def _never(_: Request) -> Answer:
     raise AssertionError("the handler of this server answers by itself")
 
 
+def _none(_: Received) -> None:
+    return None
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "fake-gateway"
     sys_version = ""
     wbufsize = -1  # the head and a short body in one packet
+    _events: int | None = None
 
     @property
     def gateway(self) -> FakeGateway:
@@ -118,9 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self._body()
         admitted = self.gateway.admits(self.headers.get("authorization", ""))
-        self.gateway.requests.append(
-            Received(self.command, self.path, list(self.headers.items()), body, admitted)
-        )
+        received = Received(self.command, self.path, list(self.headers.items()), body, admitted)
+        self.gateway.requests.append(received)
         path = urlsplit(self.path).path
         route = self._route(path)
         if self.headers.get("upgrade"):
@@ -129,7 +156,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, f"there is no {path[:200]!r} here")
         elif not admitted:
             self._error(401, "the token is missing or not good", {"WWW-Authenticate": "Bearer"})
+        elif (fault := self.gateway.fault(received)) and fault.status:
+            self._error(fault.status, "as the test has it", fault.headers)
         else:
+            self._events = fault.events if fault else None
             route(_json(body))
 
     do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_GET
@@ -179,7 +209,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for number, (name, data) in enumerate(events):
-            if number and self.gateway.gap_s and self.gateway.stopping.wait(self.gateway.gap_s):
+            is_over = number and self.gateway.gap_s and self.gateway.stopping.wait(self.gateway.gap_s)
+            if is_over or number == self._events:
                 self.close_connection = True  # a cut, not an end
                 return
             event = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
@@ -187,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
-    def _json(self, answer: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def _json(self, answer: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -198,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         self._json({"error": {"message": message, "type": "gateway_error", "code": status}}, status, headers)
 
     def _body(self) -> bytes:

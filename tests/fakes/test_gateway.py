@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.gateway import FakeGateway
+from tests.fakes.gateway import FakeGateway, Fault
 
 GOOD = {"Authorization": "Bearer good"}
 
@@ -108,3 +108,23 @@ def test_sends_each_event_at_once_and_waits_between_them(
     assert rest.endswith(b"data: [DONE]\n\n")
     assert time.monotonic() - started >= 5 * gateway.gap_s > first_s - 0.5
     assert first_s < time.monotonic() - started - 3 * gateway.gap_s
+
+
+def test_does_wrong_what_it_is_told_to(gateway: FakeGateway, connection: http.client.HTTPSConnection) -> None:
+    faults = [Fault(429, {"Retry-After": "3"}), Fault(events=2)]
+    gateway.fault = lambda received: faults.pop(0) if faults and received.body else None
+    question = "/v1/chat/completions", b'{"stream": true}', GOOD
+
+    assert _ask(connection, "/v1/models", headers=GOOD)[0] == 200
+    connection.request("POST", *question)
+    refused = connection.getresponse()
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "3")
+    refused.read()
+    connection.request("POST", *question)
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        connection.getresponse().read()
+    assert cut.value.partial.count(b"data: ") == 2
+    connection.close()
+    connection.request("POST", *question)
+    assert b"three" in connection.getresponse().read()
+    assert len({received.at for received in gateway.requests}) == 4

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 TLS_DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "tls")
 CA_FILE = os.path.join(TLS_DIRECTORY, "ca.pem")
+USUAL_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class WebServer:
         respond: called in a thread for each request.
         tls: serve https.
         context: the TLS context to use instead of the usual one.
+        host, port: where it listens, and is called.
 
     Attributes:
         errors: what went wrong in handlers (refused handshakes, clients that went away).
@@ -93,14 +95,17 @@ class WebServer:
         *,
         tls: bool = True,
         context: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._respond = respond
         self._context = context or (server_context() if tls else None)
         self.errors: list[BaseException] = []
         self.stopping = threading.Event()
-        self._server = _Server(self)
+        self._server = _Server(self, (host, port))
         self.port: int = self._server.server_address[1]
-        self.url = f"{'https' if self._context else 'http'}://127.0.0.1:{self.port}"
+        scheme = "https" if self._context else "http"
+        self.url = f"{scheme}://{host}" + ("" if port == USUAL_PORTS[scheme] else f":{self.port}")
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.005,), name="fake-web")
 
     def __enter__(self) -> Self:
@@ -140,11 +145,11 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, owner: WebServer) -> None:
+    def __init__(self, owner: WebServer, address: tuple[str, int]) -> None:
         self.owner = owner
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), owner.handler())
+        super().__init__(address, owner.handler())
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = self.socket.accept()
