@@ -14,15 +14,8 @@ from thv_llm import paths, state
 from thv_llm.edit.change import Change
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
-from thv_llm.state import (
-    Edition,
-    ServiceState,
-    SessionFacts,
-    State,
-    StoredSession,
-    WiredFile,
-    WiredTool,
-)
+from thv_llm.sessions import SessionFacts, Sessions, StoredSession
+from thv_llm.state import Edition, ServiceState, State, WiredFile, WiredTool
 
 CHANGES = (
     Change("/a", None, '"ours"', {"made": "/"}),
@@ -46,8 +39,10 @@ FULL = State(
     ),
     local_key=Secret("thv-key"),
     service=ServiceState(wanted=True, proxy=True, program="/x/thv-llm.pyz"),
-    session=SessionFacts("keyring", "cli https://id 1", "sub", "me@example", 12.5, 3.0),
-    earlier=(StoredSession("file", "cli https://id 2"),),
+    sessions=Sessions(
+        SessionFacts("keyring", "cli https://id 1", "sub", "me@example", 12.5, 3.0),
+        (StoredSession("file", "cli https://id 2"),),
+    ),
 )
 
 
@@ -180,34 +175,3 @@ def test_parallel_first_uses_get_the_same_local_key(
         thread.join()
     assert len(keys) == 4
     assert len(set(keys)) == 1
-
-
-def test_a_login_with_other_settings_leaves_the_session_before_on_record() -> None:
-    first, second = SessionFacts("keyring", "first", who="me"), SessionFacts("file", "second", who="me")
-
-    known = state.with_session(state.with_session(State(), first), second)
-
-    assert known.session == second
-    assert known.stored == (StoredSession("file", "second"), StoredSession("keyring", "first"))
-    assert known.session_of("second") == second
-    assert known.session_of("first") == SessionFacts("keyring", "first")  # of whom, nobody knows any more
-    assert known.session_of("third") == SessionFacts()
-    assert state.with_session(known, first).stored == (
-        StoredSession("keyring", "first"),
-        StoredSession("file", "second"),
-    )
-
-
-def test_a_session_that_ended_is_off_the_record() -> None:
-    known = State(session=SessionFacts("file", "b", who="me"), earlier=(StoredSession("keyring", "a"),))
-
-    assert state.without_session(known, StoredSession("keyring", "a")) == State(session=known.session)
-    assert state.without_session(known, StoredSession("file", "b")) == State(earlier=known.earlier)
-    assert state.without_session(known, StoredSession("file", "c")) == known
-
-
-def test_a_session_whose_name_was_not_recorded_may_be_any() -> None:
-    known = State(session=SessionFacts("file"))
-
-    assert known.session_of("whatever") == SessionFacts("file")
-    assert state.with_session(known, SessionFacts("file", "a")).stored == (StoredSession("file", "a"),)

@@ -29,8 +29,8 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  edit.yaml_scan              the shape of a YAML file's top level
 1  proxy.headers               which headers pass through the proxy, in each direction
 1  proxy.http1                 heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
+2  sessions                    which sessions are stored, and where: the state file's part for a cold `token`
 2  settings                    `llm.toml`: the connection settings
-2  state                       `llm-state.json`: undo record, local key, facts about service and session
 2  tools.model                 the words in which an AI tool is described: where it is, what marks it
 2  tools.registry              one entry per AI tool. Data only: adding a tool is adding an entry here
 2  tools.registry.direct       tools that get each token from the helper and talk to the gateway themselves
@@ -38,6 +38,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste, or why there is none
 2  tools.registry.proxy        tools that can only hold a base URL and a fixed key
 2  tools.registry.words        what we call ourselves in the settings of other programs
+3  state                       `llm-state.json`: undo record, local key, facts about service and sessions
 3  oidc.callback               what the browser brings back: the query of the redirect
 3  oidc.device                 a login with a code that is typed in on another device
 3  oidc.discovery              what a provider says of itself: its metadata, checked and kept for a day

@@ -4,13 +4,12 @@ import json
 import re
 import resource
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 from tests.checks.finding import connection, wire
 from tests.commands import worlds
 from tests.service.lab import Lab
-from thv_llm import paths, state
+from thv_llm import paths, sessions, state
 from thv_llm.errors import ExitCode
 
 STATUS_MS = 200
@@ -90,8 +89,8 @@ def test_an_outdated_service_is_named(lab: Lab) -> None:
 
 
 def test_an_expired_token_is_no_alarm(lab: Lab) -> None:
-    session = state.load(lab.paths.state).session
-    lab.change(session=replace(session, expires_at=lab.home.now - 5))
+    session = sessions.load(lab.paths.state).latest
+    lab.change(sessions=sessions.Sessions(session._replace(expires_at=lab.home.now - 5)))
 
     assert "token" not in lab.run("status").out.replace("token_store", "")
 

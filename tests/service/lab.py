@@ -25,7 +25,8 @@ from thv_llm import paths, settings, state
 from thv_llm.secret import Secret
 from thv_llm.service import background, processes, record
 from thv_llm.service.background import Running
-from thv_llm.state import ServiceState, SessionFacts, State
+from thv_llm.sessions import SessionFacts, Sessions
+from thv_llm.state import ServiceState, State
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.tokens import ending
 from thv_llm.tokens.session import session_key
@@ -74,7 +75,7 @@ class Lab:
         store = EncryptedFile(self.paths.session_file, self.paths.session_key)
         store.save(key, Secret(self.provider.issue_refresh_token()))
         facts = SessionFacts("file", key, "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
-        self.change(session=facts)
+        self.change(sessions=Sessions(facts))
 
     def sign_out(self) -> None:
         """Remove the session, as a logout does; the service is not told."""

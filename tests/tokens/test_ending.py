@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ import pytest
 from tests import canaries
 from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import Rig, login_result
-from thv_llm import state, tokens
+from thv_llm import sessions, state, tokens
 from thv_llm.errors import LoginRequiredError
 from thv_llm.secret import Secret
+from thv_llm.sessions import SessionFacts, Sessions
 from thv_llm.settings import Settings
-from thv_llm.state import SessionFacts
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import DamagedError, LockedError
 from thv_llm.tokens import ending
@@ -64,7 +63,7 @@ def test_sessions_of_earlier_settings_end_too(rig: Rig) -> None:
         ("other", rig.provider.issuer),
         ("cli", "https://elsewhere.example"),
     }
-    assert state.load(rig.paths.state).stored == ()
+    assert sessions.load(rig.paths.state).stored == ()
     assert not Path(rig.paths.session_file).exists()
 
 
@@ -76,10 +75,10 @@ def test_a_session_is_found_without_settings(rig: Rig) -> None:
 
 def test_a_session_that_an_older_version_recorded_without_its_name_is_that_of_the_settings(rig: Rig) -> None:
     log_in(rig, "rt-1")
-    state.update(rig.paths, lambda known: replace(known, session=SessionFacts("file")))
+    state.update_sessions(rig.paths, lambda _: Sessions(SessionFacts("file")))
 
     assert refreshes(end(rig)) == ["rt-1"]
-    assert state.load(rig.paths.state).session == SessionFacts()
+    assert sessions.load(rig.paths.state) == Sessions()
 
 
 def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Path) -> None:
@@ -100,9 +99,8 @@ def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Pa
 def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None:
     log_in(rig, "rt-1")
     log_in(rig, "rt-2", client_id="other")
-    state.update(
-        rig.paths,
-        lambda known: replace(known, session=replace(known.session, store="secret-service")),
+    state.update_sessions(
+        rig.paths, lambda known: known._replace(latest=known.latest._replace(store="secret-service"))
     )
     removed: list[Ended] = []
 
@@ -113,7 +111,7 @@ def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None
             )
         )
 
-    assert [one.store for one in state.load(rig.paths.state).stored] == ["secret-service"]
+    assert [one.store for one in sessions.load(rig.paths.state).stored] == ["secret-service"]
     assert EncryptedFile(rig.paths.session_file, rig.paths.session_key).load(rig.key) is None
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tests.fakes.provider import FakeProvider
 from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import FakeTime, Rig, login_result
-from thv_llm import state, tokens
+from thv_llm import sessions, state, tokens
 from thv_llm.errors import LoginRequiredError
 from thv_llm.settings import OidcSettings
 from thv_llm.tokens.session import session_key
@@ -65,7 +64,7 @@ def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, t
 
         assert [item.secret for item in bus.items.values()] == [b"rt-2"]
         assert rig.refresh_token is None
-        assert state.load(rig.paths.state).session.store == "secret-service"
+        assert sessions.load(rig.paths.state).latest.store == "secret-service"
         assert "Secret Service" in source.describe()
 
 
@@ -76,7 +75,9 @@ def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
 
     rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
     rig.provider.user["sub"] = "somebody-else"
-    state.update(rig.paths, lambda known: replace(known, session=replace(known.session, subject="somebody")))
+    state.update_sessions(
+        rig.paths, lambda known: known._replace(latest=known.latest._replace(subject="somebody"))
+    )
     before = rig.refresh_token
 
     with pytest.raises(Exception, match=r"another|sub|ID token") as caught:

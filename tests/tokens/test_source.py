@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.tokens.rig import FakeTime, Rig, broken, login_result
-from thv_llm import files, state
+from thv_llm import files, sessions
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import StoreError
@@ -249,7 +249,7 @@ def test_a_login_is_stored_used_and_recorded(rig: Rig) -> None:
     assert rig.refresh_token == "rt-new"
     assert rig.source.get().value.reveal() == "at-new"
     assert rig.source.has_session()
-    facts = state.load(rig.paths.state).session
+    facts = sessions.load(rig.paths.state).latest
     assert (facts.store, facts.subject, facts.who) == ("file", "user-1", "dev@example.com")
     assert rig.provider.requests == []
 

@@ -19,7 +19,7 @@ LOGIN = "thv-llm login"
 
 def stored(ground: Ground) -> Iterator[Check]:
     """The session's store is there and opens."""
-    facts = ground.state.session_of(session_key(ground.settings.oidc))
+    facts = ground.state.sessions.of(session_key(ground.settings.oidc))
     source = _source(ground)
     if not source.has_session():
         yield fail("session", "there is none", LOGIN)

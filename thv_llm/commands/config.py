@@ -88,7 +88,7 @@ def _show(args: argparse.Namespace, world: World) -> ExitCode:
 def _show_text(found: Settings, known: State, world: World) -> None:
     for row in ROWS:
         world.answer(f"{row.key:<24}{_text(found.get(row))}")
-    store = known.session_of(session_key(found.oidc)).store
+    store = known.sessions.of(session_key(found.oidc)).store
     world.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:
         world.answer(f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}")
@@ -109,7 +109,7 @@ def _document(found: Settings, known: State) -> dict[str, Any]:
     for row in ROWS:
         table, _, name = row.key.rpartition(".")
         (document.setdefault(table, {}) if table else document)[name] = found.get(row)
-    document["auth"] = {"cached_token_expiry": known.session_of(session_key(found.oidc)).expires_at}
+    document["auth"] = {"cached_token_expiry": known.sessions.of(session_key(found.oidc)).expires_at}
     document["configured_tools"] = [
         {"tool": tool.tool, "mode": tool.mode, "config_path": tool.files[0].path if tool.files else None}
         for tool in known.wired

@@ -49,7 +49,7 @@ def begin(
         force: log in even then.
         prompt: OIDC `prompt` for this one login.
     """
-    from thv_llm import state, tokens
+    from thv_llm import sessions, tokens
     from thv_llm.oidc import login_once
     from thv_llm.oidc.interaction import Interaction, terminal_lines
 
@@ -66,7 +66,7 @@ def begin(
 
     def of_other_login() -> Secret | None:
         """Return a token of a session that was not there at the start."""
-        logged_in_at = state.load(world.paths.state).session.logged_in_at
+        logged_in_at = sessions.load(world.paths.state).latest.logged_in_at
         is_new = logged_in_at is not None and logged_in_at >= began
         return _tried(world, wanted, passphrase) if is_new else None
 
@@ -150,12 +150,12 @@ class _Passphrase:
 
 def say_left_behind(world: World, before: Settings | None, after: Settings) -> None:
     """Say so when settings change in a way that makes the stored session somebody else's."""
-    from thv_llm import state
+    from thv_llm import sessions
     from thv_llm.tokens.session import session_key
 
     if before is None or session_key(before.oidc) == session_key(after.oidc):
         return
-    if state.load(world.paths.state).session_of(session_key(before.oidc)).store:
+    if sessions.load(world.paths.state).of(session_key(before.oidc)).store:
         world.say("The stored session belongs to the old values; the new ones need a login of their own.")
         world.say("thv-llm logout ends every session that is stored, whatever it belongs to.")
 

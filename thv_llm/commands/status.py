@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from thv_llm.checks import Check
     from thv_llm.service.background import Running
+    from thv_llm.sessions import SessionFacts
     from thv_llm.settings import Settings
-    from thv_llm.state import SessionFacts, State, WiredFile
+    from thv_llm.state import State, WiredFile
     from thv_llm.tools.engine import Drift
     from thv_llm.world import World
 
@@ -118,12 +119,12 @@ def _gateway_lines(found: Settings) -> list[str]:
 def _session(found: Settings, known: State) -> SessionFacts:
     from thv_llm.tokens.session import session_key
 
-    return known.session_of(session_key(found.oidc))
+    return known.sessions.of(session_key(found.oidc))
 
 
 def _session_lines(known: State, session: SessionFacts, facts: dict[str, Any], now: float) -> list[str]:
     if not session.store:
-        left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.stored else []
+        left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.sessions.stored else []
         return ["none", *_next("thv-llm login"), *left]
     who = session.who or session.subject or "logged in"
     since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from thv_llm import files, state
+from thv_llm import files, sessions, state
 from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
+from thv_llm.sessions import Sessions, StoredSession
 from thv_llm.settings import Settings
-from thv_llm.state import State, StoredSession
 from thv_llm.tokens.failure import FailureMemory
 from thv_llm.tokens.session import Stores, owner, session_key
 from thv_llm.tokens.source import DEADLINE_S
@@ -53,7 +53,7 @@ def end_all(
     stores = Stores(settings, paths, environ, interactive, ask_passphrase)
     current = session_key(settings.oidc) if settings.oidc.issuer and settings.oidc.client_id else ""
     failure = None
-    for place in _places(state.load(paths.state), current):
+    for place in _places(sessions.load(paths.state), current):
         key = place.key or current
         try:
             secret = _removed(stores, place, key)
@@ -66,9 +66,9 @@ def end_all(
         raise failure
 
 
-def _places(known: State, current: str) -> tuple[StoredSession, ...]:
+def _places(known: Sessions, current: str) -> tuple[StoredSession, ...]:
     """Return where sessions may be; that of the settings may be stored without having been recorded."""
-    is_recorded = not current or known.session_of(current).store
+    is_recorded = not current or known.of(current).store
     unrecorded = () if is_recorded else (StoredSession("", current),)
     return tuple(one for one in known.stored if one.key or current) + unrecorded
 
@@ -79,5 +79,5 @@ def _removed(stores: Stores, place: StoredSession, key: str) -> Secret | None:
         secret = store.load(key)
         store.delete(key)
         FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
-        state.update(stores.paths, lambda known: state.without_session(known, place))
+        state.update_sessions(stores.paths, lambda known: known.without(place))
     return secret

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from thv_llm import state
+from thv_llm import sessions
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
+from thv_llm.sessions import SessionFacts
 from thv_llm.settings import OidcSettings, Settings
-from thv_llm.state import SessionFacts
 from thv_llm.store.choose import choose
 from thv_llm.store.model import SessionStore
 from thv_llm.tokens.renewal import renew
@@ -52,8 +52,11 @@ def open(
 
     def record(store: str, result: LoginResult) -> None:
         _leave_others(stores, store, key)
-        facts = SessionFacts(store, key, result.subject, result.who, result.tokens.expires_at, clock.now())
-        state.update(paths, lambda known: state.with_session(known, facts))
+        from thv_llm import state  # which a cold `token` need not load
+
+        tokens = result.tokens
+        facts = SessionFacts(store, key, result.subject, result.who, tokens.expires_at, clock.now())
+        state.update_sessions(paths, lambda known: known.after_login(facts))
 
     return TokenSource(
         key,
@@ -77,8 +80,8 @@ class Stores(NamedTuple):
 
     def of(self, key: str) -> SessionStore:
         """Return the store in which the session of that name is, or would be."""
-        known = state.load(self.paths.state)
-        return self._choose(self.settings.token_store, known.session_of(key).store or known.session.store)
+        known = sessions.load(self.paths.state)
+        return self._choose(self.settings.token_store, known.of(key).store or known.latest.store)
 
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
@@ -97,7 +100,7 @@ class Stores(NamedTuple):
 
 def _leave_others(stores: Stores, name: str, key: str) -> None:
     """Remove the session from every store but this one: a login has moved it."""
-    for one in state.load(stores.paths.state).stored:
+    for one in sessions.load(stores.paths.state).stored:
         if one.store != name and one.key in (key, ""):
             with contextlib.suppress(ThvLlmError):  # it is out of reach
                 stores.named(one.store).delete(key)
@@ -132,7 +135,7 @@ def _renewal(
         metadata = discovery.discover(
             settings.oidc.issuer, http, cache_path=paths.discovery_cache, now=clock.now()
         )
-        subject = state.load(paths.state).session_of(key).subject
+        subject = sessions.load(paths.state).of(key).subject
         return token_endpoint.refresh(metadata, settings.oidc, secret, http, now=clock.now(), subject=subject)
 
     def whole(secret: Secret, deadline: float) -> Tokens:

@@ -1,0 +1,172 @@
+"""Which sessions are stored, and where: what may be known of them without opening a store.
+
+They are a part of the state file. A cold `token` needs nothing else of that file, so the way into
+it is here, and `state`, which knows the rest, builds on this. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
+
+from thv_llm import files
+from thv_llm.errors import ThvLlmError
+
+VERSION = 1
+"""Of the whole state file."""
+
+T = TypeVar("T")
+
+
+class StoredSession(NamedTuple):
+    """Where a session is: a store, by its name, and what the session is called there."""
+
+    store: str
+    key: str
+
+
+class SessionFacts(NamedTuple):
+    """What is known of one session.
+
+    Attributes:
+        store: name of the store; "" when there is no session.
+        key: what the session is called there; "" if a version wrote this that did not record it.
+        expires_at, logged_in_at: seconds since the epoch.
+    """
+
+    store: str = ""
+    key: str = ""
+    subject: str = ""
+    who: str = ""
+    expires_at: float | None = None
+    logged_in_at: float | None = None
+
+    @property
+    def place(self) -> StoredSession:
+        """Where it is."""
+        return StoredSession(self.store, self.key)
+
+
+class Sessions(NamedTuple):
+    """Every session that is stored.
+
+    Attributes:
+        latest: that of the latest login.
+        earlier: of logins with other settings, which nothing uses; `logout` ends them, too.
+    """
+
+    latest: SessionFacts = SessionFacts()
+    earlier: tuple[StoredSession, ...] = ()
+
+    @property
+    def stored(self) -> tuple[StoredSession, ...]:
+        """The places of all of them, the latest first."""
+        return ((self.latest.place,) if self.latest.store else ()) + self.earlier
+
+    def of(self, key: str) -> SessionFacts:
+        """Return what is known of the session of that name; without a store when there is none."""
+        if self.latest.store and self.latest.key in (key, ""):
+            return self.latest
+        earlier = (SessionFacts(*place) for place in self.earlier if place.key == key)
+        return next(earlier, SessionFacts())
+
+    def after_login(self, facts: SessionFacts) -> Sessions:
+        """Return the sessions after a login; the session of other settings becomes an earlier one."""
+        return Sessions(facts, tuple(place for place in self.stored if place.key not in (facts.key, "")))
+
+    def without(self, ended: StoredSession) -> Sessions:
+        """Return the sessions after one was removed."""
+        latest = SessionFacts() if ended == self.latest.place else self.latest
+        return Sessions(latest, tuple(place for place in self.earlier if place != ended))
+
+
+def load(path: str) -> Sessions:
+    """Read what the state file says of sessions; a missing file tells of none.
+
+    Raises:
+        ThvLlmError: the file cannot be understood.
+    """
+    with understood(path) as document:
+        return parse(document)
+
+
+@contextlib.contextmanager
+def understood(path: str) -> Iterator[Mapping[str, object]]:
+    """Give the state file's content; what the reader finds wrong with it is an error with the file's name.
+
+    The file is left as it is, because it is the only record of what the tools' files were.
+    """
+    data = files.read(path)
+    try:
+        document = {"version": VERSION} if data is None else mapping(json.loads(data))
+        if typed(document["version"], int) > VERSION:
+            raise ValueError("written by a newer version")
+        yield document
+        return
+    except json.JSONDecodeError as error:
+        why = f"line {error.lineno}"
+    except (UnicodeDecodeError, RecursionError):
+        why = "not JSON"
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"unexpected content ({type(error).__name__})"
+    raise ThvLlmError(
+        f"cannot understand {path}",
+        why=why,
+        next_step="restore it from a backup, or move it away: then teardown no longer knows what to undo",
+    )
+
+
+def parse(document: Mapping[str, object]) -> Sessions:
+    """Read what `written` wrote.
+
+    Raises:
+        KeyError, TypeError: it has another shape.
+    """
+    latest = mapping(document.get("session", {}))
+    facts = SessionFacts(
+        store=typed(latest.get("store", ""), str),
+        key=typed(latest.get("key", ""), str),
+        subject=typed(latest.get("subject", ""), str),
+        who=typed(latest.get("who", ""), str),
+        expires_at=_time(latest.get("expires_at")),
+        logged_in_at=_time(latest.get("logged_in_at")),
+    )
+    earlier = items(document.get("earlier_sessions", []))
+    return Sessions(facts, tuple(_place(mapping(item)) for item in earlier))
+
+
+def written(sessions: Sessions) -> dict[str, object]:
+    """Return the members of the state file that tell of sessions."""
+    return {
+        "session": sessions.latest._asdict(),
+        "earlier_sessions": [place._asdict() for place in sessions.earlier],
+    }
+
+
+def typed(value: object, kind: type[T]) -> T:
+    """Return a value of the file that must be of this type, else raise TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(kind.__name__)
+    return value
+
+
+def items(value: object) -> list[object]:
+    """Return a value of the file that must be a list."""
+    return typed(value, list)
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """Return a value of the file that must be an object."""
+    return typed(value, dict)
+
+
+def _place(item: Mapping[str, object]) -> StoredSession:
+    return StoredSession(typed(item["store"], str), typed(item["key"], str))
+
+
+def _time(value: object) -> float | None:
+    if value is None or isinstance(value, float):
+        return value
+    return float(typed(value, int))
