@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import thv_llm
 from thv_llm.errors import ExitCode, ThvLlmError, UnreachableError, shown
 
 
@@ -26,3 +32,29 @@ def test_an_unreachable_server_may_say_when_to_come_back() -> None:
 def test_untrusted_text_is_cut_and_shows_no_control_bytes() -> None:
     assert shown("\x1b[31mred\n") == "'\\x1b[31mred\\n'"
     assert len(shown("x" * 1000)) == 82
+
+
+SPEAKING = re.compile(r"\w*Error|say|progress|answer|ok|warn|fail|_end|add_argument")
+OUR_WORDS = re.compile(r"\b(agent|worker|single-flight)s?\b")
+
+
+def said() -> Iterator[str]:
+    """Yield the literal texts of every call that speaks to a person."""
+    for path in Path(thv_llm.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and SPEAKING.fullmatch(_name(call.func)):
+                parts = [*call.args, *(keyword.value for keyword in call.keywords)]
+                texts = (
+                    node.value for part in parts for node in ast.walk(part) if isinstance(node, ast.Constant)
+                )
+                yield from (text for text in texts if isinstance(text, str))
+
+
+def _name(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def test_people_are_spoken_to_in_words_that_they_know() -> None:
+    assert [text for text in said() if OUR_WORDS.search(text)] == []

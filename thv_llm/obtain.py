@@ -152,7 +152,7 @@ def _short_lived_agent(paths: Paths, environ: Mapping[str, str]) -> tuple[Agent,
         if verb == "forget":
             source.forget()
         if verb not in ("forget", "yield"):
-            raise UsageError("this agent is here for a moment only")
+            raise UsageError("the background service does not run, and this process only gives tokens")
         leave.set()
         return ""
 

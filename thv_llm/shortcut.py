@@ -32,6 +32,7 @@ SILENT = (
     f"err 6 cannot get an access token{BREAK}"
     f"  why:  the background service does not answer{BREAK}  next: thv-llm proxy restart"
 )
+NONSENSE = f"the background service gave an answer that makes no sense{BREAK}  next: thv-llm proxy restart"
 SCROLLBACK = (
     "thv-llm: warning: the token is in the history of your terminal now; pipe it to where it is needed"
 )
@@ -56,7 +57,7 @@ def finish(answer: str) -> NoReturn:
     if word == "ok":
         _print(text.encode() + b"\n")
     if word != "err" or not first.isdigit():
-        _end(1, "the agent gave an answer that makes no sense")
+        _end(1, NONSENSE)
     _end(int(first), text)
 
 

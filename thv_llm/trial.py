@@ -67,7 +67,7 @@ def _source(brief: bytes, where: Paths, environ: Mapping[str, str]) -> TokenSour
 
 
 def _nothing_else(_verb: str, _rest: str) -> str:
-    raise UsageError("this worker only tries a session")
+    raise UsageError("this process only tries a session")
 
 
 def _pipe_with(data: bytes) -> int:

@@ -14,9 +14,12 @@ from __future__ import annotations
 from thv_llm import errors
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.secret import Secret
-from thv_llm.shortcut import BREAK, converse
+from thv_llm.shortcut import BREAK, NONSENSE, converse
 
-KILLED = f"err 1 cannot get an access token{BREAK}  why:  the worker was killed{BREAK}  next: try again"
+KILLED = (
+    f"err 1 cannot get an access token{BREAK}  why:  thv-llm was killed in the background{BREAK}"
+    "  next: try again"
+)
 """Stands for the answer of a worker that gave none."""
 
 KINDS = (errors.LoginRequiredError, errors.NotConfiguredError, errors.UnreachableError, errors.UsageError)
@@ -40,7 +43,7 @@ def content(answer: str) -> str:
     word, _, rest = answer.partition(" ")
     if word == "ok":
         return rest
-    raise _failure(rest if word == "err" else "1 the agent gave an answer that makes no sense")
+    raise _failure(rest if word == "err" else f"1 {NONSENSE}")
 
 
 def token(text: str) -> tuple[Secret, float]:

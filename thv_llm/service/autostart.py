@@ -162,7 +162,7 @@ def unit(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> by
     lines = [
         f"# {_printable(mark(where))} thv-llm proxy uninstall removes it.",
         "[Unit]",
-        "Description=thv-llm: token agent and proxy for the LLM gateway",
+        "Description=thv-llm: access tokens and proxy for the LLM gateway",
         "After=network-online.target dbus.socket",
         "StartLimitIntervalSec=0",
         "",
