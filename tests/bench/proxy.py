@@ -124,13 +124,18 @@ def events(rate_per_s: int, figure: str) -> Callable[[Place], float]:
 
 
 def memory_after_requests(place: Place) -> float:
-    """Ask 10,000 times or so, then again; return what the second time left in memory."""
+    """Ask 10,000 times or more; return what is in memory then."""
     ask = rate("/1k", 8)
-    for _ in range(2):
-        asked = 0.0
-        while asked < 5000:
-            asked += ask(place) * SECONDS
+    asked = 0.0
+    while asked < 10_000:
+        asked += ask(place) * SECONDS
     return stage.memory_mb(place.pid)
+
+
+def memory_growth(place: Place) -> float:
+    """Return by how much another 10,000 requests make it more."""
+    before = memory_after_requests(place)
+    return memory_after_requests(place) - before
 
 
 def burst(place: Place) -> float:
@@ -187,6 +192,7 @@ ROWS = (
     Row("events-cpu", "CPU per event there", "µs", "<= 1.2", events(50, "cpu_us")),
     Row("events-memory", "memory with 256 streams", "MB", "<= 64 MB", events(50, "memory_mb")),
     Row("memory-after", "memory after 10,000 requests", "MB", "<= 64 MB", memory_after_requests),
+    Row("memory-growth", "growth over 10,000 more", "MB", "flat", memory_growth),
     Row("burst", "200 connections at once, p99", "ms", "< 200 ms", burst),
 )
 
@@ -248,7 +254,7 @@ def _table(found: dict[str, dict[str, list[float]]], names: list[str]) -> str:
             f"{medians[name]:,.{0 if medians[name] >= 100 else 2}f}" if name in medians else ""
             for name in names
         ]
-        ratio = f"{medians['ours'] / medians['Go']:.2f}" if medians.get("Go") else ""
+        ratio = f"{medians['ours'] / medians['Go']:.2f}" if medians.get("Go", 0) > 0 else ""
         lines.append(f"| {row.title}, {row.unit} | " + " | ".join(cells) + f" | {ratio} | {row.goal} |")
     return "\n".join(lines)
 
@@ -274,10 +280,12 @@ def main(arguments: list[str]) -> int:
                             "events-cpu",
                             "events-memory",
                             "memory-after",
+                            "memory-growth",
                         ):
                             continue
                         found.setdefault(row.name, {}).setdefault(place.name, []).append(row.measure(place))
                         print(f"\r{row.name} {place.name}        ", end="", file=sys.stderr)
             print("\r", file=sys.stderr)
+            print(f"ours on {at.python_version()}, {ROUNDS} rounds of {SECONDS} s\n")
             print(_table(found, [place.name for place in places]))
     return 0

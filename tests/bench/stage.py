@@ -71,6 +71,12 @@ class Stage:
         for name, size in (("1k", 1024), ("100k", 100 * 1024), ("5m", 5 * 1024 * 1024)):
             (work / "files" / name).write_bytes(os.urandom(size))
 
+    def python_version(self) -> str:
+        """Return what our proxy runs on."""
+        say = "import platform; print(platform.python_implementation(), platform.python_version())"
+        asked = subprocess.run([self.python, "-c", say], capture_output=True, text=True, check=True)
+        return asked.stdout.strip()
+
     def free_port(self) -> int:
         while True:
             with socket.create_server(("127.0.0.1", 0)) as listener:
