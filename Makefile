@@ -1,6 +1,5 @@
 # `make help` lists what can be done. Everything that is made lands in dist/ and .cache/.
 PYTHON ?= python3
-DEV = .cache/venv-3.11/bin
 SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py')
 
 .PHONY: help demo test e2e check fmt bench soak fuzz faults pyz clean
@@ -12,16 +11,16 @@ demo: pyz ## setup, token, a streamed answer and teardown, in a temporary home
 	@$(PYTHON) -m tests.demo dist/thv-llm.pyz
 
 test: pyz ## unit and integration tests on every Python from 3.11 that is installed
-	@$(PYTHON) tests/matrix.py -n 2
+	@$(PYTHON) tests/matrix.py
 
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
-	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first -n 2 tests/e2e
+	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
 
 check: ## ruff, mypy --strict and the architecture tests
 	@$(PYTHON) tests/matrix.py --check
 
 fmt: ## format the sources
-	@$(DEV)/ruff check --fix --quiet . && $(DEV)/ruff format .
+	@$(PYTHON) tests/matrix.py --format
 
 bench: ## the figures of the README; ROW=… measures one row
 	@$(PYTHON) tests/matrix.py --run tests.bench $(ROW)
@@ -42,4 +41,4 @@ dist/thv-llm.pyz: $(SOURCES)
 	@$(PYTHON) zipapp.spec
 
 clean: ## remove what was made, caches too
-	@rm -rf dist build .cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf dist build .cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,6 @@ MAX_FUNCTION_LINES = 40
 VISIBLE = {"thv_llm.py", "thv_llm", "tests", "Makefile", "README.md", "zipapp.spec"}
 DOTFILES = {
     ".ci",
-    ".coveragerc",
     ".editorconfig",
     ".gitignore",
     ".mypy.ini",

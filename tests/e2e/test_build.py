@@ -24,7 +24,18 @@ def old(version: str) -> str:
 OLD = [python for python in map(old, ("2.7", "3.6", "3.8", "3.10")) if python]
 
 
-def clone(place: Path, umask: int, python: str) -> bytes:
+MACHINES = (
+    ("3.11", 0o022, {"TZ": "Asia/Tokyo", "LC_ALL": "C"}),
+    (
+        "3.13",
+        0o077,
+        {"TZ": "America/Lima", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"},
+    ),
+)
+"""What differs from one machine to the next, besides the place: the Python, umask and environment."""
+
+
+def clone(place: Path, python: str, umask: int, environ: dict[str, str]) -> bytes:
     """Return what a new clone builds."""
     subprocess.run(["git", "clone", "-q", TOP, place], check=True, umask=umask)
     subprocess.run(
@@ -33,17 +44,17 @@ def clone(place: Path, umask: int, python: str) -> bytes:
         umask=umask,
         check=True,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "PATH": "/usr/bin:/bin"},
+        env={**os.environ, **environ, "PATH": "/usr/bin:/bin"},
     )
     return (place / "dist" / "thv-llm.pyz").read_bytes()
 
 
 def test_two_clones_build_the_same_bytes(tmp_path: Path) -> None:
     built = []
-    for number, (umask, version) in enumerate([(0o022, "3.11"), (0o077, "3.13")]):
+    for number, (version, umask, environ) in enumerate(MACHINES):
         python = interpreter(version)
         assert python, f"Python {version} is not here"
-        built.append(hashlib.sha256(clone(tmp_path / f"clone {number}", umask, python)).hexdigest())
+        built.append(hashlib.sha256(clone(tmp_path / f"clone {number}", python, umask, environ)).hexdigest())
     assert built[0] == built[1]
 
 
