@@ -122,11 +122,11 @@ def leaks(machine: Machine, secret: str) -> list[str]:
     ]
 
 
-def chat(machine: Machine) -> tuple[int, str]:
+def chat(machine: Machine, *, stream: bool = False) -> tuple[int, str]:
     """Ask through the proxy as a tool does, without one; return status and body."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{machine.port}/v1/chat/completions",
-        json.dumps({"model": "m-1", "messages": []}).encode(),
+        json.dumps({"model": "m-1", "messages": [], "stream": stream}).encode(),
         {"Authorization": f"Bearer {machine.local_key()}", "Content-Type": "application/json"},
     )
     try:
