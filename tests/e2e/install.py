@@ -32,11 +32,13 @@ DEBIAN = {
     "dbus-run-session": "dbus",
     "gnome-keyring-daemon": "gnome-keyring",
     "secret-tool": "libsecret-tools",
+    "keepassxc": "keepassxc",
     "curl": "curl",
     "chromium": "chromium",
     "chromedriver": "chromium-driver",
     "zsh": "zsh",
     "fish": "fish",
+    "ip": "iproute2",
 }
 """Program → the package that has it."""
 

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.install import BIN
-from tests.e2e.keyrings import LOCK, START, UNLOCK, Keyring
+from tests.e2e.keyrings import LOCK, START, UNLOCK, Home, Keyring
 from tests.fakes.provider import FakeProvider
 from tests.signed_in import User, wait_for_worker
 from tests.store.contract import KEY, StoreContract
@@ -29,23 +28,6 @@ NO_KEYRING = ""
 """A session bus on which nobody offers a Secret Service."""
 
 
-@dataclass
-class Home:
-    """As much of a machine as a keyring needs."""
-
-    place: Path
-    environ: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("home", "run"):
-            (self.place / name).mkdir(mode=0o700, exist_ok=True)
-        self.environ |= {
-            "HOME": str(self.place / "home"),
-            "XDG_RUNTIME_DIR": str(self.place / "run"),
-            "PATH": os.environ["PATH"],
-        }
-
-
 Session = Callable[[str], dict[str, str]]
 
 
@@ -56,25 +38,12 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
     def start(prepare: str) -> dict[str, str]:
         home = Home(tmp_path)
-        started.append(Keyring(home, prepare).__enter__())  # type: ignore[arg-type]
+        started.append(Keyring(home, prepare).__enter__())
         return home.environ
 
     yield start
     for keyring in started:
         keyring.__exit__(None, None, None)
-    end_those_of(tmp_path)
-
-
-def end_those_of(place: Path) -> None:
-    """End the keyrings that the bus started for this place: they stay when the bus goes."""
-    mark = f"XDG_RUNTIME_DIR={place / 'run'}".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            name, environ = (process / "comm").read_text(), (process / "environ").read_bytes()
-        except OSError:  # it has ended, or is somebody else's
-            continue
-        if name.startswith("gnome-keyring") and mark in environ.split(b"\0"):
-            os.kill(int(process.name), signal.SIGTERM)
 
 
 class TestContract(StoreContract):

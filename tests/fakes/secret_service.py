@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class FakeSecretService:
     Attributes:
         locked: the collection; items in it are found among the locked ones.
         hides_locked: a locked collection's items are not found at all.
+        guards: every connection has to have each item unlocked for it; the collection is open.
+        prompts: a prompt does what `CreateItem` and `Delete` are to do, as in KeePassXC.
         unlocks: what a prompt does: True unlocks, False is dismissed.
         silent_at: gets no answer ("auth" or a method's name).
         error_at: method name to D-Bus error name.
@@ -47,6 +50,8 @@ class FakeSecretService:
     directory: Path
     locked: bool = False
     hides_locked: bool = False
+    guards: bool = False
+    prompts: bool = False
     unlocks: bool = True
     collection: str = COLLECTION
     silent_at: str = ""
@@ -54,6 +59,8 @@ class FakeSecretService:
     loses: bool = False
     calls: list[str] = field(default_factory=list)
     items: dict[str, FakeItem] = field(default_factory=dict)
+    _waiting: Callable[[], object] | None = None
+    _allowed: bool = False
 
     def __enter__(self) -> FakeSecretService:
         self._listener = socket.socket(socket.AF_UNIX)
@@ -134,8 +141,14 @@ class FakeSecretService:
             return [new_error(message, self.error_at[method])]
         signature, *body = getattr(self, f"_{method}")(path, *message.body)
         answers = [new_method_return(message, signature, tuple(body))]
+        if method == "Hello":
+            self._allowed = False
         if method == "Prompt":
             self.locked = self.locked and not self.unlocks
+            self._allowed = self.unlocks
+            if self._waiting:
+                self._waiting()
+                self._waiting = None
             prompt = DBusAddress(path, interface="org.freedesktop.Secret.Prompt")
             answers.append(new_signal(prompt, "Completed", "bv", (not self.unlocks, ("s", ""))))
         return answers
@@ -163,10 +176,13 @@ class FakeSecretService:
             for name, item in self.items.items()
             if wanted.items() <= item.attributes.items() and not (self.locked and self.hides_locked)
         ]
-        return "aoao", *(([], found) if self.locked else (found, []))
+        return "aoao", *(([], found) if self._keeps_shut() else (found, []))
+
+    def _keeps_shut(self) -> bool:
+        return self.locked or (self.guards and not self._allowed)
 
     def _Unlock(self, path: str, objects: list[str]) -> tuple[Any, ...]:
-        return "aoo", *(([], "/prompt/1") if self.locked else (objects, "/"))
+        return "aoo", *(([], "/prompt/1") if self._keeps_shut() else (objects, "/"))
 
     def _Prompt(self, path: str, window: str) -> tuple[Any, ...]:
         return (None,)
@@ -184,10 +200,22 @@ class FakeSecretService:
     ) -> tuple[Any, ...]:
         assert not replace, "KeePassXC asks the user for a replacement"
         name = f"{path}/{len(self.items) + 1}"
-        if not self.loses:
-            self.items[name] = FakeItem(dict(properties[f"{ITEM}.Attributes"][1]), bytes(secret[2]))
-        return "oo", name, "/"
+
+        def create() -> None:
+            if not self.loses:
+                self.items[name] = FakeItem(dict(properties[f"{ITEM}.Attributes"][1]), bytes(secret[2]))
+            self._allowed = True
+
+        prompt = self._do(create)
+        return "oo", name if prompt == "/" else "/", prompt
 
     def _Delete(self, path: str) -> tuple[Any, ...]:
-        del self.items[path]
-        return "o", "/"
+        return "o", self._do(lambda: self.items.pop(path))
+
+    def _do(self, act: Callable[[], object]) -> str:
+        """Do it, or return the prompt that will."""
+        if not self.prompts:
+            act()
+            return "/"
+        self._waiting = act
+        return "/prompt/2"

@@ -31,6 +31,15 @@ class TestContract(StoreContract):
     """The promises of every store."""
 
 
+class TestContractWithPrompts(StoreContract):
+    """The same with a service that does everything behind a prompt."""
+
+    @pytest.fixture
+    def store(self, bus: FakeSecretService) -> SecretService:
+        bus.prompts = True
+        return SecretService(bus.environ, timeout_s=5)
+
+
 def test_an_entry_has_the_attributes_of_the_keyring_package(
     bus: FakeSecretService, store: SecretService
 ) -> None:
@@ -94,6 +103,17 @@ def test_a_dismissed_prompt_is_a_locked_keyring(bus: FakeSecretService) -> None:
 
     with pytest.raises(LockedError, match="dismissed"):
         SecretService(bus.environ, interactive=True).load(KEY)
+
+
+def test_an_entry_that_needs_a_person_each_time_is_no_place_for_a_session(bus: FakeSecretService) -> None:
+    bus.guards = True
+
+    with pytest.raises(LockedError, match="asks a person about each program"):
+        SecretService(bus.environ, interactive=True).save(KEY, Secret("rt-1"))  # as a login does
+
+    with pytest.raises(LockedError, match="KeePassXC"):
+        SecretService(bus.environ).load(KEY)
+    assert SecretService(bus.environ, interactive=True).load(KEY) == Secret("rt-1")
 
 
 @pytest.mark.parametrize("call", ["auth", "Hello", "OpenSession", "SearchItems", "GetSecret"])

@@ -8,9 +8,10 @@ Entries have the attributes of the `keyring` package, so that `keyring get thv-l
 `secret-tool lookup service thv-llm username KEY` find them.
 
 Rule 1: one time limit for all calls together; at its end the connection is shut, so that no
-        silent service can hold us. A prompt is shown only when a person is there.
+        silent service can hold us. To unlock something is asked of a person only.
 Rule 2: an existing entry is changed by `SetSecret`. `CreateItem(replace=true)` would wait for a
-        person in KeePassXC.
+        person in KeePassXC. What that one makes or deletes goes through a prompt each time,
+        which does it without a question unless its settings say otherwise.
 Rule 3: locked is not absent, and a locked collection may hide an entry, so it is an error.
 
 Source: Secret Service API 0.2, https://specifications.freedesktop.org/secret-service/
@@ -108,16 +109,20 @@ class SecretService:
                     why="what was stored reads back differently",
                     next_step=CHOOSE_FILE,
                 )
+        if self._interactive:  # a login: those who will read it have nobody to ask
+            with self._calls(interactive=False) as calls:
+                calls.find(key)
 
     def delete(self, key: str) -> None:
         """Remove; absent is fine."""
         with self._calls() as calls:
             while item := calls.find(key):
-                calls.prompted(calls.call(item, "Item", "Delete")[0])
+                calls.finish(calls.call(item, "Item", "Delete")[0])
 
     @contextlib.contextmanager
-    def _calls(self) -> Iterator[_Calls]:
+    def _calls(self, *, interactive: bool | None = None) -> Iterator[_Calls]:
         """Connect, within one time limit for everything; turn failures into ours."""
+        interactive = self._interactive if interactive is None else interactive
         if not self._address:
             raise AbsentError(
                 f"{WHO} cannot be reached",
@@ -127,7 +132,7 @@ class SecretService:
         from jeepney.io.blocking import DBusConnection, prep_socket
         from jeepney.wrappers import DBusErrorResponse
 
-        limit_s = PROMPT_TIMEOUT_S if self._interactive else self._timeout_s
+        limit_s = PROMPT_TIMEOUT_S if interactive else self._timeout_s
         try:
             sock = prep_socket(self._address, timeout=self._timeout_s)
         except TimeoutError:
@@ -138,7 +143,7 @@ class SecretService:
         limit = _Limit(sock, limit_s)
         try:
             with contextlib.closing(sock), contextlib.closing(DBusConnection(sock)) as connection:
-                yield _Calls(connection, self._interactive)
+                yield _Calls(connection, interactive)
         except DBusErrorResponse as error:
             raise _refused(error.name) from None
         except (OSError, RuntimeError, ValueError) as error:
@@ -186,17 +191,17 @@ class _Calls:
 
     def find(self, key: str) -> str | None:
         """Return the entry of that key, unlocked, or None."""
+        collection = self.collection()
+        if self._is_locked(collection):  # a search would find less, or wait for a person in KeePassXC
+            self._unlock(collection, _locked())
         attributes = {"service": SERVICE, "username": key}
         unlocked, locked = self.call(SERVICE_PATH, "Service", "SearchItems", "a{ss}", attributes)
         if unlocked:
             return str(unlocked[0])
         if locked:
-            self._unlock(str(locked[0]))
-            return str(locked[0])
-        collection = self.collection()
-        if self._is_locked(collection):  # some services do not search in a locked collection
-            self._unlock(collection)
-            return self.find(key)
+            item = str(locked[0])
+            self._unlock(item, _locked() if self._is_locked(item.rpartition("/")[0]) else _guarded())
+            return item
         return None
 
     def secret(self, item: str) -> Secret:
@@ -215,7 +220,7 @@ class _Calls:
         }
         arguments = (properties, self.packed(value), False)
         made = self.call(self.collection(), "Collection", "CreateItem", "a{sv}(oayays)b", *arguments)
-        self.prompted(made[1])
+        self.finish(made[1])
 
     def collection(self) -> str:
         """Return the collection that new entries go to."""
@@ -225,12 +230,10 @@ class _Calls:
             raise AbsentError(f"{WHO} cannot keep the session", why=why, next_step=START_OR_CHOOSE)
         return found
 
-    def prompted(self, prompt: str) -> None:
-        """Show a prompt that the service asks for, if a person is there, and wait for its end."""
+    def finish(self, prompt: str) -> None:
+        """Let the service do what it wants a prompt for, and wait for its end."""
         if prompt == NOTHING:
             return
-        if not self._interactive:
-            raise _locked()
         from jeepney import MatchRule, message_bus
         from jeepney.wrappers import unwrap_msg
 
@@ -241,10 +244,13 @@ class _Calls:
             if self._connection.recv_until_filtered(signals).body[0]:
                 raise _locked("the prompt was dismissed")
 
-    def _unlock(self, path: str) -> None:
+    def _unlock(self, path: str, cannot: LockedError) -> None:
         unlocked, prompt = self.call(SERVICE_PATH, "Service", "Unlock", "ao", [path])
-        if path not in unlocked:
-            self.prompted(prompt)
+        if path in unlocked:
+            return
+        if not self._interactive:
+            raise cannot
+        self.finish(prompt)
 
     def _is_locked(self, collection: str) -> bool:
         from jeepney import DBusAddress, Properties
@@ -285,4 +291,13 @@ def _broke_off(error: Exception) -> StoreError:
 def _locked(why: str = "it must be unlocked first") -> LockedError:
     return LockedError(
         "the keyring is locked", why=why, next_step="unlock it (log in to the desktop), or run: thv-llm login"
+    )
+
+
+def _guarded() -> LockedError:
+    return LockedError(
+        "the keyring is locked for us",
+        why="it asks a person about each program that reads the entry",
+        next_step="let programs read without asking (KeePassXC: Settings, Secret Service Integration),"
+        f" or: {CHOOSE_FILE}",
     )
