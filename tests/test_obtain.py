@@ -18,6 +18,9 @@ from thv_llm import obtain, shortcut
 from thv_llm.service.agent import Agent
 
 PROCESSES = int(os.environ.get("THV_LLM_TEST_PROCESSES", "8"))
+DEAR = {"argparse", "asyncio", "dataclasses", "inspect", "keyring", "logging", "pathlib", "subprocess"}
+DEAR |= {"queue", "thv_llm.log", "thv_llm.oidc.login", "thv_llm.state", "thv_llm.world", "urllib.request"}
+"""What costs a cold `token` milliseconds, and is no use to it."""
 KILLS = int(os.environ.get("THV_LLM_TEST_KILLS", "8"))
 
 
@@ -144,6 +147,23 @@ def test_the_worker_answers_nothing_but_tokens(user: SignedIn) -> None:
     for verb in ("status", "stop", "challenge 1234"):
         assert (shortcut.converse(user.paths.socket, verb) or "").startswith("err 2 ")
     assert user.provider.count("refresh") == 1
+
+
+def test_the_worker_loads_nothing_dear_before_it_answers(user: SignedIn) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); loaded = []\n"
+        "sys.addaudithook(lambda event, about: loaded.append(about[0]) if event == 'import' else None)\n"
+        "from thv_llm import obtain, paths\n"
+        "obtain.work(paths.find(os.environ), os.environ, 'token 600', is_claimed=False)\n"
+        "print(*loaded[: loaded.index('resource')], file=sys.stderr)"  # to harden itself, after the answer
+    )
+
+    done = user.run([sys.executable, "-I", "-S", "-c", program, "token"])
+    loaded = set(done.stderr.split())
+
+    assert done.stdout.startswith("ok "), done
+    assert {"thv_llm.oidc.token_endpoint", "thv_llm.store.encrypted_file"} <= loaded
+    assert loaded & DEAR == set()
 
 
 def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: SignedIn) -> None:
