@@ -170,11 +170,9 @@ def _starts(agent: Agent) -> bool:
 
 
 def _start_service_again(paths: Paths, environ: Mapping[str, str]) -> None:
-    import contextlib
-
     from thv_llm import state
-    from thv_llm.errors import ThvLlmError
     from thv_llm.service import spawn
 
-    with contextlib.suppress(ThvLlmError):  # `doctor` will tell; this worker has done its duty
-        spawn.ensure(paths, state.load(paths.state), environ)
+    known = state.load_if_sound(paths.state)
+    if known:
+        spawn.ensure(paths, known, environ)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from thv_llm import files, sessions
+from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.sessions import VERSION, Sessions, items, mapping, typed, understood
@@ -118,6 +119,14 @@ def load(path: str) -> State:
     """
     with understood(path) as document:
         return _state(document)
+
+
+def load_if_sound(path: str) -> State | None:
+    """Read the state for somebody who can do without: None when it cannot be read or understood."""
+    try:
+        return load(path)
+    except ThvLlmError:
+        return None
 
 
 def update(paths: Paths, change: Callable[[State], State]) -> State:

@@ -118,6 +118,20 @@ def test_a_stopped_service_stays_stopped(lab: Lab) -> None:
     assert lab.run("proxy", "stop").err == "The service is not running.\n"
 
 
+def test_a_broken_state_file_keeps_nobody_from_stopping_it(lab: Lab) -> None:
+    pid = lab.start().record.pid
+    Path(lab.paths.state).write_text("{broken")
+
+    done = lab.run("proxy", "stop")
+
+    assert done.code is ExitCode.DONE
+    assert f"Stopped the service (pid {pid})." in done.err
+    assert f"warning: cannot understand {lab.paths.state}" in done.err
+    assert lab.processes() == []
+    assert Path(lab.paths.state).read_text() == "{broken"
+    assert "not running" in lab.run("proxy", "status").out
+
+
 def test_restart_keeps_what_it_offered(lab: Lab) -> None:
     before = lab.start(proxy=False)
     done = lab.run("proxy", "restart")

@@ -129,6 +129,16 @@ def test_a_login_puts_a_damaged_session_file_aside(here: Machine) -> None:
     assert Path(f"{here.paths.session_file}.broken").read_bytes() == b"garbage"
 
 
+def test_a_broken_state_file_is_said_before_the_login(here: Machine) -> None:
+    Path(here.paths.state).write_text("{broken")
+
+    done = here.run("login")  # there is no session yet
+
+    assert done.code == 1
+    assert f"cannot understand {here.paths.state}" in done.err
+    assert here.provider.count("authorize") == 0
+
+
 @pytest.fixture
 def wired(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:

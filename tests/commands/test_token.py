@@ -135,6 +135,15 @@ def test_an_ended_session_is_one_clear_error_and_eleven_calls_cost_one_request(u
     assert user.provider.count("refresh") <= 2
 
 
+def test_a_broken_state_file_is_no_reason_to_have_no_token(user: SignedIn) -> None:
+    Path(user.paths.state).write_text("{broken")
+    settings = Path(user.paths.settings)
+    settings.write_text(settings.read_text().replace('token_store = "file"\n', ""))
+
+    assert user.provider.verify_access_token(user.token().stdout.strip())
+    assert user.is_alive
+
+
 def test_without_settings_it_says_what_to_run(user: SignedIn) -> None:
     os.unlink(user.paths.settings)
 

@@ -85,3 +85,16 @@ def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
 
     assert not isinstance(caught.value, LoginRequiredError)
     assert rig.refresh_token == before
+
+
+def test_a_broken_record_leads_to_the_session_all_the_same(rig: Rig, tmp_path: Path) -> None:
+    rig.sign_in()
+    Path(rig.paths.state).write_text("{broken")
+    (tmp_path / "d").mkdir()
+
+    with FakeSecretService(tmp_path / "d") as bus:  # which would be asked first if nothing were known
+        settings = rig.settings._replace(token_store="")
+        source = tokens.open(settings, rig.paths, {**rig.environ, **bus.environ})
+
+        assert source.get()
+    assert rig.is_alive

@@ -191,16 +191,27 @@ def _stop(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 -
     from thv_llm.service import background
 
     found = background.find(world.paths)
-    state.update(world.paths, lambda known: replace(known, service=replace(known.service, wanted=False)))
+    wired = _want_no_more(world)
     if found is None:
         world.say("The service is not running.")
         return ExitCode.DONE
     background.stop(world.paths)
     world.say(f"Stopped the service (pid {found.record.pid}).")
-    wired = [tool.tool for tool in state.load(world.paths.state).wired if tool.mode == "proxy"]
     if wired:
         world.say(f"Until thv-llm proxy start --background these tools cannot work: {', '.join(wired)}.")
     return ExitCode.DONE
+
+
+def _want_no_more(world: World) -> list[str]:
+    """Record that the service should not run; return the tools that cannot do without it."""
+    try:
+        known = state.update(
+            world.paths, lambda known: replace(known, service=replace(known.service, wanted=False))
+        )
+    except ThvLlmError as error:  # it can be stopped all the same
+        world.say(f"thv-llm: warning: {error}")
+        return []
+    return [tool.tool for tool in known.wired if tool.mode == "proxy"]
 
 
 def _restart(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - one signature for all

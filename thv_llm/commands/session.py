@@ -62,6 +62,7 @@ def begin(
     if found:
         world.say("Already logged in.")
         return found
+    sessions.load(world.paths.state)  # what would keep a login from being recorded is said before it
     began = world.now()
 
     def of_other_login() -> Secret | None:

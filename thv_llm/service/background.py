@@ -22,6 +22,7 @@ from thv_llm import files, state
 from thv_llm.errors import ThvLlmError
 from thv_llm.service import autostart, challenge, processes, record, spawn
 from thv_llm.service.record import Record
+from thv_llm.state import ServiceState
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -63,7 +64,8 @@ def find(where: Paths) -> Running | None:
     Fast (about a millisecond) when it runs or never ran; a socket that nobody answers costs
     up to `challenge.TIMEOUT_S`.
     """
-    key = _local_key(where)
+    sound = state.load_if_sound(where.state)  # a broken one must not hide the service
+    key = sound.local_key if sound else None
     known = record.read(where.pid)
     if key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key):
         told = _told_record(where)
@@ -74,13 +76,6 @@ def find(where: Paths) -> Running | None:
     if known:
         record.remove(where.pid)
     return None
-
-
-def _local_key(where: Paths) -> Secret | None:
-    try:
-        return state.load(where.state).local_key
-    except ThvLlmError:
-        return None  # who has to change the state will tell; a broken one must not hide the service
 
 
 def _told_record(where: Paths) -> Record | None:
@@ -232,7 +227,8 @@ def described(run: Record) -> str:
 
 def reasons_to_restart(where: Paths, run: Record) -> list[str]:
     """Say why the running service is not what a new one would be."""
-    wanted = state.load(where.state).service
+    known = state.load_if_sound(where.state)
+    wanted = known.service if known else ServiceState()
     reasons = []
     if run.is_older():
         reasons.append(f"it runs thv-llm {run.version} from a file that was replaced since")

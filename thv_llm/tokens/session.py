@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -80,8 +81,12 @@ class Stores(NamedTuple):
 
     def of(self, key: str) -> SessionStore:
         """Return the store in which the session of that name is, or would be."""
-        known = sessions.load(self.paths.state)
-        return self._choose(self.settings.token_store, known.of(key).store or known.latest.store)
+        try:
+            known = sessions.load(self.paths.state)
+            recorded = known.of(key).store or known.latest.store
+        except ThvLlmError:  # a broken record is no reason to have no token
+            recorded = "file" if os.path.exists(self.paths.session_file) else ""
+        return self._choose(self.settings.token_store, recorded)
 
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
@@ -135,7 +140,9 @@ def _renewal(
         metadata = discovery.discover(
             settings.oidc.issuer, http, cache_path=paths.discovery_cache, now=clock.now()
         )
-        subject = sessions.load(paths.state).of(key).subject
+        subject = ""
+        with contextlib.suppress(ThvLlmError):
+            subject = sessions.load(paths.state).of(key).subject
         return token_endpoint.refresh(metadata, settings.oidc, secret, http, now=clock.now(), subject=subject)
 
     def whole(secret: Secret, deadline: float) -> Tokens:
