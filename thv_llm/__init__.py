@@ -65,7 +65,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  store.secret_service        the session in the Secret Service of the Linux desktop
 4  tokens                      a fresh access token: from memory, else by refreshing the session
 4  proxy.access                who may use the proxy
-4  proxy.ask                   one small question of ours to the gateway: its models, whether it takes our token
+4  proxy.ask                   a small question of ours to the gateway: its models, whether it takes our token
 4  proxy.attempt               one request to the gateway, as far as the head of its answer
 4  proxy.body                  the body of a tool's request: decoded as it comes, encoded for the gateway
 4  proxy.connection            one connection of a tool, a task of the loop: request after request

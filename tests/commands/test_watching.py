@@ -22,13 +22,13 @@ def test_a_request_is_one_line_of_a_table() -> None:
 
 
 def test_a_refusal_says_why() -> None:
-    line = watching.request(replace(DONE, status=403, refusal="wrong Host"))
+    line = watching.request(DONE._replace(status=403, refusal="wrong Host"))
 
     assert line.endswith("(wrong Host)")
 
 
 def test_a_tool_that_went_away_had_no_answer() -> None:
-    line = watching.request(replace(DONE, method="", status=0, first_byte_ms=None, agent=""))
+    line = watching.request(DONE._replace(method="", status=0, first_byte_ms=None, agent=""))
 
     assert line.split()[:3] == ["?", "/v1/chat/completions", "gone"]
     assert line.endswith(" -")
@@ -43,7 +43,7 @@ def test_the_line_fits_80_columns_behind_its_time_and_stands_below_its_heading()
 
 
 def test_columns_stay_in_place_for_long_paths() -> None:
-    long = replace(DONE, path="/v1beta/models/gemini-3-pro:streamGenerateContent")
+    long = DONE._replace(path="/v1beta/models/gemini-3-pro:streamGenerateContent")
 
     assert watching.request(long).index(" 200") == watching.request(DONE).index(" 200")
     assert "…-pro:streamGenerateContent"[-23:] in watching.request(long)
