@@ -1,87 +1,60 @@
-"""Canaries: tokens and keys of a whole run are looked for wherever they must not be."""
+"""Canaries: tokens, codes and keys of a whole run are looked for wherever they must not be."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests import canaries
 from tests.e2e.machine import Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import ask, prompt
 
-EACH_S = 0.01
+PASSPHRASE = "seventeen green parrots in one test"
+"""Without the canaries' mark: it stands in the environment, where its owner has put it."""
 
 
-@contextlib.contextmanager
-def watched(machine: Machine) -> Iterator[set[str]]:
-    """Collect every command line and environment that this machine's processes have meanwhile."""
-    seen: set[str] = set()
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(EACH_S):
-            for _, line, environ in machine.processes():
-                seen.update((line, environ))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+@contextmanager
+def scanned(machine: Machine, provider: NpmProvider) -> Iterator[set[str]]:
+    """Look at what processes show meanwhile, and at all files in the end; yields the former."""
+    scan = canaries.Scan()
+    with canaries.watched(machine.home, scan) as seen:
         yield seen
-    finally:
-        ended.set()
-        thread.join()
+        given = provider.secrets()
+    scan.files(machine.place)
+    assert scan.hits == []
+    assert all(given[kind] for kind in ("rt", "at", "id token", "code", "code verifier")), (
+        "nothing was looked for"
+    )
+    assert any(str(machine.helper) in line for line in seen), "nothing was watched"
+
+
+def whole_run(machine: Machine) -> None:
+    """Do everything once."""
+    machine.setup()
+    tokens = {machine.token()}
+    ask(machine, prompt("claude-code"))
+    ask(machine, prompt("llm"))
+    tokens.add(machine.thv("--debug", "token", "--force-refresh").out.strip())
+    for report in ("status", "doctor", "tools", "config show", "proxy status", "proxy logs", "env"):
+        done = machine.run("thv-llm", "--debug", *report.split())
+        assert not [token for token in tokens if token in done.out + done.err], report
 
 
 def files_with(place: Path, secret: str) -> set[str]:
     """Return the files below a directory that have a secret in them."""
-    found = set()
-    for directory, _, names in os.walk(place):
-        for name in names:
-            path = Path(directory, name)
-            if path.is_file() and secret.encode() in path.read_bytes():
-                found.add(str(path.relative_to(place)))
-    return found
-
-
-def sent_tokens(machine: Machine) -> set[str]:
-    """Return the access tokens that the gateway was sent."""
-    sent = {request.header("authorization") for request in machine.gateway.requests if request.admitted}
-    return {value.removeprefix("Bearer ") for value in sent}
-
-
-def whole_run(machine: Machine, provider: NpmProvider) -> tuple[set[str], set[str]]:
-    """Do everything once; return what processes showed, and the access tokens."""
-    with watched(machine) as seen:
-        machine.setup()
-        tokens = {machine.token()}
-        ask(machine, prompt("claude-code"))
-        ask(machine, prompt("llm"))
-        machine.thv("--debug", "token", "--force-refresh")
-        for report in ("status", "doctor", "tools", "config show", "proxy status", "proxy logs", "env"):
-            done = machine.run("thv-llm", "--debug", *report.split())
-            assert not [token for token in tokens if token in done.out + done.err], report
-    return seen, tokens | sent_tokens(machine)
+    found = (path for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+    return {str(path.relative_to(place)) for path in found if secret.encode() in path.read_bytes()}
 
 
 def test_no_token_and_no_key_is_anywhere_else(new_machine: NewMachine, provider: NpmProvider) -> None:
     machine = new_machine("claude", "llm", keyring=True)
-    given_before = set(provider.refresh_tokens())
 
-    seen, access_tokens = whole_run(machine, provider)
+    with scanned(machine, provider):
+        whole_run(machine)
 
-    refresh_tokens = set(provider.refresh_tokens()) - given_before
-    key = machine.local_key()
-    assert len(access_tokens) >= 1
-    assert len(refresh_tokens) >= 2
-    assert any(str(machine.helper) in line for line in seen), "nothing was watched"
-    for secret in access_tokens | refresh_tokens:
-        assert not files_with(machine.place, secret)
-        assert not [text for text in seen if secret in text]
-    assert not [text for text in seen if key in text]
-    assert files_with(machine.place, key) == {
+    assert files_with(machine.place, machine.local_key()) == {
         "home/.config/toolhive/llm-state.json",
         "home/.config/io.datasette.llm/extra-openai-models.yaml",
     }
@@ -89,13 +62,13 @@ def test_no_token_and_no_key_is_anywhere_else(new_machine: NewMachine, provider:
 
 def test_without_a_keyring_the_session_is_encrypted(new_machine: NewMachine, provider: NpmProvider) -> None:
     machine = new_machine("claude", "llm")
-    given_before = set(provider.refresh_tokens())
+    machine.environ["THV_LLM_PASSPHRASE"] = PASSPHRASE
 
-    seen, access_tokens = whole_run(machine, provider)
+    with scanned(machine, provider) as seen:
+        whole_run(machine)
 
-    for secret in access_tokens | (set(provider.refresh_tokens()) - given_before):
-        assert not files_with(machine.place, secret)
-        assert not [text for text in seen if secret in text]
+    assert not files_with(machine.place, PASSPHRASE)
+    assert not [text for text in seen if PASSPHRASE in text.replace(f"THV_LLM_PASSPHRASE={PASSPHRASE}", "")]
     modes = {path.name: path.stat().st_mode & 0o777 for path in machine.ours.iterdir() if path.is_file()}
     assert "llm-session.enc" in modes
     assert {mode for name, mode in modes.items()} == {0o600}, modes

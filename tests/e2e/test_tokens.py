@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from tests.e2e.machine import Machine, NewMachine
+from tests import canaries, random_kills
+from tests.e2e.keyrings import Home, Keyring
+from tests.e2e.machine import PYZ, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import chat
+from tests.signed_in import User
+from thv_llm.shortcut import converse
 
 PROCESSES = int(os.environ.get("E2E_PROCESSES", "8"))
 ROUNDS = int(os.environ.get("E2E_ROUNDS", "20"))
+KILLS = int(os.environ.get("E2E_KILLS", "60"))
+TOOLS = 8
 
 
-def rounds(machine: Machine, command: list[str], number: int = ROUNDS, *, alone: bool = False) -> list[str]:
+def rounds(
+    machine: Machine,
+    command: list[str],
+    number: int = ROUNDS,
+    *,
+    between: Callable[[], object] = lambda: None,
+    alone: bool = False,
+) -> list[str]:
     """Start PROCESSES at once, again and again; return what went wrong.
 
     Args:
@@ -23,6 +41,7 @@ def rounds(machine: Machine, command: list[str], number: int = ROUNDS, *, alone:
     wrong = []
     runtime = machine.environ["XDG_RUNTIME_DIR"]
     for turn in range(number):
+        between()
         started = [
             subprocess.Popen(
                 command,
@@ -69,14 +88,40 @@ def test_parallel_helpers_never_end_the_session(new_machine: NewMachine, provide
     provider.verify(machine.token())
 
 
+@contextmanager
+def tools_at_work(machine: Machine) -> Iterator[list[int]]:
+    """Ask through the proxy without pause, from several threads; yields the statuses of the answers."""
+    statuses: list[int] = []
+    stopping = threading.Event()
+
+    def work() -> None:
+        while not stopping.is_set():
+            statuses.append(chat(machine)[0])
+
+    threads = [threading.Thread(target=work) for _ in range(TOOLS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
 def test_the_service_refreshes_once_for_all_of_them(new_machine: NewMachine, provider: NpmProvider) -> None:
-    machine = new_machine("claude", keyring=True)
+    machine = new_machine("claude", "llm", keyring=True)
     machine.setup()
+    provider.change(delay_ms=100)
     before = provider.seen()
+    agent = str(machine.runtime / "toolhive" / "llm.sock")
 
-    assert rounds(machine, [str(machine.helper)]) == []
+    with tools_at_work(machine) as statuses:
+        wrong = rounds(machine, [str(machine.helper)], ROUNDS // 2, between=lambda: converse(agent, "forget"))
 
-    assert provider.seen()["refreshes"] <= before["refreshes"] + 1
+    assert wrong == []
+    assert set(statuses) == {200}
+    assert before["refreshes"] < provider.seen()["refreshes"] <= before["refreshes"] + ROUNDS // 2
     assert provider.seen()["refused"] == before["refused"]
 
 
@@ -88,6 +133,23 @@ def test_answers_that_are_lost_cost_no_session(new_machine: NewMachine, provider
     assert rounds(machine, [str(machine.commands / "thv-llm"), "token", "--force-refresh"], 10) == []
 
     assert provider.seen()["grants_revoked"] == before["grants_revoked"]
+
+
+def test_helpers_that_are_killed_cost_no_session(provider: NpmProvider, tmp_path: Path) -> None:
+    provider.change(delay_ms=100)
+    home, scan = Home(tmp_path), canaries.Scan()
+    with Keyring(home):
+        environ = {name: value for name, value in home.environ.items() if name != "HOME"}
+        user = User(tmp_path / "user", provider, program=str(PYZ), keyring=True, **environ)
+
+        with canaries.watched(tmp_path / "user", scan):
+            tally = random_kills.kill(user, KILLS, random.Random(5))
+            provider.secrets()
+
+    scan.files(tmp_path)
+    assert (tally.kills, tally.lost, tally.problems) == (KILLS, 0, [])
+    assert tally.rotated, "no kill hit a run that had begun to refresh"
+    assert scan.hits == []
 
 
 def test_a_reused_refresh_token_really_ends_a_session_here(
