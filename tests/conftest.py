@@ -16,6 +16,9 @@ import hypothesis
 import pytest
 
 from tests import canaries
+from tests.service.lab import Lab, opened
+from tests.signed_in import SignedIn, signed_in
+from tests.tokens.rig import Rig, rigged
 
 LEFT_BY_A_TEST_S = 2.0
 """How long a thread may take to end after its test; it has been told to stop by then."""
@@ -107,3 +110,24 @@ def _every_thread_ends() -> Iterator[None]:
     for thread in left:
         thread.join(max(0.0, deadline - time.monotonic()))
     assert not [thread.name for thread in left if thread.is_alive()]
+
+
+@pytest.fixture
+def user(tmp_path: Path) -> Iterator[SignedIn]:
+    """A user with a session, for tests that start the program itself."""
+    with signed_in(tmp_path / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    """A user with everything, and with real services."""
+    with opened(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """A token source of a user with a session, and a clock that a test can set."""
+    with rigged(tmp_path) as made:
+        yield made

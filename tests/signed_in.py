@@ -6,9 +6,11 @@ The session is in an encrypted file below a home of its own. `User` can be any p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +41,13 @@ class Provider(Protocol):
 
     def is_live(self, refresh_token: str) -> bool:
         """Tell whether a refresh token is the one to use next."""
+
+
+class HasPaths(Protocol):
+    """Somebody with a home directory."""
+
+    @property
+    def paths(self) -> paths.Paths: ...
 
 
 class User:
@@ -145,7 +154,7 @@ class SignedIn(User):
     provider: FakeProvider
 
 
-def wait_for_worker(user: User) -> None:
+def wait_for_worker(user: HasPaths) -> None:
     """Wait until no short-lived agent of this user listens any more."""
     import time
 
@@ -159,3 +168,12 @@ def wait_for_worker(user: User) -> None:
             return
         except BlockingIOError:
             time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def signed_in(home: Path) -> Iterator[SignedIn]:
+    """Give a user with a session, as long as the context lasts."""
+    with FakeProvider() as provider:
+        made = SignedIn(home, provider)
+        yield made
+        wait_for_worker(made)

@@ -1,22 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.checks.finding import look, one_fault, told_time, wire
-from tests.service.lab import Lab, opened
+from tests.service.lab import Lab
 from thv_llm import checks
 from thv_llm.checks import Check, Ground
-from thv_llm.service import helper
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with opened(tmp_path) as lab:
-        helper.write(lab.paths)
-        yield lab
 
 
 def test_a_check_covers_everything_on_the_list(lab: Lab) -> None:

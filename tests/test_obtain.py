@@ -6,12 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.signed_in import SignedIn, wait_for_worker
 from thv_llm import obtain, shortcut
@@ -22,19 +20,6 @@ DEAR = {"argparse", "asyncio", "dataclasses", "inspect", "keyring", "logging", "
 DEAR |= {"queue", "thv_llm.log", "thv_llm.oidc.login", "thv_llm.state", "thv_llm.world", "urllib.request"}
 """What costs a cold `token` milliseconds, and is no use to it."""
 KILLS = int(os.environ.get("THV_LLM_TEST_KILLS", "8"))
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, provider: FakeProvider) -> Iterator[SignedIn]:
-    made = SignedIn(tmp_path / "home", provider)
-    yield made
-    wait_for_worker(made)
 
 
 def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: SignedIn) -> None:
@@ -63,9 +48,9 @@ def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: SignedIn)
 
 
 def test_a_crowd_without_a_place_for_a_socket_refreshes_one_after_the_other(
-    tmp_path: Path, provider: FakeProvider
+    tmp_path: Path, user: SignedIn
 ) -> None:
-    user = SignedIn(tmp_path / ("long" * 30), provider)
+    user = SignedIn(tmp_path / ("long" * 30), user.provider)
 
     started = [user.start(user.command()) for _ in range(4)]
     ended = [(*process.communicate(timeout=60), process.returncode) for process in started]

@@ -16,19 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.lab import Lab, opened, until
+from tests.service.lab import Lab, until
 from thv_llm import files, serving, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.proxy.stats import Exchange
 from thv_llm.service import answers, challenge, record
 from thv_llm.service.record import Record
 from thv_llm.serving import AlreadyRunningError, Service
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    with opened(tmp_path) as lab:
-        yield lab
 
 
 def nothing(_: object) -> None:

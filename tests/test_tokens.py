@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.tokens.rig import FakeTime, Rig
+from tests.tokens.rig import Rig
 from thv_llm.errors import UnreachableError
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def clock() -> FakeTime:
-    return FakeTime()
-
-
-@pytest.fixture
-def provider(clock: FakeTime) -> Iterator[FakeProvider]:
-    with FakeProvider(tls=False, now=clock.now) as running:
-        yield running
-
-
-@pytest.fixture
-def rig(tmp_path: Path, provider: FakeProvider, clock: FakeTime) -> Rig:
-    made = Rig(tmp_path, provider, clock)
-    made.sign_in()
-    return made
 
 
 def test_fifty_threads_cost_one_refresh(rig: Rig) -> None:

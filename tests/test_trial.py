@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests import canaries
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.signed_in import SignedIn
 from thv_llm import files, trial
@@ -17,17 +14,6 @@ from thv_llm.secret import Secret
 from thv_llm.store.encrypted_file import EncryptedFile
 
 RIGHT = f"open {canaries.MARK}"
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, provider: FakeProvider) -> SignedIn:
-    return SignedIn(tmp_path / "home", provider)
 
 
 def test_the_token_is_fresh_from_the_provider_each_time(user: SignedIn) -> None:

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.signed_in import SignedIn, wait_for_worker
-
-
-@pytest.fixture
-def user(tmp_path: Path) -> Iterator[SignedIn]:
-    with FakeProvider() as provider:
-        made = SignedIn(tmp_path / "home", provider)
-        yield made
-        wait_for_worker(made)
 
 
 def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_known(user: SignedIn) -> None:

@@ -6,29 +6,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.signed_in import SignedIn, wait_for_worker
+from tests.signed_in import SignedIn
 
 HTML = {"Content-Type": "text/html"}
-
-
-@pytest.fixture
-def provider() -> Iterator[FakeProvider]:
-    with FakeProvider() as running:
-        yield running
-
-
-@pytest.fixture
-def user(tmp_path: Path, provider: FakeProvider) -> Iterator[SignedIn]:
-    made = SignedIn(tmp_path / "home", provider)
-    yield made
-    wait_for_worker(made)
 
 
 def is_one_clear_error(text: str) -> bool:

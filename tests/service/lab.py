@@ -23,7 +23,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from thv_llm import paths, settings, state
 from thv_llm.secret import Secret
-from thv_llm.service import background, processes, record
+from thv_llm.service import background, helper, processes, record
 from thv_llm.service.background import Running
 from thv_llm.sessions import SessionFacts, Sessions
 from thv_llm.state import ServiceState, State
@@ -68,6 +68,7 @@ class Lab:
             proxy__listen_port=self.port,
         )
         self.sign_in()
+        helper.write(self.paths)
 
     def sign_in(self) -> None:
         """Store a session, as a login by another process does."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
@@ -81,6 +84,20 @@ class Rig:
     def is_alive(self) -> bool:
         """Whether the stored session is good at the provider."""
         return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
+
+
+@contextlib.contextmanager
+def rigged(directory: Path, **behaviour: Any) -> Iterator[Rig]:
+    """Give a rig whose session is stored, as long as the context lasts.
+
+    Args:
+        behaviour: of the provider, as `FakeProvider` takes it.
+    """
+    clock = FakeTime()
+    with FakeProvider(tls=False, now=clock.now, **behaviour) as provider:
+        made = Rig(directory, provider, clock)
+        made.sign_in()
+        yield made
 
 
 def broken(status: int = 503, **headers: str) -> Answer:

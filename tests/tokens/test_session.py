@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from thv_llm.settings import OidcSettings
 from thv_llm.tokens.session import session_key
 
 OIDC = OidcSettings(issuer="https://idp.example", client_id="cli")
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    clock = FakeTime()
-    with FakeProvider(tls=False, now=clock.now) as provider:
-        yield Rig(tmp_path, provider, clock)
 
 
 def test_every_difference_in_what_is_asked_for_is_another_session() -> None:
@@ -70,7 +62,6 @@ def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, t
 
 def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
     rig.provider.id_token_on_refresh = True
-    rig.sign_in()
     assert rig.source.get()
 
     rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
@@ -88,7 +79,6 @@ def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
 
 
 def test_a_broken_record_leads_to_the_session_all_the_same(rig: Rig, tmp_path: Path) -> None:
-    rig.sign_in()
     Path(rig.paths.state).write_text("{broken")
     (tmp_path / "d").mkdir()
 

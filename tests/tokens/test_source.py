@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.tokens.rig import FakeTime, Rig, broken, login_result
+from tests.tokens.rig import Rig, broken, login_result, rigged
 from thv_llm import files, sessions
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
 from thv_llm.store.encrypted_file import EncryptedFile
@@ -121,10 +120,8 @@ def test_a_rotated_refresh_token_is_stored_before_the_access_token_is_given_out(
     assert rig.is_alive
 
 
-def test_a_provider_that_does_not_rotate_keeps_the_old_one(tmp_path: Path, clock: FakeTime) -> None:
-    with FakeProvider(tls=False, now=clock.now, rotates=False) as provider:
-        rig = Rig(tmp_path, provider, clock)
-        rig.sign_in()
+def test_a_provider_that_does_not_rotate_keeps_the_old_one(tmp_path: Path) -> None:
+    with rigged(tmp_path, rotates=False) as rig:
         before = rig.refresh_token
 
         rig.source.get()

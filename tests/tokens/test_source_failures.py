@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.tokens.rig import FakeTime, Rig, broken
+from tests.tokens.rig import Rig, broken, rigged
 from thv_llm.errors import LoginRequiredError, UnreachableError
 from thv_llm.secret import Secret
 from thv_llm.store.encrypted_file import EncryptedFile
@@ -49,10 +48,10 @@ def test_an_answer_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, answe
     assert rig.source.get()
 
 
-def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig, provider: FakeProvider) -> None:
+def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig) -> None:
     rig.source.get()
     before = rig.refresh_token
-    provider.close()
+    rig.provider.close()
 
     with pytest.raises(UnreachableError):
         rig.another().get()
@@ -62,17 +61,15 @@ def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig, provider: Fak
 
 
 def test_a_lost_answer_is_asked_for_once_more_with_the_same_token_within_five_seconds(
-    tmp_path: Path, clock: FakeTime
+    tmp_path: Path,
 ) -> None:
-    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=5) as provider:
-        rig = Rig(tmp_path, provider, clock)
-        rig.sign_in()
-        provider.lost_answers = 1
+    with rigged(tmp_path, reuse_grace_s=5) as rig:
+        rig.provider.lost_answers = 1
 
         token = rig.source.get()
 
-        assert provider.verify_access_token(token.value.reveal())
-        assert provider.count("refresh") == 2
+        assert rig.provider.verify_access_token(token.value.reveal())
+        assert rig.provider.count("refresh") == 2
         assert rig.is_alive
         assert sum(rig.clock.slept) < 5
 
@@ -86,16 +83,14 @@ def test_a_lost_answer_without_grace_ends_in_one_clear_sentence(rig: Rig) -> Non
     assert rig.provider.count("refresh") == 2
 
 
-def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path, clock: FakeTime) -> None:
-    with FakeProvider(tls=False, now=clock.now, reuse_grace_s=60) as provider:
-        rig = Rig(tmp_path, provider, clock)
-        rig.sign_in()
-        provider.lost_answers = 2
+def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path) -> None:
+    with rigged(tmp_path, reuse_grace_s=60) as rig:
+        rig.provider.lost_answers = 2
 
         with pytest.raises(UnreachableError):
             rig.source.get()
 
-        assert provider.count("refresh") == 2
+        assert rig.provider.count("refresh") == 2
         assert rig.source.get()
 
 
