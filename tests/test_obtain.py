@@ -175,3 +175,17 @@ def test_an_unconfigured_machine_stays_as_it_is(tmp_path: Path) -> None:
 
     assert (done.stdout, done.returncode) == ("", 5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_only_a_forwarded_socket_is_and_nobody_listens_it_is_named(
+    tmp_path: Path, user: SignedIn
+) -> None:
+    there = str(tmp_path / "llm.sock")
+
+    for command in (user.command(), user.command("--format", "json")):
+        done = user.run(command, HOME=str(tmp_path), THV_LLM_SOCKET=there)
+
+        assert done.returncode == 6
+        assert f"nobody listens at {there}" in done.stderr
+        assert "thv-llm proxy start --background" in done.stderr
+    assert not list(tmp_path.glob(".config"))

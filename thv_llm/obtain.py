@@ -63,6 +63,8 @@ def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
             found = silent(paths)
         if found is not None:
             return found
+        if environ.get("THV_LLM_SOCKET") and not os.path.exists(paths.settings):
+            return _not_forwarded(paths)
         try:
             claim = _claim(paths)
         except BlockingIOError:  # somebody is about to listen
@@ -81,6 +83,16 @@ def silent(paths: Paths) -> str:
     why = f"the process that listens at {paths.socket} does not answer"
     error = UnreachableError("cannot get an access token", why=why, next_step="thv-llm proxy restart")
     return answers.failure_line(error)
+
+
+def _not_forwarded(paths: Paths) -> str:
+    """Return the answer where the socket of another machine is all there is, and nobody listens at it."""
+    from thv_llm.errors import UnreachableError
+    from thv_llm.service import answers
+
+    why = f"nobody listens at {paths.socket} (THV_LLM_SOCKET)"
+    next_step = "where you are logged in: thv-llm proxy start --background; then forward its socket again"
+    return answers.failure_line(UnreachableError("cannot get an access token", why=why, next_step=next_step))
 
 
 def _claim(paths: Paths) -> int | None:
