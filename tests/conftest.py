@@ -16,8 +16,8 @@ import hypothesis
 import pytest
 
 from tests import canaries
+from tests.logged_in import LoggedIn, logged_in
 from tests.service.lab import Lab, opened
-from tests.signed_in import SignedIn, signed_in
 from tests.tokens.rig import Rig, rigged
 
 LEFT_BY_A_TEST_S = 2.0
@@ -113,9 +113,9 @@ def _every_thread_ends() -> Iterator[None]:
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> Iterator[SignedIn]:
+def user(tmp_path: Path) -> Iterator[LoggedIn]:
     """A user with a session, for tests that start the program itself."""
-    with signed_in(tmp_path / "home") as made:
+    with logged_in(tmp_path / "home") as made:
         yield made
 
 

@@ -12,7 +12,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from tests.signed_in import User, wait_for_worker
+from tests.logged_in import User, wait_for_worker
 
 MEASURE_EVERY = 10
 
@@ -48,7 +48,7 @@ def kill(user: User, number: int, chance: random.Random) -> Tally:
         tally.rotated += is_hit and user.refresh_token != before
         if not user.is_alive:
             tally.lost += 1
-            user.sign_in()
+            user.log_in()
     return tally
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.web import Answer
-from tests.signed_in import SignedIn, wait_for_worker
+from tests.logged_in import LoggedIn, wait_for_worker
 from thv_llm import obtain, shortcut
 from thv_llm.service.agent import Agent
 
@@ -22,7 +22,7 @@ DEAR |= {"queue", "thv_llm.log", "thv_llm.oidc.login", "thv_llm.state", "thv_llm
 KILLS = int(os.environ.get("THV_LLM_TEST_KILLS", "8"))
 
 
-def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: SignedIn) -> None:
+def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: LoggedIn) -> None:
     first = user.token()
     second = user.helper()
     third = user.token("--min-valid", "60")
@@ -33,7 +33,7 @@ def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: SignedIn
     assert user.is_alive
 
 
-def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: SignedIn) -> None:
+def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: LoggedIn) -> None:
     user.provider.latency_s = 0.1
     commands = [user.command() if number % 2 else [user.paths.helper] for number in range(PROCESSES)]
 
@@ -48,9 +48,9 @@ def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: SignedIn)
 
 
 def test_a_crowd_without_a_place_for_a_socket_refreshes_one_after_the_other(
-    tmp_path: Path, user: SignedIn
+    tmp_path: Path, user: LoggedIn
 ) -> None:
-    user = SignedIn(tmp_path / ("long" * 30), user.provider)
+    user = LoggedIn(tmp_path / ("long" * 30), user.provider)
 
     started = [user.start(user.command()) for _ in range(4)]
     ended = [(*process.communicate(timeout=60), process.returncode) for process in started]
@@ -62,7 +62,7 @@ def test_a_crowd_without_a_place_for_a_socket_refreshes_one_after_the_other(
 
 @pytest.mark.parametrize("whole_group", [False, True])
 def test_a_caller_that_is_killed_at_any_moment_does_not_lose_the_session(
-    user: SignedIn, whole_group: bool
+    user: LoggedIn, whole_group: bool
 ) -> None:
     user.provider.latency_s = 0.05
     chance = random.Random(whole_group)
@@ -82,7 +82,7 @@ def test_a_caller_that_is_killed_at_any_moment_does_not_lose_the_session(
 
 
 def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_session(
-    user: SignedIn,
+    user: LoggedIn,
 ) -> None:
     before = user.refresh_token
     killed: list[int] = []
@@ -103,7 +103,7 @@ def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_s
     assert user.is_alive
 
 
-def test_the_worker_is_gone_when_nobody_asks_any_more(user: SignedIn) -> None:
+def test_the_worker_is_gone_when_nobody_asks_any_more(user: LoggedIn) -> None:
     user.token()
     socket = Path(user.paths.socket)
     assert socket.exists()
@@ -115,7 +115,7 @@ def test_the_worker_is_gone_when_nobody_asks_any_more(user: SignedIn) -> None:
     assert not socket.exists()
 
 
-def test_a_service_that_starts_takes_the_workers_place(user: SignedIn) -> None:
+def test_a_service_that_starts_takes_the_workers_place(user: LoggedIn) -> None:
     user.token()
     service = Agent(user.paths.socket, user.source().get, lambda verb, rest: "service")
 
@@ -126,7 +126,7 @@ def test_a_service_that_starts_takes_the_workers_place(user: SignedIn) -> None:
         service.stop()
 
 
-def test_the_worker_answers_nothing_but_tokens(user: SignedIn) -> None:
+def test_the_worker_answers_nothing_but_tokens(user: LoggedIn) -> None:
     user.token()
 
     for verb in ("status", "stop", "challenge 1234"):
@@ -134,7 +134,7 @@ def test_the_worker_answers_nothing_but_tokens(user: SignedIn) -> None:
     assert user.provider.count("refresh") == 1
 
 
-def test_the_worker_loads_nothing_dear_before_it_answers(user: SignedIn) -> None:
+def test_the_worker_loads_nothing_dear_before_it_answers(user: LoggedIn) -> None:
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); loaded = []\n"
         "sys.addaudithook(lambda event, about: loaded.append(about[0]) if event == 'import' else None)\n"
@@ -151,7 +151,7 @@ def test_the_worker_loads_nothing_dear_before_it_answers(user: SignedIn) -> None
     assert loaded & DEAR == set()
 
 
-def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: SignedIn) -> None:
+def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: LoggedIn) -> None:
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); sys.platform = 'darwin'\n"
         "from thv_llm.service import detached\n"
@@ -178,7 +178,7 @@ def test_an_unconfigured_machine_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_where_only_a_forwarded_socket_is_and_nobody_listens_it_is_named(
-    tmp_path: Path, user: SignedIn
+    tmp_path: Path, user: LoggedIn
 ) -> None:
     there = str(tmp_path / "llm.sock")
 

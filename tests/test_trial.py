@@ -7,7 +7,7 @@ import pytest
 
 from tests import canaries
 from tests.fakes.web import Answer
-from tests.signed_in import SignedIn
+from tests.logged_in import LoggedIn
 from thv_llm import files, trial
 from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.secret import Secret
@@ -16,7 +16,7 @@ from thv_llm.store.encrypted_file import EncryptedFile
 RIGHT = f"open {canaries.MARK}"
 
 
-def test_the_token_is_fresh_from_the_provider_each_time(user: SignedIn) -> None:
+def test_the_token_is_fresh_from_the_provider_each_time(user: LoggedIn) -> None:
     first = trial.token(user.settings, user.environ)
     second = trial.token(user.settings, user.environ)
 
@@ -28,7 +28,7 @@ def test_the_token_is_fresh_from_the_provider_each_time(user: SignedIn) -> None:
 
 @pytest.mark.parametrize("verb", ["doctor", "login"])
 def test_a_command_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_session(
-    user: SignedIn, verb: str
+    user: LoggedIn, verb: str
 ) -> None:
     before = user.refresh_token
     killed: list[int] = []
@@ -50,18 +50,18 @@ def test_a_command_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_
     assert user.is_alive
 
 
-def test_settings_that_are_not_saved_will_do(user: SignedIn) -> None:
+def test_settings_that_are_not_saved_will_do(user: LoggedIn) -> None:
     wanted = user.settings
     os.unlink(user.paths.settings)
 
     assert trial.token(wanted, user.environ)
 
 
-def test_a_passphrase_that_was_typed_goes_with_it(user: SignedIn) -> None:
+def test_a_passphrase_that_was_typed_goes_with_it(user: LoggedIn) -> None:
     for path in (user.paths.session_file, user.paths.session_key):
         os.unlink(path)
     user.store = EncryptedFile(user.paths.session_file, user.paths.session_key, passphrase=Secret(RIGHT))
-    user.sign_in()
+    user.log_in()
 
     assert trial.token(user.settings, user.environ, passphrase=Secret(RIGHT))
     with pytest.raises(ThvLlmError, match="THV_LLM_PASSPHRASE"):
@@ -69,14 +69,14 @@ def test_a_passphrase_that_was_typed_goes_with_it(user: SignedIn) -> None:
     assert user.is_alive
 
 
-def test_a_session_that_has_ended_is_told_as_such(user: SignedIn) -> None:
+def test_a_session_that_has_ended_is_told_as_such(user: LoggedIn) -> None:
     user.provider.grants._live.clear()
 
     with pytest.raises(LoginRequiredError, match="invalid_grant"):
         trial.token(user.settings, user.environ)
 
 
-def test_a_worker_that_dies_is_an_error_with_advice(user: SignedIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_is_an_error_with_advice(user: LoggedIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "own_command", lambda *words: ["/bin/sh", "-c", "kill -9 $$"])
 
     with pytest.raises(ThvLlmError, match="next: try again"):

@@ -21,8 +21,8 @@ from pathlib import Path
 from tests.bench.bare_python import bare_python
 from tests.fakes.provider import FakeProvider
 from tests.fakes.secret_service import FakeSecretService
+from tests.logged_in import User, wait_for_worker
 from tests.matrix import TOP
-from tests.signed_in import User, wait_for_worker
 from thv_llm.service import helper
 from thv_llm.service.agent import Agent
 

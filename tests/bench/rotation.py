@@ -33,7 +33,7 @@ from tests.bench.helper import PYZ
 from tests.bench.traffic import Traffic
 from tests.e2e.machine import free_port
 from tests.e2e.npm_provider import TokenCheck
-from tests.signed_in import User, wait_for_worker
+from tests.logged_in import User, wait_for_worker
 from thv_llm.shortcut import converse
 
 PROCESSES = int(os.environ.get("BENCH_PROCESSES", "50"))

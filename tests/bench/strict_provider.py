@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from tests import signed_in
+from tests import logged_in
 from tests.e2e.install import MODULES, NODE
 from tests.e2e.npm_provider import NpmProvider
 from tests.fakes.provider import FakeProvider
@@ -17,7 +17,7 @@ IS_REAL = NODE.is_file() and (MODULES / "oidc-provider").is_dir()
 NAME = "npm oidc-provider" if IS_REAL else "the fake provider (`make e2e` installs npm's oidc-provider)"
 
 
-class Provider(signed_in.Provider, Protocol):
+class Provider(logged_in.Provider, Protocol):
     """A provider that rotates, ends the session of a token that comes back, and counts."""
 
     audience: str

@@ -7,13 +7,13 @@ from tests.service.lab import Lab
 from thv_llm.checks import Level
 
 
-def test_nobody_signed_in(lab: Lab) -> None:
-    lab.sign_out()
+def test_nobody_logged_in(lab: Lab) -> None:
+    lab.log_out()
 
     fault = one_fault(lab, "session", "token", "gateway", "helper")
 
     assert (fault.name, fault.remedy) == ("session", "thv-llm login")
-    lab.sign_in()
+    lab.log_in()
     assert faults(lab, "session", "token", "gateway", "helper") == []
 
 
@@ -47,7 +47,7 @@ def test_a_token_that_lives_too_short(lab: Lab) -> None:
 
 def test_a_token_for_another_audience(lab: Lab) -> None:
     lab.home.configure(oidc__audience="the-gateway", **connection(lab))
-    lab.sign_in()
+    lab.log_in()
 
     fault = one_fault(lab, "token")
 

@@ -21,7 +21,7 @@ def test_nothing_is_wrong_where_everything_works(lab: Lab) -> None:
 
 
 def test_a_failure_is_shown_with_its_command_and_an_exit_code(lab: Lab) -> None:
-    lab.sign_out()
+    lab.log_out()
     done = lab.run("doctor")
 
     assert done.code is ExitCode.FAILED
@@ -31,7 +31,7 @@ def test_a_failure_is_shown_with_its_command_and_an_exit_code(lab: Lab) -> None:
 
 
 def test_json_says_the_same(lab: Lab) -> None:
-    lab.sign_out()
+    lab.log_out()
     document = json.loads(lab.run("doctor", "--format", "json").out)
 
     assert document["failed"] == 1
@@ -44,7 +44,7 @@ def test_json_says_the_same(lab: Lab) -> None:
 
 
 def test_colour_only_on_a_terminal(lab: Lab) -> None:
-    lab.sign_out()
+    lab.log_out()
     assert "\x1b" not in lab.run("doctor").out
     lab.home = replace(lab.home, is_terminal=True)
     assert "\x1b[31mFAIL" in lab.run("doctor").out

@@ -18,7 +18,7 @@ def here(tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
-def test_login_says_who_signed_in_and_where_the_session_is(here: Machine) -> None:
+def test_login_says_who_logged_in_and_where_the_session_is(here: Machine) -> None:
     done = here.run("login")
 
     assert done.code == 0, done.err

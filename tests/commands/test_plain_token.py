@@ -6,10 +6,10 @@ import signal
 import threading
 
 from tests.fakes.web import Answer
-from tests.signed_in import SignedIn, wait_for_worker
+from tests.logged_in import LoggedIn, wait_for_worker
 
 
-def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_known(user: SignedIn) -> None:
+def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_known(user: LoggedIn) -> None:
     assert user.provider.verify_access_token(user.token().stdout.strip())
     wait_for_worker(user)
     before = len(user.provider.requests)
@@ -19,7 +19,7 @@ def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_know
     assert len(user.provider.requests) == before + 1
 
 
-def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: SignedIn) -> None:
+def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: LoggedIn) -> None:
     asked, answer = threading.Event(), threading.Event()
 
     def wait(good: Answer) -> Answer:

@@ -23,7 +23,7 @@ def here(tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
-def test_setup_signs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:
+def test_setup_logs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:
     done = here.setup()
 
     assert done.code == 0, done.err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.web import Answer
-from tests.signed_in import SignedIn
+from tests.logged_in import LoggedIn
 
 HTML = {"Content-Type": "text/html"}
 
@@ -27,7 +27,7 @@ def is_one_clear_error(text: str) -> bool:
     )
 
 
-def test_stdout_is_the_token_and_a_line_end(user: SignedIn) -> None:
+def test_stdout_is_the_token_and_a_line_end(user: LoggedIn) -> None:
     done = user.token()
 
     assert re.fullmatch(r"[\x21-\x7e]+\n", done.stdout)
@@ -36,7 +36,7 @@ def test_stdout_is_the_token_and_a_line_end(user: SignedIn) -> None:
     assert user.leaks() == []
 
 
-def test_json_has_type_and_end(user: SignedIn) -> None:
+def test_json_has_type_and_end(user: LoggedIn) -> None:
     answer = json.loads(user.token("--format", "json").stdout)
 
     assert set(answer) == {"access_token", "token_type", "expires_at"}
@@ -45,14 +45,14 @@ def test_json_has_type_and_end(user: SignedIn) -> None:
     assert user.provider.verify_access_token(answer["access_token"])
 
 
-def test_a_new_token_can_be_forced(user: SignedIn) -> None:
+def test_a_new_token_can_be_forced(user: LoggedIn) -> None:
     found = [user.token().stdout, *(user.token("--force-refresh").stdout for _ in range(3))]
 
     assert len(set(found)) == 4
     assert user.provider.count("refresh") == 4
 
 
-def test_several_who_force_a_new_token_at_once_share_it(user: SignedIn) -> None:
+def test_several_who_force_a_new_token_at_once_share_it(user: LoggedIn) -> None:
     first = user.token().stdout
     user.provider.latency_s = 0.5
 
@@ -64,7 +64,7 @@ def test_several_who_force_a_new_token_at_once_share_it(user: SignedIn) -> None:
     assert user.provider.count("refresh") == 2
 
 
-def test_a_token_that_lives_long_enough_is_not_replaced(user: SignedIn) -> None:
+def test_a_token_that_lives_long_enough_is_not_replaced(user: LoggedIn) -> None:
     user.provider.access_lifetime_s = 1000
     first = user.token().stdout
 
@@ -73,7 +73,7 @@ def test_a_token_that_lives_long_enough_is_not_replaced(user: SignedIn) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "x", "1.5", "", "²"])
-def test_a_nonsense_min_valid_is_a_usage_error(user: SignedIn, value: str) -> None:
+def test_a_nonsense_min_valid_is_a_usage_error(user: LoggedIn, value: str) -> None:
     done = user.token(f"--min-valid={value}")
 
     assert (done.stdout, done.returncode) == ("", 2)
@@ -93,7 +93,7 @@ def test_a_nonsense_min_valid_is_a_usage_error(user: SignedIn, value: str) -> No
     ids=["500", "429", "401-html", "portal", "nothing", "garbage", "bad-token"],
 )
 def test_a_provider_out_of_order_keeps_the_session_and_is_one_clear_error(
-    user: SignedIn, answer: Answer
+    user: LoggedIn, answer: Answer
 ) -> None:
     before = user.refresh_token
     user.provider.grants.rotates = False
@@ -107,7 +107,7 @@ def test_a_provider_out_of_order_keeps_the_session_and_is_one_clear_error(
     user.provider.alter.clear()
 
 
-def test_an_ended_session_is_one_clear_error_and_eleven_calls_cost_one_request(user: SignedIn) -> None:
+def test_an_ended_session_is_one_clear_error_and_eleven_calls_cost_one_request(user: LoggedIn) -> None:
     user.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
 
     for number in range(11):
@@ -120,7 +120,7 @@ def test_an_ended_session_is_one_clear_error_and_eleven_calls_cost_one_request(u
     assert user.provider.count("refresh") <= 2
 
 
-def test_a_broken_state_file_is_no_reason_to_have_no_token(user: SignedIn) -> None:
+def test_a_broken_state_file_is_no_reason_to_have_no_token(user: LoggedIn) -> None:
     Path(user.paths.state).write_text("{broken")
     settings = Path(user.paths.settings)
     settings.write_text(settings.read_text().replace('token_store = "file"\n', ""))
@@ -129,7 +129,7 @@ def test_a_broken_state_file_is_no_reason_to_have_no_token(user: SignedIn) -> No
     assert user.is_alive
 
 
-def test_without_settings_it_says_what_to_run(user: SignedIn) -> None:
+def test_without_settings_it_says_what_to_run(user: LoggedIn) -> None:
     os.unlink(user.paths.settings)
 
     done = user.token()
@@ -138,7 +138,7 @@ def test_without_settings_it_says_what_to_run(user: SignedIn) -> None:
     assert is_one_clear_error(done.stderr), done.stderr
 
 
-def test_a_broken_settings_file_is_said_with_its_place(user: SignedIn) -> None:
+def test_a_broken_settings_file_is_said_with_its_place(user: LoggedIn) -> None:
     Path(user.paths.settings).write_text("gateway_url = \n")
 
     done = user.token()
@@ -150,7 +150,7 @@ def test_a_broken_settings_file_is_said_with_its_place(user: SignedIn) -> None:
 @pytest.mark.parametrize("options", [(), ("--format", "json")])
 @pytest.mark.parametrize("redirection", [">&-", "> /dev/full", ">&- 2>&-"])
 def test_what_cannot_be_printed_is_an_error_without_a_traceback(
-    user: SignedIn, redirection: str, options: tuple[str, ...]
+    user: LoggedIn, redirection: str, options: tuple[str, ...]
 ) -> None:
     if "full" in redirection and not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full here")
@@ -164,7 +164,7 @@ def test_what_cannot_be_printed_is_an_error_without_a_traceback(
 
 
 @pytest.mark.parametrize("options", [(), ("--format", "json")])
-def test_a_reader_that_has_gone_is_no_traceback(user: SignedIn, options: tuple[str, ...]) -> None:
+def test_a_reader_that_has_gone_is_no_traceback(user: LoggedIn, options: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -183,7 +183,7 @@ def test_a_reader_that_has_gone_is_no_traceback(user: SignedIn, options: tuple[s
 
 
 @pytest.mark.parametrize("options", [(), ("--format", "json")])
-def test_on_a_terminal_it_warns_of_the_scrollback(user: SignedIn, options: tuple[str, ...]) -> None:
+def test_on_a_terminal_it_warns_of_the_scrollback(user: LoggedIn, options: tuple[str, ...]) -> None:
     controller, terminal = os.openpty()
     done = subprocess.run(
         user.command(*options),
@@ -202,7 +202,7 @@ def test_on_a_terminal_it_warns_of_the_scrollback(user: SignedIn, options: tuple
     assert "history of your terminal" in done.stderr
 
 
-def test_nothing_is_read_from_stdin_and_no_browser_is_opened(user: SignedIn) -> None:
+def test_nothing_is_read_from_stdin_and_no_browser_is_opened(user: LoggedIn) -> None:
     user.store.delete(user.key)
 
     done = user.token(BROWSER="touch opened-a-browser %s")
@@ -212,7 +212,7 @@ def test_nothing_is_read_from_stdin_and_no_browser_is_opened(user: SignedIn) -> 
     assert user.provider.count("authorize") == 0
 
 
-def test_hostile_modules_around_it_are_not_imported(user: SignedIn, tmp_path: Path) -> None:
+def test_hostile_modules_around_it_are_not_imported(user: LoggedIn, tmp_path: Path) -> None:
     for name in ("json", "socket", "sitecustomize", "thv_llm", "keyring"):
         (tmp_path / f"{name}.py").write_text("print('owned')\n")
 

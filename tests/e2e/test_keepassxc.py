@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.keyrings import Home, Keyring, keepassxc
 from tests.fakes.provider import FakeProvider
-from tests.signed_in import User, wait_for_worker
+from tests.logged_in import User, wait_for_worker
 from tests.store.contract import KEY, StoreContract
 from thv_llm.secret import Secret
 from thv_llm.store.model import LockedError

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.install import BIN
 from tests.e2e.keyrings import LOCK, START, UNLOCK, Home, Keyring
 from tests.fakes.provider import FakeProvider
-from tests.signed_in import User, wait_for_worker
+from tests.logged_in import User, wait_for_worker
 from tests.store.contract import KEY, StoreContract
 from thv_llm import paths
 from thv_llm.secret import Secret

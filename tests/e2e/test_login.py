@@ -1,4 +1,4 @@
-"""Signing in by every way there is, at a certified provider, over TLS with a private authority."""
+"""Logging in by every way there is, at a certified provider, over TLS with a private authority."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def machine(new_machine: NewMachine) -> Machine:
     return machine
 
 
-def assert_signed_in(machine: Machine) -> None:
+def assert_logged_in(machine: Machine) -> None:
     assert machine.provider.verify(machine.token())["sub"] == "dev"
 
 
@@ -114,7 +114,7 @@ def test_by_a_real_browser(machine: Machine) -> None:
         assert login.end() == 0, login.said
         assert chromium.run("return [...document.querySelectorAll('script,img,link')].length") == 0
 
-    assert_signed_in(machine)
+    assert_logged_in(machine)
 
 
 def test_by_an_address_that_is_pasted_at_the_terminal(machine: Machine) -> None:
@@ -127,7 +127,7 @@ def test_by_an_address_that_is_pasted_at_the_terminal(machine: Machine) -> None:
         assert login.end() == 0, login.said
 
     assert not (machine.place / "visited").exists()
-    assert_signed_in(machine)
+    assert_logged_in(machine)
 
 
 def test_by_a_code_on_another_device(machine: Machine, provider: NpmProvider) -> None:
@@ -139,7 +139,7 @@ def test_by_a_code_on_another_device(machine: Machine, provider: NpmProvider) ->
         assert login.end() == 0, login.said
 
     assert provider.seen()["devices"] == devices + 1
-    assert_signed_in(machine)
+    assert_logged_in(machine)
 
 
 def test_through_a_proxy_that_asks_for_a_password(machine: Machine) -> None:
@@ -147,7 +147,7 @@ def test_through_a_proxy_that_asks_for_a_password(machine: Machine) -> None:
         machine.environ["HTTPS_PROXY"] = proxy.url
         said = machine.thv("login").err
 
-        assert_signed_in(machine)
+        assert_logged_in(machine)
         provider = machine.provider.issuer.removeprefix("https://")
         assert provider in proxy.targets
         assert all("s3cret" not in text for text in (said, (machine.place / "visited").read_text()))

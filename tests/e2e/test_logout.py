@@ -1,4 +1,4 @@
-"""Signing out: at the provider, in the keyring, and in the service that is running."""
+"""Logging out: at the provider, in the keyring, and in the service that is running."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_logout_is_seen_by_the_provider_the_keyring_the_proxy_and_the_tool(
     assert ANSWER in chat(machine)[1]
 
 
-def test_teardown_with_purge_signs_out_as_well(new_machine: NewMachine, provider: NpmProvider) -> None:
+def test_teardown_with_purge_logs_out_as_well(new_machine: NewMachine, provider: NpmProvider) -> None:
     machine = new_machine("claude", keyring=True)
     machine.setup()
     before = provider.seen()["revocations"]

@@ -16,7 +16,7 @@ from tests.e2e.keyrings import Home, Keyring
 from tests.e2e.machine import PYZ, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import chat
-from tests.signed_in import User
+from tests.logged_in import User
 from thv_llm.shortcut import converse
 
 PROCESSES = int(os.environ.get("E2E_PROCESSES", "8"))
@@ -67,7 +67,7 @@ def rounds(
     return wrong
 
 
-def signed_in(new_machine: NewMachine) -> Machine:
+def logged_in(new_machine: NewMachine) -> Machine:
     machine = new_machine(keyring=True)
     machine.thv("config", "set", *machine.connection())
     machine.thv("login")
@@ -75,7 +75,7 @@ def signed_in(new_machine: NewMachine) -> Machine:
 
 
 def test_parallel_helpers_never_end_the_session(new_machine: NewMachine, provider: NpmProvider) -> None:
-    machine = signed_in(new_machine)
+    machine = logged_in(new_machine)
     provider.change(delay_ms=10)
     before = provider.seen()
 
@@ -126,7 +126,7 @@ def test_the_service_refreshes_once_for_all_of_them(new_machine: NewMachine, pro
 
 
 def test_answers_that_are_lost_cost_no_session(new_machine: NewMachine, provider: NpmProvider) -> None:
-    machine = signed_in(new_machine)
+    machine = logged_in(new_machine)
     provider.change(lose_every=20, reuse_grace_s=5)
     before = provider.seen()
 
@@ -156,7 +156,7 @@ def test_a_reused_refresh_token_really_ends_a_session_here(
     new_machine: NewMachine, provider: NpmProvider
 ) -> None:
     """The provider is as strict as the tests above believe; and then one line says what to do."""
-    machine = signed_in(new_machine)
+    machine = logged_in(new_machine)
     old = provider.refresh_tokens()[-1]
     provider.change(access_ttl_s=60)
     machine.token()

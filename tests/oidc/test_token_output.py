@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.provider import FakeProvider
+from tests.logged_in import LoggedIn, wait_for_worker
 from tests.oidc.modes import Mode
 from tests.oidc.modes_login import DISCOVERY
 from tests.oidc.modes_refresh import REFRESH, RefreshMode
-from tests.signed_in import SignedIn, wait_for_worker
 from thv_llm.errors import ExitCode
 
 IS_WHOLE = bool(os.environ.get("THV_LLM_ALL_MODES"))
@@ -33,7 +33,7 @@ SAMPLE = MODES if IS_WHOLE else MODES[::8]
 def test_stdout_is_a_token_or_nothing(tmp_path: Path, mode: Mode) -> None:
     with FakeProvider() as provider:
         mode.install(provider)
-        user = SignedIn(tmp_path / "home", provider)
+        user = LoggedIn(tmp_path / "home", provider)
         before = user.refresh_token
         done = user.token()
         wait_for_worker(user)

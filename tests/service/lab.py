@@ -67,10 +67,10 @@ class Lab:
             oidc__client_id="cli",
             proxy__listen_port=self.port,
         )
-        self.sign_in()
+        self.log_in()
         helper.write(self.paths)
 
-    def sign_in(self) -> None:
+    def log_in(self) -> None:
         """Store a session, as a login by another process does."""
         key = session_key(settings.load(self.paths.settings).oidc)
         store = EncryptedFile(self.paths.session_file, self.paths.session_key)
@@ -78,7 +78,7 @@ class Lab:
         facts = SessionFacts("file", key, "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
         self.change(sessions=Sessions(facts))
 
-    def sign_out(self) -> None:
+    def log_out(self) -> None:
         """Remove the session, as a logout does; the service is not told."""
         assert list(ending.end_all(settings.load(self.paths.settings), self.paths, self.environ))
 

@@ -264,20 +264,20 @@ def test_match_takes_changed_settings_and_a_replaced_program_into_account(lab: L
 
 
 def test_it_runs_without_a_session_and_picks_up_a_login_of_another_process(lab: Lab) -> None:
-    lab.sign_out()
+    lab.log_out()
     lab.start()
 
     status, body = lab.get("/v1/models")
     assert status == 401
     assert b"thv-llm login" in body
-    lab.sign_in()
+    lab.log_in()
     assert lab.get("/v1/models")[0] == 200
 
 
 def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
     lab.start()
     assert lab.get("/v1/models")[0] == 200
-    lab.sign_out()
+    lab.log_out()
     answers.ask(lab.paths.socket, "forget", timeout_s=2)
 
     until(lambda: lab.get("/v1/models")[0] == 401, seconds=2)

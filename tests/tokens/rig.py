@@ -1,4 +1,4 @@
-"""A signed-in user: settings, a stored session, a provider, and a clock that a test can set."""
+"""A logged-in user: settings, a stored session, a provider, and a clock that a test can set."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Rig:
     def clock_as_value(self) -> tokens.Clock:
         return tokens.Clock(self.clock.now, self.clock.monotonic, self.clock.sleep)
 
-    def sign_in(self) -> None:
+    def log_in(self) -> None:
         """Store a session, as a login on another day would have."""
         self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
 
@@ -96,7 +96,7 @@ def rigged(directory: Path, **behaviour: Any) -> Iterator[Rig]:
     clock = FakeTime()
     with FakeProvider(tls=False, now=clock.now, **behaviour) as provider:
         made = Rig(directory, provider, clock)
-        made.sign_in()
+        made.log_in()
         yield made
 
 

@@ -126,7 +126,7 @@ def test_what_cannot_be_read_stays_and_the_error_says_how_to_be_rid_of_it(rig: R
 def test_a_passphrase_that_is_wrong_removes_nothing(rig: Rig) -> None:
     rig.store = EncryptedFile(rig.paths.session_file, rig.paths.session_key, passphrase=Secret(RIGHT))
     Path(rig.paths.session_file).unlink()
-    rig.sign_in()
+    rig.log_in()
     before = Path(rig.paths.session_file).read_bytes()
 
     with pytest.raises(LockedError, match="the passphrase is wrong, or the file is damaged"):

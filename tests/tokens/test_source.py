@@ -68,7 +68,7 @@ def test_after_forget_the_store_is_read_again(rig: Rig) -> None:
 
     with pytest.raises(LoginRequiredError):
         rig.source.get()
-    rig.sign_in()
+    rig.log_in()
     assert rig.source.get() != first
 
 

@@ -176,7 +176,7 @@ def test_a_login_after_the_end_counts_at_once(rig: Rig) -> None:
         rig.source.get()
     rig.provider.alter.clear()
 
-    rig.sign_in()
+    rig.log_in()
 
     assert rig.another().get()
     assert rig.source.get()
@@ -198,7 +198,7 @@ def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig)
     assert rig.another().get()
 
 
-def test_nobody_signed_in_is_said_without_asking_the_provider(rig: Rig) -> None:
+def test_nobody_logged_in_is_said_without_asking_the_provider(rig: Rig) -> None:
     rig.store.delete(rig.key)
 
     with pytest.raises(LoginRequiredError, match="nobody is logged in"):

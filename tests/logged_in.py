@@ -1,7 +1,7 @@
-"""A user who is signed in, for tests that run the program itself, as many processes at once as they like.
+"""A user who is logged in, for tests that run the program itself, as many processes at once as they like.
 
 The session is in an encrypted file below a home of its own. `User` can be any provider's,
-`SignedIn` is one of a `FakeProvider`.
+`LoggedIn` is one of a `FakeProvider`.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class User:
             else EncryptedFile(self.paths.session_file, self.paths.session_key)
         )
         self.key = session_key(self.settings.oidc)
-        self.sign_in()
+        self.log_in()
         helper.write(self.paths, program_path=program)
 
     @property
     def settings(self) -> Settings:
         return load(self.paths.settings)
 
-    def sign_in(self) -> None:
+    def log_in(self) -> None:
         """Store a session, as a login on another day would have."""
         self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
 
@@ -148,7 +148,7 @@ class User:
         return scan.hits
 
 
-class SignedIn(User):
+class LoggedIn(User):
     """A user of a fake provider, which tests can look into."""
 
     provider: FakeProvider
@@ -171,9 +171,9 @@ def wait_for_worker(user: HasPaths) -> None:
 
 
 @contextlib.contextmanager
-def signed_in(home: Path) -> Iterator[SignedIn]:
+def logged_in(home: Path) -> Iterator[LoggedIn]:
     """Give a user with a session, as long as the context lasts."""
     with FakeProvider() as provider:
-        made = SignedIn(home, provider)
+        made = LoggedIn(home, provider)
         yield made
         wait_for_worker(made)
