@@ -40,7 +40,6 @@ class Crowd:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,
             )
             began[process] = start
         outputs = self._read(began)

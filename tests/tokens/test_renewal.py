@@ -43,15 +43,15 @@ def run(*outcomes: Exception | Tokens, deadline_s: float = 30) -> tuple[object, 
 def test_what_may_help_is_tried_and_what_may_harm_is_not() -> None:
     table: list[tuple[tuple[Exception | Tokens, ...], object, list[float]]] = [
         ((GOOD,), GOOD, []),
-        ((LOST, GOOD), GOOD, [0.5]),
-        ((LOST, LOST, GOOD), LOST, [0.5]),
-        ((REFUSED, LOST, GOOD), GOOD, [0.5, 1.5]),
-        ((REFUSED, LOST, LOST, GOOD), LOST, [0.5, 1.5]),
-        ((LOST, REFUSED, GOOD), GOOD, [0.5, 1.5]),
-        ((LOST, REFUSED, LOST, GOOD), LOST, [0.5, 1.5]),
-        ((REFUSED, REFUSED, LOST, GOOD), GOOD, [0.5, 1.5, 0.5]),
-        ((REFUSED, REFUSED, GOOD), GOOD, [0.5, 1.5]),
-        ((REFUSED, REFUSED, REFUSED, GOOD), REFUSED, [0.5, 1.5]),
+        ((LOST, GOOD), GOOD, [0.25]),
+        ((LOST, LOST, GOOD), LOST, [0.25]),
+        ((REFUSED, LOST, GOOD), GOOD, [0.25, 1.5]),
+        ((REFUSED, LOST, LOST, GOOD), LOST, [0.25, 1.5]),
+        ((LOST, REFUSED, GOOD), GOOD, [0.25, 1.5]),
+        ((LOST, REFUSED, LOST, GOOD), LOST, [0.25, 1.5]),
+        ((REFUSED, REFUSED, LOST, GOOD), GOOD, [0.25, 1.5, 0.25]),
+        ((REFUSED, REFUSED, GOOD), GOOD, [0.25, 1.5]),
+        ((REFUSED, REFUSED, REFUSED, GOOD), REFUSED, [0.25, 1.5]),
         ((BUSY, GOOD), GOOD, [8]),
         ((BUSY, BUSY, GOOD), GOOD, [8, 8]),
     ]
@@ -66,10 +66,10 @@ def test_the_end_and_an_odd_answer_are_final(final: Exception) -> None:
 
 def test_no_try_begins_that_could_not_end_before_the_deadline() -> None:
     assert run(BUSY, GOOD, deadline_s=17) == (BUSY, [], 1)
-    assert run(REFUSED, REFUSED, GOOD, deadline_s=11) == (REFUSED, [0.5], 2)
+    assert run(REFUSED, REFUSED, GOOD, deadline_s=11) == (REFUSED, [0.25], 2)
 
 
 def test_a_lost_answer_is_asked_for_again_even_if_nobody_has_time_to_wait() -> None:
-    assert run(LOST, GOOD, deadline_s=1) == (GOOD, [0.5], 2)
-    assert run(LOST, REFUSED, GOOD, deadline_s=1) == (GOOD, [0.5, 1.5], 3)
-    assert run(LOST, BUSY, GOOD, deadline_s=1) == (BUSY, [0.5], 2)
+    assert run(LOST, GOOD, deadline_s=1) == (GOOD, [0.25], 2)
+    assert run(LOST, REFUSED, GOOD, deadline_s=1) == (GOOD, [0.25, 1.5], 3)
+    assert run(LOST, BUSY, GOOD, deadline_s=1) == (BUSY, [0.25], 2)

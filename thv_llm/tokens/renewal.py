@@ -20,7 +20,7 @@ from thv_llm.secret import Secret
 if TYPE_CHECKING:
     from thv_llm.oidc.token_endpoint import Tokens
 
-PAUSES_S = (0.5, 1.5)
+PAUSES_S = (0.25, 1.5)
 """Before the second and the third try; with the first they lie within five seconds."""
 
 REQUEST_S = 10.0
