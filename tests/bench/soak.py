@@ -3,17 +3,21 @@
     python -m tests.bench soak [MINUTES]
 
 The built file as a service, a provider whose tokens live two seconds and whose refresh tokens
-rotate, 8 tools that stream without pause, 4 loops that call the helper. In turn: the provider is
-down, the gateway refuses every request, the wall clock jumps a day ahead and back, the service
-is suspended, its log is full; once its file is replaced and it is restarted. What fails while a
-fault is there, and for `GRACE_S` after it, is counted apart. Exits 1 when anything fails outside
-the faults, a session is lost, or memory, descriptors or threads grow.
+rotate, 8 tools that stream without pause, 4 loops that call the helper. First the service is
+restarted from a new version of its file. Then in turn: the provider is out of order and cannot be
+reached, the gateway comes and goes, the gateway refuses every token, the wall clock jumps a day
+ahead and back, the service is suspended, its log is full, its file is replaced under it.
+
+What fails while provider or gateway are away, and for `GRACE_S` after it, is counted apart; in
+the other faults nothing may fail. Exits 1 when something does, a session is lost, memory,
+descriptors or threads grow, or a secret shows in a file, an output or a process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -23,30 +27,32 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import canaries
+from tests.bench import growth
+from tests.bench.helper import PYZ
+from tests.fakes.cable import Cable
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer, Request
 from tests.service.lab import Lab, until
 from thv_llm import log, state
 
-TOP = Path(__file__).resolve().parent.parent.parent
 STREAMS = 8
 HELPERS = 4
 TOKEN_LIFETIME_S = 2.0
 GAP_S = 0.05
 FAULT_S = 5.0
+FLAP_S = 0.4
 CALM_S = 12.0
 GRACE_S = 3.0
 SAMPLE_S = 5.0
 DAY_S = 86_400
-MAX_GROWTH_BYTES = 10 * 1024 * 1024
-MAX_GROWTH = 12
-"""Of descriptors and of threads: what the tools' own connections come and go by."""
 
 
 @dataclass
@@ -69,54 +75,61 @@ class Tally:
                 self.first_failures.append(f"{who}: {problem}")
 
 
-@dataclass(frozen=True)
-class Sample:
-    """The service process at one moment; memory in bytes."""
-
-    memory: int
-    descriptors: int
-    threads: int
-
-
 class FailingProvider(FakeProvider):
     """A provider that can be out of order: it answers 503 and does nothing."""
 
-    is_down = False
+    is_out_of_order = False
 
     def respond(self, request: Request) -> Answer:
         """Answer, unless out of order."""
-        if self.is_down:
+        if self.is_out_of_order:
             return Answer(503, {"error": "temporarily_unavailable"})
         return super().respond(request)
 
 
-def sample(pid: int) -> Sample:
-    """Look at a process."""
-    place = Path(f"/proc/{pid}")
-    facts = dict(line.split(":", 1) for line in (place / "status").read_text().splitlines())
-    memory = int(facts["VmRSS"].split()[0]) * 1024
-    return Sample(memory, len(os.listdir(place / "fd")), int(facts["Threads"]))
+def version(number: int, target: Path) -> None:
+    """Replace a file by a version of ours in which everything stands at another place."""
+    half = target.with_suffix(".half")
+    with zipfile.ZipFile(PYZ) as ours, half.open("wb") as raw:
+        raw.write(PYZ.read_bytes().split(b"\n", 1)[0] + b"\n")
+        with zipfile.ZipFile(raw, "w") as new:
+            new.writestr("0", bytes(1000 * number))
+            for name in ours.namelist():
+                new.writestr(name, ours.read(name))
+    half.chmod(0o755)
+    half.replace(target)
 
 
 class Soak:
-    """One run."""
+    """One run.
 
-    def __init__(self, lab: Lab, provider: FailingProvider, home: Path, minutes: float) -> None:
+    Args:
+        cables: to the provider and to the gateway.
+    """
+
+    def __init__(
+        self, lab: Lab, provider: FailingProvider, cables: tuple[Cable, Cable], home: Path, minutes: float
+    ) -> None:
         self.lab = lab
         self.provider = provider
+        self.provider_cable, self.gateway_cable = cables
         self.tally = Tally()
+        self.scan = canaries.Scan()
+        self.wrong: list[str] = []
+        self.versions = itertools.count(1)
         self.until = time.monotonic() + minutes * 60
         self.stopping = threading.Event()
-        self.samples: list[Sample] = []
+        self.samples: list[growth.Sample] = []
         self.offset = home / "clock-offset"
         self.offset.write_text("0")
         self.program = home / "thv-llm.pyz"
-        shutil.copy(TOP / "dist" / "thv-llm.pyz", self.program)
+        shutil.copy(PYZ, self.program)
 
-    def type(self, *arguments: str, check: bool = True) -> None:
+    def type(self, *arguments: str) -> None:
         """Type a command of the built file."""
         command = [sys.executable, "-I", str(self.program), *arguments]
-        subprocess.run(command, env=self.lab.environ, check=check, capture_output=True)
+        done = subprocess.run(command, env=self.lab.environ, check=True, capture_output=True, text=True)
+        self.scan.command_output(command, done.stdout, done.stderr)
 
     def start_service(self) -> None:
         """Start the built file as a service whose clock we can set."""
@@ -146,6 +159,7 @@ class Soak:
                     connection.request("POST", "/v1/chat/completions", body, headers)
                     answer = connection.getresponse()
                     text = answer.read()
+                    self.scan.text("outputs", text, "an answer of the proxy")
                     ended_well = answer.status == 200 and b"[DONE]" in text
                     problem = "" if ended_well else f"{answer.status} {text[:200]!r}"
                 except (OSError, http.client.HTTPException) as error:
@@ -161,75 +175,101 @@ class Soak:
             done = subprocess.run(
                 [self.lab.paths.helper], env=self.lab.environ, capture_output=True, text=True, check=False
             )
+            self.scan.command_output([self.lab.paths.helper], done.stdout, done.stderr)
             self.tally.note("helper", "" if done.returncode == 0 else done.stderr, began)
             if done.returncode == 4:
                 self.tally.counts["sessions lost"] += 1
             self.stopping.wait(0.1)
 
     @contextlib.contextmanager
-    def planted(self, name: str) -> Iterator[None]:
-        """Count what happens meanwhile as happening in a fault."""
-        self.tally.fault = name
+    def outage(self, name: str) -> Iterator[None]:
+        """Count apart what fails meanwhile."""
         self.tally.counts[f"fault: {name}"] += 1
+        self.tally.fault = name
         try:
             yield
         finally:
             self.tally.fault_ended = time.monotonic()
             self.tally.fault = ""
 
+    @contextlib.contextmanager
+    def disturbance(self, name: str) -> Iterator[None]:
+        """Have it last for a while; nothing may fail meanwhile."""
+        self.tally.counts[f"fault: {name}"] += 1
+        yield
+        self.stopping.wait(FAULT_S)
+
     def faults(self) -> list[Callable[[], None]]:
         """Return what goes wrong, in turn."""
         return [
-            self.provider_down,
-            self.gateway_down,
-            lambda: self.clock(DAY_S),
-            lambda: self.clock(-DAY_S),
+            self.provider_away,
+            self.gateway_comes_and_goes,
+            self.gateway_refuses,
+            lambda: self.clock_jumps(DAY_S),
+            lambda: self.clock_jumps(-DAY_S),
             self.suspended,
             self.log_full,
+            self.file_replaced,
         ]
 
-    def provider_down(self) -> None:
-        """Let the provider answer 503."""
-        with self.planted("provider down"):
-            self.provider.is_down = True
-            self.stopping.wait(FAULT_S)
-            self.provider.is_down = False
+    def provider_away(self) -> None:
+        """Let the provider answer 503, then not at all."""
+        with self.outage("provider away"):
+            self.provider.is_out_of_order = True
+            self.stopping.wait(FAULT_S / 2)
+            self.provider_cable.pull()
+            self.stopping.wait(FAULT_S / 2)
+            self.provider_cable.plug()
+            self.provider.is_out_of_order = False
 
-    def gateway_down(self) -> None:
+    def gateway_comes_and_goes(self) -> None:
+        """Cut every connection to the gateway again and again."""
+        with self.outage("gateway comes and goes"):
+            end = time.monotonic() + FAULT_S
+            while time.monotonic() < end:
+                self.gateway_cable.pull()
+                self.stopping.wait(FLAP_S)
+                self.gateway_cable.plug()
+                self.stopping.wait(FLAP_S)
+
+    def gateway_refuses(self) -> None:
         """Let the gateway refuse every token."""
-        with self.planted("gateway refuses"):
+        with self.outage("gateway refuses"):
             check = self.lab.gateway.check
             self.lab.gateway.check = _refuse
             self.stopping.wait(FAULT_S)
             self.lab.gateway.check = check
 
-    def clock(self, seconds: float) -> None:
-        """Set the service's clock wrong, and right again; no request may fail."""
-        self.tally.counts["clock jumps"] += 1
-        self.offset.write_text(str(seconds))
-        self.stopping.wait(FAULT_S)
+    def clock_jumps(self, seconds: float) -> None:
+        """Set the service's clock wrong, and right again."""
+        with self.disturbance("clock jumps a day"):
+            self.offset.write_text(str(seconds))
         self.offset.write_text("0")
 
     def suspended(self) -> None:
-        """Suspend the service, as sleep does; requests wait, none may fail."""
-        self.tally.counts["suspended"] += 1
-        os.kill(self.pid, signal.SIGSTOP)
-        self.stopping.wait(FAULT_S)
+        """Suspend the service, as sleep does; requests wait."""
+        with self.disturbance("service suspended"):
+            os.kill(self.pid, signal.SIGSTOP)
         os.kill(self.pid, signal.SIGCONT)
 
     def log_full(self) -> None:
-        """Fill the log up to its limit; it goes on in a new one."""
-        self.tally.counts["log filled"] += 1
-        with open(self.lab.paths.log, "ab") as file:
-            file.write(b"x" * log.MAX_FILE_BYTES + b"\n")
+        """Fill the log up to its limit; it must go on in a new one."""
+        path = Path(self.lab.paths.log)
+        with self.disturbance("log full"):
+            with path.open("ab") as file:
+                file.write(b"x" * log.MAX_FILE_BYTES + b"\n")
+        if path.stat().st_size > log.MAX_FILE_BYTES or not path.with_name(f"{path.name}.1").exists():
+            self.wrong.append(f"the log was not rotated: it has {path.stat().st_size} bytes")
 
-    def replaced(self) -> None:
-        """Replace the file under the running service, then start the new one."""
-        new = self.program.with_suffix(".new")
-        shutil.copy(TOP / "dist" / "thv-llm.pyz", new)
-        os.replace(new, self.program)
-        self.stopping.wait(FAULT_S)
-        with self.planted("restart"):
+    def file_replaced(self) -> None:
+        """Put another version in place of the file from which the service runs."""
+        with self.disturbance("file replaced"):
+            version(next(self.versions), self.program)
+
+    def upgraded(self) -> None:
+        """Replace the file, and start the new version."""
+        self.file_replaced()
+        with self.outage("restart"):
             self.type("proxy", "stop")
             self.start_service()
 
@@ -242,17 +282,19 @@ class Soak:
         threads += [threading.Thread(target=self.help) for _ in range(HELPERS)]
         for thread in threads:
             thread.start()
-        try:
-            self._plant_until_the_end()
-        finally:
-            self.stopping.set()
-            for thread in threads:
-                thread.join(30)
+        with canaries.watched(self.lab.home.path, self.scan):
+            try:
+                self._plant_until_the_end()
+            finally:
+                self.stopping.set()
+                for thread in threads:
+                    thread.join()
+        self.scan.files(self.lab.home.path)
 
     def _plant_until_the_end(self) -> None:
         faults = self.faults()
         self._calm()
-        self.replaced()  # once, at the start: what grows is looked for in one process
+        self.upgraded()  # once, at the start: what grows is looked for in one process
         self.samples.clear()
         while time.monotonic() < self.until:
             self._calm()
@@ -265,7 +307,7 @@ class Soak:
         end = time.monotonic() + CALM_S
         while time.monotonic() < end:
             self.stopping.wait(SAMPLE_S)
-            self.samples.append(sample(self.pid))
+            self.samples.append(growth.sample(self.pid))
             found = self.samples[-1]
             print(
                 f"  {found.memory / 1e6:6.1f} MB, {found.descriptors} descriptors, {found.threads} threads; "
@@ -276,31 +318,16 @@ class Soak:
     def verdict(self) -> list[str]:
         """Return what is wrong; nothing when all is well."""
         counts = self.tally.counts
-        wrong = [*self.tally.first_failures]
+        wrong = [*self.tally.first_failures, *self.wrong, *self.scan.hits]
         if counts["sessions lost"] or self.lab.provider.grants.reuses:
             wrong.append(f"{counts['sessions lost']} sessions lost, {self.lab.provider.grants.reuses} reuses")
         if not (counts["request ok"] and counts["helper ok"]):
             wrong.append("nothing was done")
-        return wrong + _growth(self.samples)
+        return wrong + growth.found(self.samples)
 
 
 def _refuse(_: str) -> object:
     raise ValueError("the gateway is out of order")
-
-
-def _growth(samples: list[Sample]) -> list[str]:
-    """Compare the last third of the samples with the first."""
-    third = len(samples) // 3
-    if third < 2:
-        return []
-    wrong = []
-    limits = {"memory": MAX_GROWTH_BYTES, "descriptors": MAX_GROWTH, "threads": MAX_GROWTH}
-    for name, limit in limits.items():
-        first = max(getattr(one, name) for one in samples[:third])
-        last = max(getattr(one, name) for one in samples[-third:])
-        if last - first > limit:
-            wrong.append(f"{name} grew from {first} to {last}")
-    return wrong
 
 
 def main(arguments: list[str]) -> int:
@@ -310,9 +337,13 @@ def main(arguments: list[str]) -> int:
     with (
         FailingProvider(access_lifetime_s=TOKEN_LIFETIME_S) as provider,
         FakeGateway(provider.verify_access_token, gap_s=GAP_S) as gateway,
+        Cable(provider.port) as provider_cable,
+        Cable(gateway.port) as gateway_cable,
     ):
+        provider.issuer = f"https://127.0.0.1:{provider_cable.port}"
+        gateway.url = f"https://127.0.0.1:{gateway_cable.port}"
         lab = Lab(home, provider, gateway)
-        soak = Soak(lab, provider, home, minutes)
+        soak = Soak(lab, provider, (provider_cable, gateway_cable), home, minutes)
         try:
             soak.run()
         finally:
@@ -321,7 +352,8 @@ def main(arguments: list[str]) -> int:
             shutil.rmtree(home, ignore_errors=True)
     wrong = soak.verdict()
     for name, count in sorted(soak.tally.counts.items()):
-        print(f"{name:<28}{count}")
-    print(f"{'provider refreshes':<28}{provider.grants.refreshes}")
+        print(f"{name:<32}{count}")
+    print(f"{'provider refreshes':<32}{provider.grants.refreshes}")
+    print(*growth.course(soak.samples), soak.scan.verdict(), sep="\n")
     print("\n".join(["WRONG:", *wrong]) if wrong else "All is well.")
     return 1 if wrong else 0
