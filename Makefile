@@ -22,15 +22,14 @@ check: ## ruff, mypy --strict and the architecture tests
 fmt: ## format the sources
 	@$(PYTHON) tests/matrix.py --format
 
-bench: ## the figures of the README; ROW=… measures one row
+bench: pyz ## the figures of the README; ROW=… measures one row
 	@$(PYTHON) tests/matrix.py --run tests.bench $(ROW)
 
 soak: pyz ## everything at once with faults planted in it; MINUTES=5
 	@$(PYTHON) tests/matrix.py --run tests.bench soak $(MINUTES)
 
-faults: pyz ## kills, full disks and refusals at every step; 50 x 20 helpers and 1,000 kills of token
-	@$(PYTHON) tests/matrix.py --first -n 2 tests/tools tests/test_files.py tests/store -k "kill or full or denied or fail"
-	@$(PYTHON) tests/matrix.py --run tests.bench rotation
+faults: pyz ## kills and errors at every file-changing system call (by strace); helpers by the crowd
+	@$(PYTHON) tests/matrix.py --run tests.bench faults
 
 fuzz: ## damaged input for every reader of foreign bytes; MINUTES=1 for each, TARGET=request for one
 	@$(PYTHON) tests/matrix.py --run tests.bench fuzz $(or $(MINUTES),1) $(TARGET)

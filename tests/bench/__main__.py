@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUITES = ("proxy", "helper", "rotation", "soak", "fuzz")
+SUITES = ("proxy", "helper", "rotation", "soak", "fuzz", "faults")
 
 
 def main(arguments: list[str]) -> int:

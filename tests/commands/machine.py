@@ -77,20 +77,25 @@ class Machine:
         code = cli.bounded(list(arguments), world)
         return worlds.ran(arguments, ExitCode(code), stdout, stderr)
 
-    def setup(
-        self, *arguments: str, is_terminal: bool = False, stdin: str = "", with_service: bool = False
-    ) -> Run:
-        """Type `setup` with the connection of this machine; usually the service is left alone."""
-        connection = {
+    @property
+    def connection(self) -> list[str]:
+        """Return the options that name provider and gateway."""
+        options = {
             "--gateway-url": self.gateway.url,
             "--issuer": self.provider.issuer,
             "--client-id": "thv-llm",
             "--ca-file": str(self.provider.ca_file),
             "--proxy-port": str(self.port),
         }
-        words = [word for pair in connection.items() for word in pair]
-        words += [] if with_service else ["--no-service"]
-        return self.run("setup", *words, *arguments, is_terminal=is_terminal, stdin=stdin)
+        return [word for option in options.items() for word in option]
+
+    def setup(
+        self, *arguments: str, is_terminal: bool = False, stdin: str = "", with_service: bool = False
+    ) -> Run:
+        """Type `setup` with the connection of this machine; usually the service is left alone."""
+        service = [] if with_service else ["--no-service"]
+        words = [*self.connection, *service, *arguments]
+        return self.run("setup", *words, is_terminal=is_terminal, stdin=stdin)
 
     def snapshot(self) -> dict[str, tuple[bytes, int]]:
         """Return bytes and mode of every file but those of ours."""
