@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests import canaries
 from tests.e2e.install import BIN, HERE
 from tests.e2e.npm_provider import CLIENT_ID, NpmProvider
 from tests.fakes.gateway import FakeGateway
@@ -61,7 +62,6 @@ class Machine:
         home: the home directory.
         environ: what every program of this machine gets.
         project: an empty directory to start programs in.
-        canaries: secrets of this machine that must be found nowhere.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class Machine:
             directory.mkdir(mode=0o700)
         self.port = free_port()
         shutil.copy(PYZ, self.commands / "thv-llm")
-        (self.commands / "python3").symlink_to(Path(sys.base_prefix) / "bin" / "python3")
+        python = Path(sys.base_prefix) / "bin" / "python3"
+        self.command("python3", f'#!/bin/sh\nexec "{python}" -X dev -W error "$@"\n')
         visit = f'"{sys.executable}" -I "{HERE / "scripted_browser.py"}" "{provider.ca_file}" "$1"'
         self.command("browser", f'#!/bin/sh\necho "$1" >> "{place}/visited"\nexec {visit}\n')
         self.environ = {
@@ -103,6 +104,8 @@ class Machine:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end_processes()
+        self.provider.secrets()  # the canaries know them then
+        canaries.RUN.files(self.place)
 
     def command(self, name: str, text: str) -> Path:
         """Put a program on PATH."""
@@ -135,6 +138,7 @@ class Machine:
             timeout=timeout_s,
             check=False,
         )
+        canaries.RUN.command_output(command, done.stdout, done.stderr)
         return Done(done.returncode, done.stdout, done.stderr)
 
     def thv(self, *arguments: str, env: Mapping[str, str] | None = None, fails: bool = False) -> Done:
