@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.checks.finding import connection, faults, look, mend, one_fault, wire
-from tests.service.lab import Lab
+from tests.service.lab import Lab, impatience
 from thv_llm import checks, state
-from thv_llm.checks import Ground, Level
+from thv_llm.checks import Ground, Level, local
 from thv_llm.service import helper
 
 
@@ -117,6 +117,26 @@ def test_a_helper_that_fails(lab: Lab) -> None:
     fault = one_fault(lab, "helper")
 
     assert "exit code 7" in fault.reason
+
+
+def test_a_helper_that_never_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(lab.paths.helper).write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(local, "HELPER_TIMEOUT_S", 0.2)
+
+    fault = one_fault(lab, "helper")
+
+    assert fault.reason.startswith("it gave no answer within ")
+    assert fault.remedy == "thv-llm proxy restart"
+
+
+def test_a_helper_is_not_waited_for_while_the_service_hangs(lab: Lab) -> None:
+    lab.hang()
+
+    with impatience():
+        (found,) = look(lab, "helper")
+
+    assert found.level is Level.OK
+    assert found.reason.endswith("not tried, since the service does not answer")
 
 
 def test_a_helper_that_answers_is_timed(lab: Lab) -> None:

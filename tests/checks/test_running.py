@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 
 import pytest
 
 from tests.checks.finding import connection, faults, mend, one_fault, wire
-from tests.service.lab import Lab
+from tests.service.lab import Lab, impatience
 from thv_llm.checks import Level
 from thv_llm.service import autostart, record
 
@@ -34,10 +33,10 @@ def test_a_stopped_service_that_a_proxy_tool_needs(lab: Lab) -> None:
 
 
 def test_a_service_that_hangs(lab: Lab) -> None:
-    pid = lab.start(proxy=False).record.pid
-    os.kill(pid, signal.SIGSTOP)
+    pid = lab.hang()
 
-    fault = one_fault(lab, "service")
+    with impatience():
+        fault = one_fault(lab, "service")
 
     assert str(pid) in fault.reason
     assert fault.remedy == "thv-llm proxy restart"

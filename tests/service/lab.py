@@ -17,19 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.commands import worlds
 from tests.commands.worlds import Home, Run
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from thv_llm import paths, settings, state
 from thv_llm.secret import Secret
-from thv_llm.service import background, helper, processes, record
+from thv_llm.service import background, challenge, helper, processes, record
 from thv_llm.service.background import Running
 from thv_llm.sessions import SessionFacts, Sessions
 from thv_llm.state import ServiceState, State
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.tokens import ending
 from thv_llm.tokens.session import session_key
+
+IMPATIENT_S = 0.2
 
 
 def free_port() -> int:
@@ -45,6 +49,15 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def impatience() -> Iterator[None]:
+    """Wait for a service that is known to hang only as long as a test can afford."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(challenge, "TIMEOUT_S", IMPATIENT_S)
+        patch.setattr(background, "HUNG_TIMEOUT_S", IMPATIENT_S)
+        yield
 
 
 class Lab:
@@ -94,6 +107,13 @@ class Lab:
         """Start the service, as setup does."""
         self.want(proxy=proxy)
         return background.start(self.paths, self.environ)[0]
+
+    def hang(self) -> int:
+        """Start a service that then hangs, in the middle of nothing; return its process id."""
+        pid = self.start(proxy=False).record.pid
+        until(lambda: background.facts(self.paths).get("token_expires_at"))
+        os.kill(pid, signal.SIGSTOP)
+        return pid
 
     def run(self, *arguments: str) -> Run:
         """Type a command."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.lab import Lab, until
+from tests.service.lab import Lab, impatience, until
 from thv_llm import state
 from thv_llm.errors import NotConfiguredError, ThvLlmError
 from thv_llm.service import answers, background, helper, processes, record, spawn
@@ -160,15 +160,13 @@ def _stream(lab: Lab) -> tuple[int, bytes]:
 
 
 def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> None:
-    import signal
+    pid = lab.hang()
 
-    running = lab.start()
-    os.kill(running.record.pid, signal.SIGSTOP)
-
-    with pytest.raises(ThvLlmError, match="does not answer") as caught:
-        background.start(lab.paths, lab.environ)
-    assert f"process {running.record.pid} " in caught.value.why
-    assert background.stop(lab.paths, timeout_s=0.1)
+    with impatience():
+        with pytest.raises(ThvLlmError, match="does not answer") as caught:
+            background.start(lab.paths, lab.environ)
+        assert f"process {pid} " in caught.value.why
+        assert background.stop(lab.paths)
     assert lab.processes() == []
 
 

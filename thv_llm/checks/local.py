@@ -105,6 +105,8 @@ def helper_program(ground: Ground) -> Iterator[Check]:
         yield fail("helper", f"it was written for {gone[0]}, which is gone", "thv-llm setup")
     elif not _has_token(ground):
         yield ok("helper", f"{path} is there; not tried, since no token can be had")
+    elif ground.running is not None and not ground.running.answers:
+        yield ok("helper", f"{path} is there; not tried, since the service does not answer")
     else:
         ground.progress("Asking the helper for a token …")
         yield _tried(ground, path)

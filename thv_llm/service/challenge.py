@@ -35,45 +35,45 @@ def proof(key: Secret, question: str) -> str:
     return hmac.new(key.reveal().encode(), question.encode(), hashlib.sha256).hexdigest()
 
 
-def agent_is_ours(path: str, key: Secret, *, timeout_s: float = TIMEOUT_S) -> bool:
+def agent_is_ours(path: str, key: Secret) -> bool:
     """Tell whether our own service listens on the agent's socket."""
     from thv_llm.service import answers
 
     question = nonce()
     try:
-        answer = answers.ask(path, f"challenge {question}", timeout_s=timeout_s)
+        answer = answers.ask(path, f"challenge {question}", timeout_s=TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
     return hmac.compare_digest(answer.strip().encode(), proof(key, question).encode())
 
 
-def port_is_ours(port: int, key: Secret, *, timeout_s: float = TIMEOUT_S) -> bool:
+def port_is_ours(port: int, key: Secret) -> bool:
     """Tell whether our own proxy listens on a port of 127.0.0.1."""
     question = nonce()
     request = (
         f"GET /healthz?challenge={question} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
     )
     try:
-        body = _exchange(port, request.encode("ascii"), timeout_s).partition(b"\r\n\r\n")[2]
+        body = _exchange(port, request.encode("ascii")).partition(b"\r\n\r\n")[2]
     except OSError:
         return False
     return proof(key, question).encode() in body
 
 
-def somebody_listens(port: int, *, timeout_s: float = TIMEOUT_S) -> bool:
+def somebody_listens(port: int) -> bool:
     """Tell whether a connection to a port of 127.0.0.1 is accepted; nothing is sent."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout_s).close()
+        socket.create_connection(("127.0.0.1", port), TIMEOUT_S).close()
     except OSError:
         return False
     return True
 
 
-def _exchange(port: int, request: bytes, timeout_s: float) -> bytes:
+def _exchange(port: int, request: bytes) -> bytes:
     """Send a request and return what comes back until the end, the limit or the deadline."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + TIMEOUT_S
     reply = b""
-    with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT_S) as connection:
         connection.sendall(request)
         while len(reply) < MAX_REPLY_BYTES and (left := deadline - time.monotonic()) > 0:
             connection.settimeout(left)
