@@ -181,7 +181,8 @@ def test_a_service_that_runs_has_imported_all_that_it_can_need() -> None:
         "from thv_llm.store import choose, os_keyring, secret_service; from thv_llm.edit import change;"
         "from thv_llm.oidc import discovery, http, tls_trouble, token_endpoint;"
         "from thv_llm.tokens import session;"
-        "print(sorted(name for name in set(sys.modules) - before if name.startswith('thv_llm')))"
+        "import jeepney.bus, jeepney.io.blocking, jeepney.wrappers;"
+        "print(sorted(name for name in set(sys.modules) - before if name.startswith(('thv_llm', 'jeepney'))))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

@@ -15,6 +15,7 @@ import json
 import os
 import pkgutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 30.0
 """How soon a service notices that its directory was deleted: it would hold the port for ever."""
+KEYRING_MODULES = {
+    "linux": ("jeepney.bus", "jeepney.io.blocking", "jeepney.wrappers"),
+    "darwin": ("keyring.backends.macOS",),
+}
+"""What the stores import from other packages in the file when they are first used."""
 LOCK_WAIT_S = 1.0
 """A predecessor that is just ending may need a moment."""
 
@@ -213,6 +219,8 @@ def load_rest() -> None:
         places = import_module(f"thv_llm.{package}").__path__
         for found in pkgutil.iter_modules(places, f"thv_llm.{package}."):
             import_module(found.name)
+    for name in KEYRING_MODULES.get(sys.platform, ()):
+        import_module(name)
 
 
 @contextlib.contextmanager
