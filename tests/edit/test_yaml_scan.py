@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from tests.edit.generate import YAML_LIST, YAML_MAP
 from thv_llm.edit.change import EditError
@@ -20,6 +21,17 @@ def test_maps_in_block_style_are_known(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "\n \n", "# c", "\ufeff# c\n", "---\n# c\n"])
 def test_a_file_of_comments_is_empty(text: str) -> None:
     assert Scan(text).shape is Shape.EMPTY
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[!!str \"]\", &a ']', *a]", '{a: b c, "c":[-1, ?x, it\'s, -b]}', "[a#b, x:y, 'q'\n  , # c ]\n  z]"],
+)
+def test_values_in_brackets_are_passed_as_a_yaml_parser_reads_them(value: str) -> None:
+    text = f"- {value}\n- end\n"
+
+    assert yaml.safe_load(text)[1] == "end"
+    assert Scan(text).shape is Shape.LIST
 
 
 def test_the_indentation_of_the_top_level_is_known() -> None:
@@ -48,6 +60,11 @@ def test_the_indentation_of_the_top_level_is_known() -> None:
         ("a: [1,\n 2\n", 1, 4),
         ("a: [1, 2}\n", 1, 9),
         ("a: {b: [}]\n", 1, 9),
+        ('a: [1, "x]\n', 1, 8),
+        ("a: {b: 'x}\n", 1, 8),
+        ('a: [!!str "x]\n', 1, 11),
+        ("a: [1,\t2]\n", 1, 7),
+        ("a: [|\n x]\n", 1, 5),
         ("a: 'x' y\n", 1, 7),
         ("a: b: c\n", 1, 5),
         ("? a\n: b\n", 1, 1),

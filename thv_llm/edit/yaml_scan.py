@@ -28,7 +28,11 @@ _ALIAS = re.compile(r"\*[^\s,\[\]{}]+")
 _PLAIN = re.compile(
     r"(?:[^\s\[\]{}?:,#&*!|>%@`\"'-]|[-?:](?=\S))(?:[^\s:#]|:(?!\s|\Z)|(?<!\s)#|[ \t]+(?=[^\s#]))*"
 )
-_FLOW_PLAIN = re.compile(r"(?:[^\s\[\]{},:#]|:(?![\s,\[\]{}])|(?<!\s)#|[ \t]+(?=[^\s#]))+")
+_FLOW_PLAIN = re.compile(
+    r"(?:[^\s\[\]{}?:,#&*!|>%@`\"'-]|[-?](?=[^\s,\[\]{}]))"
+    r"(?:[^\s\[\]{},:#]|:(?![\s,\[\]{}])|(?<!\s)#|[ \t]+(?=[^\s#]))*"
+)
+_IN_BRACKETS = (_QUOTED, _PROPERTY, _ALIAS, _FLOW_PLAIN)
 
 
 class Shape(Enum):
@@ -172,9 +176,9 @@ class Scan:
                     return
             elif self._at(",", ":"):
                 self._position += 1
-            elif not (self._take(_QUOTED) or self._ends_line() or self._take(_FLOW_PLAIN)):
-                self._position = min(self._position, len(self._text))
-                self._fail("brackets that do not match")
+            elif not (self._ends_line() or any(map(self._take, _IN_BRACKETS))):
+                odd = self._at("]", "}")
+                self._fail("brackets that do not match" if odd else "a value that cannot be told")
             self._take(_SPACES)
             if self._position >= len(self._text):
                 self._position = start
