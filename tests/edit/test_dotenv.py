@@ -87,3 +87,40 @@ def test_old_line_ends_of_a_carriage_return_are_refused() -> None:
         dotenv.apply("A=1\rB=2\r", {"K": "v"})
 
     assert (caught.value.line, caught.value.column) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("A=1\nX='never closed\n", 2, 3),
+        ('A=1\n export X = "never closed # c\nK=1\n', 2, 13),
+        ("X=`\n", 1, 3),
+        ('X="C:\\dir\\"\n', 1, 3),
+        ("A=1\n X:\n", 2, 2),
+        ("A=1\r\nX:", 2, 1),
+        ("X=\n'v'\n", 1, 1),
+        ("X\n=v\n", 1, 1),
+    ],
+)
+def test_a_value_that_could_take_our_line_in_is_refused(text: str, line: int, column: int) -> None:
+    with pytest.raises(EditError) as caught:
+        dotenv.apply(text, {"K": "# it's"})
+
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    "text", ["X=\n", "X: \n", "# X:\n", "X='a' b\n", "X=it's\n", 'X="a\\"\nb"\n', "X='\"'\n", "X='' # it's\n"]
+)
+def test_a_value_that_ends_on_its_own_is_no_hindrance(text: str) -> None:
+    new, changes = dotenv.apply(text, {"K": "# it's"})
+
+    assert new == text + 'K="# it\'s"\n'
+    assert dotenv.revert(new, changes) == (text, ())
+
+
+@pytest.mark.parametrize("text", ["", "K=theirs\n"])
+def test_undo_is_done_though_the_user_has_left_a_quote_open_since(text: str) -> None:
+    new, changes = dotenv.apply(text, {"K": "ours"})
+
+    assert dotenv.revert(new + "X='open\n", changes) == (text + "X='open\n", ())

@@ -3,7 +3,9 @@
 Lines are read as the `dotenv` package of npm reads them, which is what the tools use: an optional
 `export`, values bare or in one of three quotes (then over several lines, too), comments after
 ` #`. What is not an assignment is passed over. Of several lines for one variable the last one
-counts, so that is the one we change.
+counts, so that is the one we change. A text in which a quote is not closed, or a value begins on
+another line than its name, takes no value of ours: such a value reaches as far as the lines after it
+let it. Undo goes on in such a text, as far as each step changes nothing else.
 
 Pure: text in, text out.
 """
@@ -25,6 +27,7 @@ _ASSIGNMENT = re.compile(
     \s*(?:\#[^\r\n]*)?(?=[\r\n]|\Z)""",
     re.VERBOSE | re.ASCII,
 )
+_CLOSED = re.compile(r"""'(?:\\'|[^'])*+'|"(?:\\"|[^"])*+"|`(?:\\`|[^`])*+`""")
 _LONE_CR = re.compile(r"\r(?!\n)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
@@ -62,7 +65,7 @@ class DotenvDocument:
 
     def raw(self, key: str) -> str:
         """Return the text of the value that counts."""
-        start, end = self._span(key)
+        start, end = _span(self._last(key))
         return self.text[start:end]
 
     def load(self, raw: str) -> Json:
@@ -73,6 +76,7 @@ class DotenvDocument:
         """Write a value so that every reader of such files, and a shell, takes it for the same."""
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise EditError(f"{shown(key)} takes a text only")
+        _check(self.text + self._eol)  # here and not in `replace`, which undo needs, too
         text = str(value)
         if _BARE.fullmatch(text):
             return text
@@ -93,7 +97,7 @@ class DotenvDocument:
 
     def replace(self, key: str, raw: str) -> str:
         """Put another value in the line that counts."""
-        return splice(self.text, [(*self._span(key), raw)])
+        return splice(self.text, [(*_span(self._last(key)), raw)])
 
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
         """Take out the line that counts; a line before it may count then."""
@@ -104,19 +108,29 @@ class DotenvDocument:
         if len(values) > 1:
             rest[key] = values[-2]
         found = self._last(key)
-        return splice(
-            self.text, [(*whole_lines(self.text, found.start("name"), self._span(key)[1]), "")]
-        ), rest
+        start, end = whole_lines(self.text, found.start("name"), _span(found)[1])
+        return splice(self.text, [(start, end, "")]), rest
 
     def _last(self, key: str) -> re.Match[str]:
         return next(found for found in reversed(self._found) if found["name"] == key)
 
-    def _span(self, key: str) -> tuple[int, int]:
-        found = self._last(key)
-        raw = found["value"] or ""
-        if not raw.strip():
-            return found.end("sign"), found.end("sign")
-        return found.end("value") - len(raw.lstrip()), found.start("value") + len(raw.rstrip())
+
+def _check(text: str) -> None:
+    """Refuse a text with a value that could take in lines that it does not own."""
+    for found in _ASSIGNMENT.finditer(text):
+        start, end = _span(found)
+        if text.startswith(("'", '"', "`"), start) and not _CLOSED.match(text, start, end):
+            raise EditError.at(text, start, "a quote that is not closed")
+        if set("\r\n") & set(text[found.start("name") : start]):
+            raise EditError.at(text, found.start("name"), "a name without a value on its line")
+
+
+def _span(found: re.Match[str]) -> tuple[int, int]:
+    """Return where the value of an assignment stands."""
+    raw = found["value"] or ""
+    if not raw.strip():
+        return found.end("sign"), found.end("sign")
+    return found.end("value") - len(raw.lstrip()), found.start("value") + len(raw.rstrip())
 
 
 def _value(raw: str) -> str:
