@@ -56,7 +56,7 @@ def _encodings(text: bytes) -> list[bytes]:
     return found
 
 
-_PLAIN = re.compile(rb"([a-z]+)[ -]" + MARK.encode())
+_PLAIN = re.compile(rb"(?<![a-z])([a-z]+)[ -]" + MARK.encode())  # from word to word, however long they are
 _ENCODED = _encodings(MARK.encode())
 _noted: dict[bytes, str] = {}
 
