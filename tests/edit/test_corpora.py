@@ -6,11 +6,10 @@ import json
 import random
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
-from tests.edit.corpora import json_suite, toml_suite
+from tests.corpora import Sample, json_suite, toml_suite
 from tests.edit.invariants import check_invariants
 from thv_llm.edit import formats, toml
 from thv_llm.edit.change import EditError, Json
@@ -32,14 +31,6 @@ ONLY_TRAILING_COMMA = {
 NOTHING_IN_IT = {"n_single_space.json", "n_structure_no_data.json", "n_structure_UTF8_BOM_no_data.json"}
 
 
-def _text(path: Path) -> str | None:
-    """Return a file's text; None when it is no UTF-8, which is refused before an editor sees it."""
-    try:
-        return path.read_bytes().decode()
-    except UnicodeDecodeError:
-        return None
-
-
 def _accepts(format: Format, text: str) -> bool:
     try:
         assert formats.editor(format).apply(text, {}) == (text, ())
@@ -53,38 +44,38 @@ def test_the_corpora_are_there() -> None:
     assert len(toml_suite()) > 600
 
 
-@pytest.mark.parametrize("path", json_suite(), ids=lambda path: path.stem)
-def test_json_is_taken_and_refused_as_the_suite_says(path: Path) -> None:
-    text = _text(path)
+@pytest.mark.parametrize("sample", json_suite(), ids=lambda sample: sample.name.removesuffix(".json"))
+def test_json_is_taken_and_refused_as_the_suite_says(sample: Sample) -> None:
+    text = sample.text
     if text is None:
-        assert not path.name.startswith("y_")
+        assert not sample.name.startswith("y_")
         return
     taken = {format for format in JSON_FORMATS if _accepts(format, text)}
-    if path.name.startswith("y_"):
+    if sample.name.startswith("y_"):
         assert taken == set(JSON_FORMATS)
-    elif path.name in NOTHING_IN_IT:
+    elif sample.name in NOTHING_IN_IT:
         assert taken == set(JSON_FORMATS)  # an empty settings file has no settings
-    elif path.name in ONLY_COMMENTS:
+    elif sample.name in ONLY_COMMENTS:
         assert taken == {Format.JSONC, Format.JSONC_TRAILING}
-    elif path.name in ONLY_TRAILING_COMMA:
+    elif sample.name in ONLY_TRAILING_COMMA:
         assert taken == {Format.JSONC_TRAILING}
-    elif path.name.startswith("n_"):
+    elif sample.name.startswith("n_"):
         assert taken == set()
 
 
 @pytest.mark.parametrize("format", JSON_FORMATS)
 def test_every_json_file_of_the_suite_keeps_the_invariants(format: Format) -> None:
-    for path in json_suite():
-        text = _text(path)
+    for sample in json_suite():
+        text = sample.text
         if text is not None:
-            check_invariants(format, text, random.Random(path.name))
+            check_invariants(format, text, random.Random(sample.name))
 
 
 def test_every_object_of_the_json_suite_takes_a_member_and_gives_it_back() -> None:
     edited = 0
-    for path in json_suite():
-        text = _text(path)
-        if text is None or not path.name.startswith("y_") or not text.strip().startswith("{"):
+    for sample in json_suite():
+        text = sample.text
+        if text is None or not sample.name.startswith("y_") or not text.strip().startswith("{"):
             continue
         new, changes = formats.editor(Format.JSON).apply(text, {"/env/OUR": "v"})
         assert json.loads(new) == {**json.loads(text), "env": {"OUR": "v"}}
@@ -95,17 +86,17 @@ def test_every_object_of_the_json_suite_takes_a_member_and_gives_it_back() -> No
 
 @pytest.mark.parametrize("kind", ["valid", "invalid"])
 def test_toml_is_taken_exactly_when_the_standard_library_takes_it(kind: str) -> None:
-    for path in toml_suite():
-        text = _text(path)
-        if text is None or f"/{kind}/" not in str(path):
+    for sample in toml_suite():
+        text = sample.text
+        if text is None or f"/{kind}/" not in sample.path:
             continue
         try:
             tomllib.loads(text.removeprefix("\ufeff"))
             valid = True
         except tomllib.TOMLDecodeError:
             valid = False
-        assert _accepts(Format.TOML, text) is valid, path.name
-        assert check_invariants(Format.TOML, text, random.Random(path.name)) <= valid
+        assert _accepts(Format.TOML, text) is valid, sample.name
+        assert check_invariants(Format.TOML, text, random.Random(sample.name)) <= valid
 
 
 def test_every_valid_toml_file_takes_a_key_a_table_and_an_item_and_gives_them_back() -> None:
@@ -116,9 +107,9 @@ def test_every_valid_toml_file_takes_a_key_a_table_and_an_item_and_gives_them_ba
         "o.u.r": True,
     }
     edited = 0
-    for path in toml_suite():
-        text = _text(path)
-        if text is None or "/valid/" not in str(path):
+    for sample in toml_suite():
+        text = sample.text
+        if text is None or "/valid/" not in sample.path:
             continue
         new, changes = toml.apply(text, wanted)
         model = tomllib.loads(new.removeprefix("\ufeff"))
@@ -135,9 +126,9 @@ def test_every_valid_toml_file_takes_a_key_a_table_and_an_item_and_gives_them_ba
 
 def test_every_value_of_every_valid_toml_file_can_be_set_and_put_back() -> None:
     names = re.compile(r"[A-Za-z0-9_-]+")
-    for path in toml_suite():
-        text = _text(path)
-        if text is None or "/valid/" not in str(path):
+    for sample in toml_suite():
+        text = sample.text
+        if text is None or "/valid/" not in sample.path:
             continue
         for name, value in tomllib.loads(text.removeprefix("\ufeff")).items():
             if isinstance(value, dict) or not names.fullmatch(name):

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
 
 import pytest
 
+from tests.corpora import wycheproof
 from tests.fakes import rsa
 from thv_llm.oidc import rs256
-
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VECTORS = os.path.join(TOP, "..", "shared", "corpora", "wycheproof", "testvectors_v1")
 
 
 @pytest.mark.parametrize("bits", [2048, 3072, 4096])
 def test_wycheproof(bits: int) -> None:
-    path = os.path.join(VECTORS, f"rsa_signature_{bits}_sha256_test.json")
-    if not os.path.exists(path):
-        pytest.skip("the Wycheproof vectors are not beside the checkout")
-    with open(path, encoding="utf-8") as file:
-        groups: list[dict[str, Any]] = json.load(file)["testGroups"]
+    groups = wycheproof(f"rsa_signature_{bits}_sha256")
 
     wrong = []
     for group in groups:
