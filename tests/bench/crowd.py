@@ -6,7 +6,7 @@ import os
 import selectors
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -25,18 +25,14 @@ class Crowd:
         ordered = sorted(self.took_ms)
         return ordered[min(int(len(ordered) * part), len(ordered) - 1)] if ordered else 0.0
 
-    def start(self, command: Sequence[str], number: int, environ: Callable[[int], Mapping[str, str]]) -> None:
-        """Start that many at once, and wait for all of them.
-
-        Args:
-            environ: the environment of each, by its number.
-        """
+    def start(self, command: Sequence[str], environs: Sequence[Mapping[str, str]]) -> None:
+        """Start one process for each environment, all at once, and wait for all of them."""
         began: dict[subprocess.Popen[bytes], float] = {}
-        for one in range(number):
+        for environ in environs:
             start = time.perf_counter()
             process = subprocess.Popen(
                 command,
-                env=environ(one),
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -83,21 +83,20 @@ class Stage:
 
     def rounds(self, between: Callable[[], object]) -> None:
         """Start a crowd of helpers, again and again."""
+        environs = [self.user.environ] * PROCESSES
         for turn in range(ROUNDS):
             between()
-            self.helpers.start([self.user.paths.helper], PROCESSES, lambda _: self.user.environ)
+            self.helpers.start([self.user.paths.helper], environs)
             if turn % FLOOR_EVERY == 0:
-                self.bare.start(BARE, PROCESSES, lambda _: self.user.environ)
+                self.bare.start(BARE, environs)
 
     def rounds_apart(self) -> None:
-        """Start smaller crowds, each helper with a socket where nobody listens, and nobody but it will."""
+        """Start smaller crowds; each helper has a socket of its own, where nobody listens."""
+        environ = self.user.environ
         for turn in range(ROUNDS):
-            sockets = f"{self.user.environ['HOME']}/{turn}-"
-            self.helpers.start(
-                [self.user.paths.helper],
-                max(PROCESSES // FEWER, 2),
-                lambda one: {**self.user.environ, "THV_LLM_SOCKET": f"{sockets}{one}"},  # noqa: B023
-            )
+            sockets = [f"{environ['HOME']}/{turn}-{one}" for one in range(max(PROCESSES // FEWER, 2))]
+            environs = [{**environ, "THV_LLM_SOCKET": socket} for socket in sockets]
+            self.helpers.start([self.user.paths.helper], environs)
 
     @contextlib.contextmanager
     def service(self) -> Iterator[None]:

@@ -114,11 +114,9 @@ class NpmProvider:
         stdin, stdout = self._streams()
         stdin.write(json.dumps(given) + "\n")
         stdin.flush()
-        for line in stdout:
-            if line.startswith("{"):  # not one of the library's warnings
-                self.issuer = json.loads(line)["issuer"]
-                break
-        assert self.issuer, "the provider did not start"
+        line = stdout.readline()
+        assert line, "the provider did not start"
+        self.issuer = json.loads(line)["issuer"]
         self.verify = TokenCheck(self.issuer, AUDIENCE).verify
         return self
 

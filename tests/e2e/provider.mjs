@@ -80,6 +80,7 @@ await new Promise((done) => server.listen(given.port, given.host, done));
 const issuer = new URL(`https://${given.host}:${server.address().port}`).origin;
 const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
 
+console.warn = console.info = () => {}; // it warns of what is meant for tests
 const provider = new Provider(issuer, {
   adapter: Memory,
   clients: [{
