@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
 import re
 import threading
@@ -21,19 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thv_llm.files import TEMP_PREFIX
-from thv_llm.tools import engine
-from thv_llm.tools.engine import Mode
 
 MARK = "Can4ryOfTests"
 LOCAL_KEY = re.compile(rb"thv-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
-KEEPS_LOCAL_KEY = {"llm-state.json"} | {
-    name
-    for tool in engine.TOOLS
-    if engine.mode(tool) is Mode.PROXY
-    for edit in tool.edits
-    for name in edit.names
-}
-"""Files that may hold the local key, by name: the undo record, and what setup writes."""
 PRINTS = {
     "token": frozenset({"at", "encoded"}),
     "thv-llm-token": frozenset({"at", "encoded"}),
@@ -45,6 +36,15 @@ BROWSER = "profile"
 """Name of the directory where a test's browser keeps its history, the redirect with the code in it."""
 EACH_S = 0.02
 """How often to look at processes: most of ours live for longer."""
+
+
+@functools.cache
+def keeps_local_key() -> frozenset[str]:
+    """Return the names of files that may hold the local key: the undo record, and what setup writes."""
+    from thv_llm.tools import engine  # here, because the fakes must do with a bare Python (`make demo`)
+
+    proxied = [tool for tool in engine.TOOLS if engine.mode(tool) is engine.Mode.PROXY]
+    return frozenset({"llm-state.json"}.union(*(edit.names for tool in proxied for edit in tool.edits)))
 
 
 def _encodings(text: bytes) -> list[bytes]:
@@ -110,7 +110,7 @@ class Scan:
     def _file(self, path: Path) -> None:
         self.looked["files"] += 1
         may_become_one = path.name.startswith(TEMP_PREFIX)  # left behind by a kill
-        allowed = {"local key"} if path.name in KEEPS_LOCAL_KEY or may_become_one else set()
+        allowed = {"local key"} if path.name in keeps_local_key() or may_become_one else set()
         allowed |= {"code"} if BROWSER in path.parts else set()
         self._hit(kinds(path.read_bytes()) - allowed, str(path))
 
