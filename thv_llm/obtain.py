@@ -5,7 +5,8 @@ The agent has it. If none listens, one process becomes an agent for a moment: a 
 meanwhile, and leaves when nobody has come for `LINGER_S`. So fifty helpers at once cost one
 refresh with and without the service, and a helper may be killed at any time.
 
-Light to import: the caller of a worker loads nothing heavy; the worker does, after the fork.
+Light to import: the caller of a worker loads nothing heavy; the worker does, after the fork, and
+somebody waits for it. What is on its way makes named tuples, because dataclasses cost it 10 ms.
 """
 
 from __future__ import annotations
