@@ -13,8 +13,6 @@ from thv_llm import __version__
 
 TOP = Path(__file__).resolve().parent.parent
 LAUNCHER = TOP / "thv_llm.py"
-BARE_PYTHON = getattr(sys, "_base_executable", sys.executable)
-"""Without our development environment, whose own start-up imports would be shadowed, too."""
 STANDARD_NAMES = ("argparse", "json", "socket", "ssl", "struct", "tomllib", "typing", "dataclasses")
 OLD = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10")
 
@@ -51,7 +49,7 @@ def test_files_of_the_callers_project_shadow_nothing(tmp_path: Path) -> None:
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken over')")
 
     told = subprocess.run(
-        [BARE_PYTHON, LAUNCHER, "--version"],
+        [sys.executable, "-S", LAUNCHER, "--version"],  # start-up hooks of this machine are not ours
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:", "HOME": str(tmp_path)},
         capture_output=True,
