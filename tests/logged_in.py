@@ -161,8 +161,8 @@ def wait_for_worker(user: HasPaths) -> None:
     from thv_llm.service.claim import claim
     from thv_llm.shortcut import converse
 
-    converse(user.paths.socket, "yield")
     while True:
+        converse(user.paths.socket, "yield")
         try:
             os.close(claim(user.paths.socket))
             return
@@ -174,6 +174,6 @@ def wait_for_worker(user: HasPaths) -> None:
 def logged_in(home: Path) -> Iterator[LoggedIn]:
     """Give a user with a session, as long as the context lasts."""
     with FakeProvider() as provider:
-        made = LoggedIn(home, provider)
+        made = LoggedIn(home, provider, THV_LLM_SOCKET=str(home.parent / "s"))  # paths of sockets are short
         yield made
         wait_for_worker(made)

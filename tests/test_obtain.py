@@ -12,7 +12,8 @@ import pytest
 
 from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn, wait_for_worker
-from thv_llm import obtain, shortcut
+from tests.service.lab import until
+from thv_llm import shortcut
 from thv_llm.service.agent import Agent
 
 PROCESSES = int(os.environ.get("THV_LLM_TEST_PROCESSES", "8"))
@@ -103,16 +104,23 @@ def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_s
     assert user.is_alive
 
 
+def answered_in_a_process(user: LoggedIn, preparation: str) -> str:
+    """Return what a process is answered that has run these lines before it asks."""
+    program = (
+        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{preparation}\n"
+        "from thv_llm import obtain, paths\n"
+        "print(obtain.answer(paths.find(os.environ), os.environ, 'token 600'))"
+    )
+    return user.run([sys.executable, "-I", "-c", program, "token"]).stdout
+
+
 def test_the_worker_is_gone_when_nobody_asks_any_more(user: LoggedIn) -> None:
-    user.token()
+    told = answered_in_a_process(user, "from thv_llm import obtain; obtain.LINGER_S = 0.3")
     socket = Path(user.paths.socket)
+
+    assert told.startswith("ok ")
     assert socket.exists()
-
-    deadline = time.monotonic() + obtain.LINGER_S + 10
-    while socket.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-    assert not socket.exists()
+    until(lambda: not socket.exists())
 
 
 def test_a_service_that_starts_takes_the_workers_place(user: LoggedIn) -> None:
@@ -152,18 +160,15 @@ def test_the_worker_loads_nothing_dear_before_it_answers(user: LoggedIn) -> None
 
 
 def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: LoggedIn) -> None:
-    program = (
-        f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); sys.platform = 'darwin'\n"
+    told = answered_in_a_process(
+        user,
+        "sys.platform = 'darwin'\n"
         "from thv_llm.service import detached\n"
-        "detached.first_line.__kwdefaults__['platform'] = 'darwin'\n"
-        "from thv_llm import obtain, paths\n"
-        "print(obtain.answer(paths.find(os.environ), os.environ, 'token 600'))"
+        "detached.first_line.__kwdefaults__['platform'] = 'darwin'",
     )
 
-    done = user.run([sys.executable, "-I", "-c", program, "token"])
-
-    assert done.stdout.startswith("ok "), done
-    assert user.token().stdout.strip() in done.stdout
+    assert told.startswith("ok ")
+    assert user.token().stdout.strip() in told
     assert user.provider.count("refresh") == 1
 
 

@@ -109,7 +109,8 @@ def test_the_socket_can_stop_it(lab: Lab) -> None:
     assert not thread.is_alive()
 
 
-def test_a_second_one_does_not_start(lab: Lab) -> None:
+def test_a_second_one_does_not_start(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "LOCK_WAIT_S", 0.1)
     with running(service(lab)), pytest.raises(AlreadyRunningError):
         service(lab).run(nothing)
     with files.lock(lab.paths.lock("service"), timeout_s=0, what="x"):

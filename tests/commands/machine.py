@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -115,17 +114,9 @@ def machine(home: Path) -> Iterator[Machine]:
         FakeGateway(provider.verify_access_token) as gateway,
         FakeBrowser(str(provider.ca_file)) as browser,
     ):
-        made = Machine(home, provider, gateway, browser, browser.open, free_port())
+        made = Machine(home, provider, gateway, browser, browser.open, worlds.free_port())
         made.environ = {"HOME": str(home), "PATH": f"{home}/bin"}
         made.install("claude", "opencode")
         made.write(made.claude, CLAUDE)
         made.write(made.opencode, OPENCODE)
         yield made
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import secrets
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,7 @@ from thv_llm.errors import ExitCode
 from thv_llm.world import World
 
 NOW = 1_800_000_000.0
+FIRST_PORT, PORTS = 15_000, 17_000
 
 
 class Stream(io.StringIO):
@@ -92,6 +96,19 @@ def ran(arguments: Sequence[str], code: ExitCode, stdout: Stream, stderr: Stream
     run = Run(code, stdout.getvalue(), stderr.getvalue())
     canaries.RUN.command_output(arguments, run.out, run.err)
     return run
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody has, and the next one neither.
+
+    It is none of those that the system gives to connections, else one could take it before its use.
+    """
+    while True:
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with contextlib.suppress(OSError):
+            for number in (port, port + 1):
+                socket.create_server(("127.0.0.1", number)).close()
+            return port
 
 
 def make(path: Path, **environ: str) -> Home:

@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,13 +35,6 @@ from thv_llm.tokens.session import session_key
 IMPATIENT_S = 0.2
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
@@ -66,7 +58,7 @@ class Lab:
     def __init__(self, directory: Path, provider: FakeProvider, gateway: FakeGateway) -> None:
         self.provider = provider
         self.gateway = gateway
-        self.port = free_port()
+        self.port = worlds.free_port()
         self.home: Home = replace(
             worlds.make(directory, THV_LLM_SOCKET=str(directory / "s")), now=time.time()
         )

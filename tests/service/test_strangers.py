@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.lab import Lab, until
+from tests.service.lab import IMPATIENT_S, Lab, impatience, until
 from thv_llm import state
 from thv_llm.errors import ThvLlmError
 from thv_llm.service import background
@@ -71,13 +71,13 @@ def test_before_there_is_a_key_a_stranger_hears_nothing_at_all(lab: Lab) -> None
     assert stranger.heard == []
 
 
-def test_a_silent_stranger_does_not_hold_us_up(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", lab.port)):
+def test_a_silent_stranger_does_not_hold_us_up(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", lab.port)), impatience():
         begun = time.monotonic()
         use = background.port_use(lab.paths, lab.port, state.local_key(lab.paths))
 
     assert use.kind == "stranger"
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < IMPATIENT_S + 1
 
 
 def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: Lab) -> None:
