@@ -30,8 +30,11 @@ PRINTS = {
     "thv-llm-token": frozenset({"at", "encoded"}),
     "-c": frozenset({"at", "encoded"}),
     "env": frozenset({"local key"}),
+    "secret-tool": frozenset({"rt"}),
 }
 """Command → the secrets that it prints on stdout for other programs; a JWT is `encoded`."""
+TAKES = {"curl": frozenset({"local key"})}
+"""Program → the secrets that tests give it as arguments, being the stranger that has got hold of one."""
 BROWSER = "profile"
 """Name of the directory where a test's browser keeps its history, the redirect with the code in it."""
 EACH_S = 0.02

@@ -48,7 +48,9 @@ def _on_event(event: str, arguments: tuple[object, ...]) -> None:
     if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
         command = arguments[1]
         environ = arguments[-1] or dict(os.environ)
-        canaries.RUN.text("commands", f"{command} {environ}", f"the start of {str(command)[:200]}")
+        allowed = canaries.TAKES.get(str(command[0]) if isinstance(command, list) else "", frozenset())
+        told = f"{command} {environ}"
+        canaries.RUN.text("commands", told, f"the start of {str(command)[:200]}", allowed=allowed)
 
 
 @pytest.hookimpl(wrapper=True)
