@@ -64,7 +64,7 @@ def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
             found = silent(paths)
         if found is not None:
             return found
-        if environ.get("THV_LLM_SOCKET") and not os.path.exists(paths.settings):
+        if environ.get("THV_LLM_SOCKET") and not _is_set_up(paths):
             return _not_forwarded(paths)
         try:
             claim = _claim(paths)
@@ -84,6 +84,11 @@ def silent(paths: Paths) -> str:
     why = f"the process that listens at {paths.socket} does not answer"
     error = UnreachableError("cannot get an access token", why=why, next_step="thv-llm proxy restart")
     return answers.failure_line(error)
+
+
+def _is_set_up(paths: Paths) -> bool:
+    """Return whether this is where setup ran; without its settings even, which is another trouble."""
+    return os.path.exists(paths.settings) or os.path.exists(paths.helper)
 
 
 def _not_forwarded(paths: Paths) -> str:
