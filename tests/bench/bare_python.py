@@ -13,6 +13,6 @@ from pathlib import Path
 
 def bare_python(place: Path) -> str:
     """Make a virtual environment without packages, and return its interpreter."""
-    python = os.environ.get("BENCH_PYTHON", sys.executable)
+    python = os.environ.get("BENCH_PYTHON") or sys.executable
     subprocess.run([python, "-m", "venv", "--without-pip", str(place)], check=True)
     return str(place / "bin" / "python3")
