@@ -7,6 +7,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  shortcut                    the shortest way to a token: find the socket, ask the agent, print
 0  renaming                    rename without dropping what another program has put at the target
 1  aesgcm                      AES-256-GCM, bytes to bytes
+1  dial                        a TCP connection to a host that may have several addresses, some of them dead
 1  env_proxy                   which HTTP proxy the environment asks for
 1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks
 1  log                         stderr and file logging; a last filter that hides anything token-shaped

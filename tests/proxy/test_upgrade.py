@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import OK, running, until
+from thv_llm.proxy import upgrade
 from thv_llm.proxy.http1 import Fields, RequestHead
 from thv_llm.proxy.upgrade import wanted
 
@@ -138,7 +139,9 @@ def test_an_offer_of_http_2_is_taken_no_notice_of() -> None:
         assert b"HTTP2-Settings" not in run.gateway.heads[0]
 
 
-def test_stopping_ends_what_was_upgraded() -> None:
+def test_stopping_ends_what_was_upgraded_and_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upgrade, "QUIET_S", 0.1)
+
     def script(conversation: Conversation) -> None:
         conversation.head()
         conversation.send(SWITCH)
@@ -151,6 +154,23 @@ def test_stopping_ends_what_was_upgraded() -> None:
         run.proxy.stop(8)
         assert tool.receive() == b""
         assert time.monotonic() - began < 4
+
+
+def test_what_is_in_the_middle_of_being_said_has_time_to_end() -> None:
+    said = 10
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH)
+        for _ in range(said):
+            time.sleep(0.2)
+            conversation.send(b".")
+
+    with running(script) as run, run.connect() as tool:
+        tool.send(run.head("/v1/realtime", *ASK))
+        tool.until(b"\r\n\r\n")
+        run.proxy.stop(8)
+        assert tool.receive() == b"." * said
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,6 @@
 
 Its parts, from the outside in: `server` listens, `connection` reads requests and applies `access`,
 `forward` sends them to the gateway with a token (`attempt`, `upstream`), `relay` passes answers
-back. What is pure: `http1`, `framing`, `target`, `headers`, `replies`. One thread moves all bytes
-(`loop`); what blocks has threads of its own.
+back. What is pure: `http1`, `framing`, `access`, `target`, `headers`, `replies`. One thread moves all
+bytes (`loop`); what blocks has threads of its own.
 """

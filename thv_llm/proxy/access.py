@@ -4,7 +4,7 @@ A web page in the user's browser can send requests to 127.0.0.1, other users of 
 connect to it, and a name that a stranger controls can resolve to it. Each rule below closes one
 of these ways by itself; a random key, which only the wired tools know, closes all of them.
 
-Pure: a head in, `Refused` or nothing out.
+Pure: a head in, where it may go or `Refused` out.
 """
 
 from __future__ import annotations

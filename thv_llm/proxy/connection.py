@@ -7,12 +7,12 @@ error of our own and close.
 from __future__ import annotations
 
 import math
-import os
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from thv_llm import log
 from thv_llm.proxy import access, framing, headers, replies, target, upgrade
 from thv_llm.proxy.attempt import ToolGone
 from thv_llm.proxy.body import RequestBody
@@ -141,7 +141,7 @@ class Connection:
         except (OSError, Late):
             raise
         except Exception as defect:
-            self._record.refusal = f"a defect in the proxy: {_place(defect)}"
+            self._record.refusal = f"a defect in the proxy: {log.place(defect)}"
             raise
         finally:
             self._report()
@@ -247,12 +247,3 @@ class Connection:
         self.tool.wants = READ
         while self.tool.read() != b"":
             yield deadline
-
-
-def _place(defect: Exception) -> str:
-    """Return what an exception is and where it came from; its text could hold anything."""
-    at = defect.__traceback__
-    while at is not None and at.tb_next is not None:
-        at = at.tb_next
-    where = f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "?"
-    return f"{type(defect).__name__} at {where}"

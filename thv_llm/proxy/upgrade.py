@@ -20,6 +20,8 @@ from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 WEBSOCKET = b"websocket"
 TICK_S = 1.0
 """Between two looks at whether the proxy is being stopped."""
+QUIET_S = 5.0
+"""After which nothing is in the middle of being said, so that a proxy that is being stopped may hang up."""
 MAX_PENDING_BYTES = 256 * 1024
 """Read from one side and not yet taken by the other."""
 
@@ -37,6 +39,9 @@ def relay(
 ) -> Steps[None]:
     """Pass the 101 on, then bytes both ways until one side ends, or nothing moves for `idle_s`.
 
+    Args:
+        stopping: tells that nothing new is wanted: then nothing need move for `QUIET_S` only.
+
     Raises:
         GatewayError: the gateway switched to something else than was asked for.
         OSError: one side broke.
@@ -49,17 +54,17 @@ def relay(
     head = headers.write(b"HTTP/1.1 101 Switching Protocols", passing)
     down, up = _Way(link, tool, head + answer.rest), _Way(tool, link, tool.ahead)
     tool.ahead = b""
-    deadline = time.monotonic() + idle_s
-    while not (down.over or up.over or stopping()):
+    moved = time.monotonic()
+    while not (down.over or up.over):
         tool.wants = (READ if up.has_room else 0) | (WRITE if down.pending else 0)
         link.wants = (READ if down.has_room else 0) | (WRITE if up.pending else 0)
         try:
-            yield min(deadline, time.monotonic() + TICK_S)
+            yield time.monotonic() + TICK_S
         except Late:
-            if time.monotonic() >= deadline:
+            if time.monotonic() - moved >= (QUIET_S if stopping() else idle_s):
                 return
             continue
-        deadline = time.monotonic() + idle_s
+        moved = time.monotonic()
         down.move()
         up.move()
         record.bytes_in, record.bytes_out = up.sent, down.sent

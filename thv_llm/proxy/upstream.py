@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from thv_llm import __version__, env_proxy, tls
+from thv_llm.dial import dial
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.proxy import headers, target
 from thv_llm.proxy.http1 import Field, HeadReader, Refused, parse_answer
@@ -193,8 +194,8 @@ class Gateway:
 
     def _dial(self, deadline: float) -> socket.socket:
         proxy = self._proxy
-        place = (proxy.host, proxy.port) if proxy else (self.host, self.port)
-        sock = socket.create_connection(place, timeout=self.limits.connect)
+        host, port = (proxy.host, proxy.port) if proxy else (self.host, self.port)
+        sock = dial(host, port, self.limits.connect)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if proxy:
