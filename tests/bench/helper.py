@@ -3,8 +3,8 @@
     python -m tests.bench helper [PAIRS]
 
 Each row is measured in turn with bare `python3 -I -S -c pass`, so that a busy machine slows both;
-the ratio of the medians is what counts. From a cold call is taken what the provider itself takes: a refresh by a
-client that runs already, in turn with it.
+the ratio of the medians is what counts. From a cold call is taken what the provider itself takes:
+a refresh by a client that runs already, in turn with it.
 BENCH_PYTHON names the Python that runs ours: one that was built with optimisations is a third faster.
 """
 
@@ -100,13 +100,14 @@ class WarmClient:
 
     def milliseconds(self) -> float:
         """Return how long a refresh takes, with its connection."""
+        url = f"{self._provider.url}/token"
         form = {
             "grant_type": "refresh_token",
             "client_id": self._provider.client_id,
             "refresh_token": self._refresh_token,
         }
         start = time.perf_counter()
-        with urlopen(f"{self._provider.url}/token", urlencode(form).encode(), context=self._context) as answer:
+        with urlopen(url, urlencode(form).encode(), context=self._context) as answer:
             self._refresh_token = json.load(answer)["refresh_token"]
         return (time.perf_counter() - start) * 1000
 
