@@ -111,7 +111,8 @@ class Proxy:
         self._shared.stopping = True
         if self._doors:
             self._loop.stop(drain_s)
-        self._loop.close()
+        else:
+            self._loop.close()
         self._doors = []
         self._shared.peers.close()
         self._shared.gateway.close()
