@@ -73,8 +73,9 @@ def test_a_session_that_ended_is_off_the_record() -> None:
     assert known.without(StoredSession("file", "c")) == known
 
 
-def test_a_session_whose_name_was_not_recorded_may_be_any() -> None:
-    known = Sessions(SessionFacts("file"))
+def test_a_session_that_moves_is_on_record_in_both_places_until_the_old_one_is_empty() -> None:
+    moving = Sessions().after_login(SessionFacts("file", "a")).after_login(SessionFacts("keyring", "a"))
 
-    assert known.of("whatever") == SessionFacts("file")
-    assert known.after_login(SessionFacts("file", "a")).stored == (StoredSession("file", "a"),)
+    assert moving.stored == (StoredSession("keyring", "a"), StoredSession("file", "a"))
+    assert moving.of("a").store == "keyring"
+    assert moving.without(StoredSession("file", "a")).stored == (StoredSession("keyring", "a"),)

@@ -32,7 +32,7 @@ class SessionFacts(NamedTuple):
 
     Attributes:
         store: name of the store; "" when there is no session.
-        key: what the session is called there; "" if a version wrote this that did not record it.
+        key: what the session is called there.
         expires_at, logged_in_at: seconds since the epoch.
     """
 
@@ -54,7 +54,8 @@ class Sessions(NamedTuple):
 
     Attributes:
         latest: that of the latest login.
-        earlier: of logins with other settings, which nothing uses; `logout` ends them, too.
+        earlier: of logins with other settings, which nothing uses; `logout` ends them, too. One that
+            a login has moved is here as well, until its old place is empty.
     """
 
     latest: SessionFacts = SessionFacts()
@@ -67,14 +68,14 @@ class Sessions(NamedTuple):
 
     def of(self, key: str) -> SessionFacts:
         """Return what is known of the session of that name; without a store when there is none."""
-        if self.latest.store and self.latest.key in (key, ""):
+        if self.latest.store and self.latest.key == key:
             return self.latest
         earlier = (SessionFacts(*place) for place in self.earlier if place.key == key)
         return next(earlier, SessionFacts())
 
     def after_login(self, facts: SessionFacts) -> Sessions:
-        """Return the sessions after a login; the session of other settings becomes an earlier one."""
-        return Sessions(facts, tuple(place for place in self.stored if place.key not in (facts.key, "")))
+        """Return the sessions after a login; one elsewhere, or of other settings, becomes an earlier one."""
+        return Sessions(facts, tuple(place for place in self.stored if place != facts.place))
 
     def without(self, ended: StoredSession) -> Sessions:
         """Return the sessions after one was removed."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from typing import ClassVar
 
 from keyring.backend import KeyringBackend
 from keyring.errors import KeyringLocked, PasswordDeleteError
+
+from thv_llm.secret import Secret
+from thv_llm.store.secret_service import SecretService
 
 
 class MemoryKeyring(KeyringBackend):
@@ -42,6 +47,32 @@ class ShortKeyring(MemoryKeyring):
         if len(password) > 1280:
             raise OSError(1783, "CredWrite", f"The stub received bad data: {password}")
         super().set_password(service, username, password)
+
+
+class LastingKeyring(MemoryKeyring):
+    """Has one memory for all of its instances, as if it were the machine's."""
+
+    kept: ClassVar[dict[tuple[str, str], str]] = {}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries = self.kept
+
+
+class DesktopKeyring(KeyringBackend):
+    """The Secret Service, with the entries that our own way to it has, as keyring's backend for it."""
+
+    priority = 1.0
+
+    def get_password(self, service: str, username: str) -> str | None:
+        found = SecretService(os.environ).load(username)
+        return found.reveal() if found else None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        SecretService(os.environ).save(username, Secret(password))
+
+    def delete_password(self, service: str, username: str) -> None:
+        SecretService(os.environ).delete(username)
 
 
 class ForgetfulKeyring(MemoryKeyring):

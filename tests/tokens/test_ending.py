@@ -11,7 +11,7 @@ from tests.tokens.rig import Rig, login_result
 from thv_llm import sessions, state, tokens
 from thv_llm.errors import LoginRequiredError
 from thv_llm.secret import Secret
-from thv_llm.sessions import SessionFacts, Sessions
+from thv_llm.sessions import Sessions
 from thv_llm.settings import Settings
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import DamagedError, LockedError
@@ -73,12 +73,11 @@ def test_a_session_is_found_without_settings(rig: Rig) -> None:
     assert refreshes(end(rig, Settings())) == ["rt-1"]
 
 
-def test_a_session_that_an_older_version_recorded_without_its_name_is_that_of_the_settings(rig: Rig) -> None:
+def test_a_session_that_was_not_recorded_is_sought_by_the_settings(rig: Rig) -> None:
     log_in(rig, "rt-1")
-    state.update_sessions(rig.paths, lambda _: Sessions(SessionFacts("file")))
+    state.update_sessions(rig.paths, lambda _: Sessions())
 
     assert refreshes(end(rig)) == ["rt-1"]
-    assert sessions.load(rig.paths.state) == Sessions()
 
 
 def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Path) -> None:
@@ -94,6 +93,21 @@ def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Pa
         assert refreshes(end(rig, elsewhere, **bus.environ)) == ["rt-2", "rt-1"]
         assert bus.items == {}
     assert not Path(rig.paths.session_file).exists()
+
+
+def test_a_keyring_that_was_named_since_does_not_hide_the_session(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d").mkdir()
+    with FakeSecretService(tmp_path / "d") as bus:
+        anywhere = rig.settings._replace(token_store="")
+        source = tokens.open(anywhere, rig.paths, {**rig.environ, **bus.environ})
+        source.adopt(login_result("at", "rt-1", rig.clock.now() + 60))
+        monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "tests.fakes.keyrings.LastingKeyring")
+
+        named = {**bus.environ, "PYTHON_KEYRING_BACKEND": "tests.fakes.keyrings.LastingKeyring"}
+        assert refreshes(end(rig, anywhere, **named)) == ["rt-1"]
+        assert bus.items == {}
 
 
 def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None:

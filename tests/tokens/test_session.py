@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import keyrings
 from tests.fakes.provider import FakeProvider
 from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import FakeTime, Rig, login_result
 from thv_llm import sessions, state, tokens
 from thv_llm.errors import LoginRequiredError
 from thv_llm.settings import OidcSettings
+from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.tokens.session import session_key
 
 OIDC = OidcSettings(issuer="https://idp.example", client_id="cli")
@@ -58,6 +60,57 @@ def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, t
         assert rig.refresh_token is None
         assert sessions.load(rig.paths.state).latest.store == "secret-service"
         assert "Secret Service" in source.describe()
+
+
+@pytest.mark.parametrize("backend", ["LastingKeyring", "DesktopKeyring"])
+def test_a_login_after_a_keyring_was_named_is_kept_where_that_keyring_keeps_it(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    directory = tmp_path / "d"
+    directory.mkdir()
+    with FakeSecretService(directory) as bus:
+        settings, environ = rig.settings._replace(token_store=""), {**rig.environ, **bus.environ}
+        tokens.open(settings, rig.paths, environ).adopt(login_result("at-1", "rt-1", rig.clock.now() + 60))
+
+        named = {**environ, "PYTHON_KEYRING_BACKEND": f"tests.fakes.keyrings.{backend}"}
+        for name in ("PYTHON_KEYRING_BACKEND", "DBUS_SESSION_BUS_ADDRESS"):
+            monkeypatch.setenv(name, named[name])
+        source = tokens.open(settings, rig.paths, named)
+        source.adopt(login_result("at-2", "rt-2", rig.clock.now() + 60))
+
+        assert source.has_session()
+        assert "keyrings" in source.describe()
+        assert [item.secret for item in bus.items.values()] in ([], [b"rt-2"])
+        known = sessions.load(rig.paths.state)
+        assert [one.store for one in known.stored] == ["keyring"]
+    keyrings.LastingKeyring.kept.clear()
+
+
+def test_a_login_that_is_killed_while_it_moves_the_session_has_moved_it(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.source.adopt(login_result("at-1", "rt-1", rig.clock.now() + 60))
+    directory = tmp_path / "d"
+    directory.mkdir()
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with FakeSecretService(directory) as bus:
+        settings = rig.settings._replace(token_store="keyring")
+        environ = {**rig.environ, **bus.environ}
+        source = tokens.open(settings, rig.paths, environ, clock=rig.clock_as_value())
+        with monkeypatch.context() as patch:
+            patch.setattr(EncryptedFile, "delete", killed)
+            with pytest.raises(KeyboardInterrupt):
+                source.adopt(login_result("at-2", "rt-2", rig.clock.now() + 60))
+
+        assert tokens.open(rig.settings._replace(token_store=""), rig.paths, environ).has_session()
+        assert [one.store for one in sessions.load(rig.paths.state).stored] == ["secret-service", "file"]
+
+        source.adopt(login_result("at-3", "rt-3", rig.clock.now() + 60))
+        assert rig.refresh_token is None
+        assert [one.store for one in sessions.load(rig.paths.state).stored] == ["secret-service"]
 
 
 def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:

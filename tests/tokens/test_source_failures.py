@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.web import Answer
-from tests.tokens.rig import Rig, broken, rigged
-from thv_llm.errors import LoginRequiredError, UnreachableError
+from tests.tokens.rig import Rig, broken, login_result, rigged
+from thv_llm import sessions
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
 from thv_llm.secret import Secret
+from thv_llm.sessions import Sessions
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import StoreError
 
@@ -149,11 +151,22 @@ def test_an_ended_session_is_removed_and_eleven_calls_cost_the_provider_one_requ
     assert rig.provider.count("refresh") == 1
 
 
+def test_an_ended_session_is_off_the_record(rig: Rig) -> None:
+    rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
+    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    with pytest.raises(LoginRequiredError):
+        rig.source.get()
+
+    assert sessions.load(rig.paths.state) == Sessions()
+
+
+@pytest.mark.parametrize("kind", [StoreError, ThvLlmError])
 def test_an_ended_session_that_cannot_be_removed_is_not_tried_again_at_once(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, kind: type[ThvLlmError]
 ) -> None:
     def locked(self: EncryptedFile, key: str) -> None:
-        raise StoreError("locked")
+        raise kind("locked")
 
     monkeypatch.setattr(EncryptedFile, "delete", locked)
     rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})

@@ -44,23 +44,40 @@ def choose(
     Raises:
         StoreError: the store that it must be cannot be used.
     """
-    ask = ask_passphrase if interactive else None
     name = _name(environ, wanted, recorded, platform)
+    if name == "secret-service" and not wanted and not recorded and _is_absent(environ):
+        name = "file"
+    return open_named(name, paths, environ, interactive=interactive, ask_passphrase=ask_passphrase)
+
+
+def open_named(
+    name: str,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    interactive: bool = False,
+    ask_passphrase: Callable[[], Secret] | None = None,
+) -> SessionStore:
+    """Return the store of that `name`, whatever else would be chosen by now."""
     if name == "file":
-        return _file(paths, environ, ask)
+        return _file(paths, environ, ask_passphrase if interactive else None)
     if name == "keyring":
         from thv_llm.store.os_keyring import OsKeyring
 
         return OsKeyring(overflow_path=paths.session_overflow, interactive=interactive)
     from thv_llm.store.secret_service import SecretService
 
-    service = SecretService(environ, interactive=interactive)
-    if not wanted and not recorded:
-        try:
-            service.probe()
-        except AbsentError:
-            return _file(paths, environ, ask)
-    return service
+    return SecretService(environ, interactive=interactive)
+
+
+def _is_absent(environ: Mapping[str, str]) -> bool:
+    from thv_llm.store.secret_service import SecretService
+
+    try:
+        SecretService(environ).probe()
+    except AbsentError:
+        return True
+    return False
 
 
 def _name(environ: Mapping[str, str], wanted: str, recorded: str, platform: str) -> str:

@@ -54,14 +54,13 @@ def end_all(
     current = session_key(settings.oidc) if settings.oidc.issuer and settings.oidc.client_id else ""
     failure = None
     for place in _places(sessions.load(paths.state), current):
-        key = place.key or current
         try:
-            secret = _removed(stores, place, key)
+            secret = _removed(stores, place)
         except ThvLlmError as error:
             failure = failure or error
             continue
         if secret:
-            yield Ended(*owner(key), is_current=key == current, refresh=secret)
+            yield Ended(*owner(place.key), is_current=place.key == current, refresh=secret)
     if failure:
         raise failure
 
@@ -70,10 +69,11 @@ def _places(known: Sessions, current: str) -> tuple[StoredSession, ...]:
     """Return where sessions may be; that of the settings may be stored without having been recorded."""
     is_recorded = not current or known.of(current).store
     unrecorded = () if is_recorded else (StoredSession("", current),)
-    return tuple(one for one in known.stored if one.key or current) + unrecorded
+    return known.stored + unrecorded
 
 
-def _removed(stores: Stores, place: StoredSession, key: str) -> Secret | None:
+def _removed(stores: Stores, place: StoredSession) -> Secret | None:
+    key = place.key
     with files.lock(stores.paths.lock("session"), timeout_s=DEADLINE_S, what="the session"):
         store = stores.named(place.store) if place.store else stores.of(key)
         secret = store.load(key)

@@ -8,15 +8,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from thv_llm import sessions
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
-from thv_llm.sessions import SessionFacts
+from thv_llm.sessions import SessionFacts, Sessions, StoredSession
 from thv_llm.settings import OidcSettings, Settings
-from thv_llm.store.choose import choose
+from thv_llm.store.choose import choose, open_named
 from thv_llm.store.model import SessionStore
 from thv_llm.tokens.renewal import renew
 from thv_llm.tokens.source import Clock, TokenSource
@@ -52,12 +53,10 @@ def open(
     stores = Stores(settings, paths, environ, interactive, ask_passphrase)
 
     def record(store: str, result: LoginResult) -> None:
-        _leave_others(stores, store, key)
-        from thv_llm import state  # which a cold `token` need not load
-
         tokens = result.tokens
         facts = SessionFacts(store, key, result.subject, result.who, tokens.expires_at, clock.now())
-        state.update_sessions(paths, lambda known: known.after_login(facts))
+        _update(paths, lambda known: known.after_login(facts))
+        _leave_others(stores, facts.place, tokens.refresh)
 
     return TokenSource(
         key,
@@ -66,6 +65,7 @@ def open(
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
+        ended=lambda store: _update(paths, lambda known: known.without(StoredSession(store, key))),
         clock=clock,
     )
 
@@ -86,29 +86,41 @@ class Stores(NamedTuple):
             recorded = known.of(key).store or known.latest.store
         except ThvLlmError:  # a broken record is no reason to have no token
             recorded = "file" if os.path.exists(self.paths.session_file) else ""
-        return self._choose(self.settings.token_store, recorded)
-
-    def named(self, name: str) -> SessionStore:
-        """Return the store that a login recorded by this name."""
-        return self._choose("file" if name == "file" else "", name)
-
-    def _choose(self, wanted: str, recorded: str) -> SessionStore:
         return choose(
             self.paths,
             self.environ,
-            wanted,
+            self.settings.token_store,
             recorded=recorded,
             interactive=self.interactive,
             ask_passphrase=self.ask_passphrase,
         )
 
+    def named(self, name: str) -> SessionStore:
+        """Return the store that a login recorded by this name."""
+        return open_named(
+            name,
+            self.paths,
+            self.environ,
+            interactive=self.interactive,
+            ask_passphrase=self.ask_passphrase,
+        )
 
-def _leave_others(stores: Stores, name: str, key: str) -> None:
+
+def _leave_others(stores: Stores, kept: StoredSession, refresh: Secret | None) -> None:
     """Remove the session from every store but this one: a login has moved it."""
-    for one in sessions.load(stores.paths.state).stored:
-        if one.store != name and one.key in (key, ""):
+    for one in sessions.load(stores.paths.state).earlier:
+        if one.key == kept.key:
             with contextlib.suppress(ThvLlmError):  # it is out of reach
-                stores.named(one.store).delete(key)
+                store = stores.named(one.store)
+                if store.load(one.key) != refresh:  # else it is the same place by another name
+                    store.delete(one.key)
+            _update(stores.paths, partial(Sessions.without, ended=one))
+
+
+def _update(paths: Paths, change: Callable[[Sessions], Sessions]) -> None:
+    from thv_llm import state  # which a cold `token` need not load
+
+    state.update_sessions(paths, change)
 
 
 def session_key(oidc: OidcSettings) -> str:

@@ -26,7 +26,7 @@ from thv_llm import files
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError
 from thv_llm.secret import Secret
 from thv_llm.shortcut import MIN_VALID_S
-from thv_llm.store.model import SessionStore, StoreError
+from thv_llm.store.model import SessionStore
 from thv_llm.tokens.failure import FailureMemory
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class TokenSource:
         renew: exchanges a refresh token before a deadline (monotonic).
         lock_path: of the lock `session`.
         record: told of a login: name of the store, result.
+        ended: told that the session has ended and is no longer in the store of that name.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class TokenSource:
         lock_path: str,
         failure_path: str,
         record: Callable[[str, LoginResult], None],
+        ended: Callable[[str], None],
         clock: Clock,
     ) -> None:
         self._key = key
@@ -129,6 +131,7 @@ class TokenSource:
         self._renew = renew
         self._lock_path = lock_path
         self._record = record
+        self._ended = ended
         self._clock = clock
         self._failures = FailureMemory(failure_path, key, now=clock.now)
         self._turn = threading.Lock()
@@ -300,9 +303,10 @@ class TokenSource:
 
     def _clear(self, store: SessionStore, secret: Secret) -> None:
         """Remove the session that has ended, if it is still the stored one."""
-        with contextlib.suppress(StoreError):  # the memory of the failure holds for now
+        with contextlib.suppress(ThvLlmError):  # the memory of the failure holds for now
             if store.load(self._key) == secret:
                 store.delete(self._key)
+                self._ended(store.name)
 
     def _hold(
         self, tokens: Tokens, requested: float, asked_at: float, rejected: Secret | None
