@@ -64,7 +64,7 @@ class Settings(NamedTuple):
         value: Value | None = getattr(self.oidc if row.in_oidc else self, row.field)
         return value
 
-    def with_value(self, row: Row, value: Value) -> Settings:
+    def with_value(self, row: Row, value: Value | None) -> Settings:
         """Return the settings with one row changed."""
         change: dict[str, Any] = {row.field: value}
         return self._replace(oidc=self.oidc._replace(**change)) if row.in_oidc else self._replace(**change)
@@ -197,7 +197,7 @@ ROWS: tuple[Row, ...] = (
         "anthropic_path_prefix",
         "--anthropic-path-prefix",
         "PATH",
-        "where the gateway serves Anthropic's API; not set: setup finds out",
+        'where the gateway serves Anthropic\'s API, "" for its root; not set: setup finds out',
         validation.path_prefix,
     ),
     Row("models", "models", "--models", "A,B", "model ids to offer; else the gateway's", validation.words),
@@ -270,10 +270,11 @@ def load(path: str, *, leaving_out: Collection[str] = ()) -> Settings:
 
 
 def overlaid(settings: Settings, changes: Mapping[str, object]) -> Settings:
-    """Return the settings with these values (by key) laid over them, each checked."""
+    """Return the settings with these values (by key) laid over them, each checked; None is the default."""
     for row in ROWS:
         if row.key in changes:
-            settings = settings.with_value(row, checked(row, changes[row.key]))
+            value = changes[row.key]
+            settings = settings.with_value(row, row.default if value is None else checked(row, value))
     return settings
 
 

@@ -49,6 +49,17 @@ def test_what_was_set_is_shown_with_every_default(here: Machine) -> None:
     assert shown["configured_tools"] == []
 
 
+def test_the_place_of_anthropics_api_goes_with_its_gateway(here: Machine) -> None:
+    assert "anthropic_path_prefix" not in here.run("config", "set", *CONNECTION).err
+    here.run("config", "set", "--anthropic-path-prefix", "/anthropic")
+
+    here.run("config", "set", *CONNECTION, "--client-id", "d")
+    assert 'anthropic_path_prefix = "/anthropic"' in Path(here.paths.settings).read_text()
+
+    here.run("config", "set", "--gateway-url", "https://other.example.com")
+    assert "anthropic_path_prefix" not in Path(here.paths.settings).read_text()
+
+
 def test_a_single_setting_can_be_changed_and_put_back(here: Machine) -> None:
     here.run("config", "set", *CONNECTION)
     here.run("config", "set", "--no-require-key", "--audience", "gw")

@@ -15,7 +15,7 @@ from thv_llm.errors import UsageError
 def parsed(*words: str) -> dict[str, object]:
     parser = Parser()
     connection.add_arguments(parser)
-    return connection.given(parser.parse_args(words))
+    return connection.given(parser.parse_args(words), None)
 
 
 def test_nothing_given_means_nothing_changes() -> None:

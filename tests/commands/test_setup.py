@@ -13,6 +13,7 @@ import pytest
 from tests.commands.machine import Machine, machine
 from tests.commands.worlds import Run
 from tests.fakes.browser import no_browser
+from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
 from thv_llm import settings
 
@@ -244,6 +245,33 @@ def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here
     assert "--models" in done.err
 
 
+def test_the_place_of_anthropics_api_is_kept_and_asked_for_anew_at_another_gateway(here: Machine) -> None:
+    here.setup()
+    assert settings.load(here.paths.settings).anthropic_path_prefix == "/anthropic"
+    assert "Everything is as setup would leave it." in here.setup("--models", "m-1,m-2", "--dry-run").err
+    with FakeGateway(here.provider.verify_access_token, anthropic_paths=("",)) as other:
+        here.gateway = other
+        dry = here.setup("--dry-run")
+        done = here.setup()
+
+    assert done.code == 0, done.err
+    assert f'"ANTHROPIC_BASE_URL": "{other.url}"' in dry.out
+    assert "will be asked where it serves Anthropic's API" in dry.err
+    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == other.url
+    assert settings.load(here.paths.settings).anthropic_path_prefix is None
+
+
+def test_a_place_of_anthropics_api_that_was_given_with_the_gateway_is_taken(here: Machine) -> None:
+    here.setup("--anthropic-path-prefix", "/claude")
+    here.gateway.url += "/team/v1"
+
+    here.setup("--anthropic-path-prefix", "/claude")
+
+    assert settings.load(here.paths.settings).anthropic_path_prefix == "/claude"
+    claude = json.loads(here.claude.read_text())
+    assert claude["env"]["ANTHROPIC_BASE_URL"] == here.gateway.url.removesuffix("/v1") + "/claude"
+
+
 def test_models_on_the_command_line_are_offered_and_saved(here: Machine) -> None:
     here.setup("--models", "alpha,beta")
 
@@ -285,6 +313,16 @@ def test_at_a_terminal_a_no_stops_before_anything_is_changed(here: Machine) -> N
     assert str(here.claude) in done.err
     assert here.snapshot() == before
     assert not Path(here.paths.settings).exists()
+
+
+def test_the_end_of_input_is_no_yes(here: Machine) -> None:
+    before = here.snapshot()
+
+    done = here.setup(is_terminal=True, stdin="")
+
+    assert done.code == 1
+    assert "[Y/n] \nthv-llm: error: stopped before anything was changed" in done.err
+    assert here.snapshot() == before
 
 
 def test_an_unwritable_directory_is_named_and_the_other_tool_goes_on(here: Machine) -> None:

@@ -59,10 +59,10 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 
 
 def _set(args: argparse.Namespace, world: World) -> ExitCode:
-    changes = connection.given(args)
+    before = connection.readable(world.paths.settings)
+    changes = connection.given(args, before)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    before = connection.readable(world.paths.settings)
     after = settings.save(world.paths.settings, changes)
     connection.warn(after, world.say)
     world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")

@@ -22,17 +22,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             group.add_argument(row.flag, dest=row.key, metavar=row.metavar, type=_parsed(row), help=row.help)
 
 
-def given(args: argparse.Namespace) -> dict[str, object]:
-    """Return the settings named on the command line, by key, each checked."""
+def given(args: argparse.Namespace, saved: Settings | None) -> dict[str, object]:
+    """Return the settings named on the command line, by key, each checked, and what goes with them.
+
+    Another gateway has its own place for Anthropic's API: the saved one goes with the saved gateway.
+    """
     values = vars(args)
-    return {
+    changes: dict[str, object] = {
         row.key: settings.checked(row, values[row.key]) for row in ROWS if values.get(row.key) is not None
     }
+    has_moved = saved and changes.get("gateway_url", saved.gateway_url) != saved.gateway_url
+    if saved and has_moved and saved.anthropic_path_prefix is not None:
+        changes.setdefault("anthropic_path_prefix", None)
+    return changes
 
 
 def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], Settings]:
     """Return the flags that were given, and the saved settings with them laid over."""
-    changes = given(args)
+    changes = given(args, readable(path))
     return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes)
 
 

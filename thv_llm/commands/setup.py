@@ -14,13 +14,14 @@ from thv_llm import paths, settings, state
 from thv_llm.commands import connection, session, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool, Values
+from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
+    from thv_llm.tools.engine import Values
     from thv_llm.world import World
 
 SUMMARY = "find tools, log in, wire them, start the service"
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     tools = setup.choose(args.client)
     if not tools:
         return ExitCode.DONE
-    draft = setup.plan(tools, setup.values(models=wanted.models or (wiring.PLACEHOLDER_MODEL,)))
+    models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
+    draft = setup.plan(tools, wiring.values(world, wanted, models=models))
     if not draft:
         return ExitCode.FAILED
     if args.dry_run:
@@ -64,12 +66,13 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     setup.check_service(draft)
     session.say_left_behind(world, connection.readable(world.paths.settings), wanted)
     token = None if args.lazy else session.begin(world, wanted, flow=session.flow(args))
-    anthropic_path = setup.anthropic_path(draft)
-    if anthropic_path:  # kept, so that a later run without the network writes the same
-        changes["anthropic_path_prefix"] = anthropic_path
+    if setup.must_find_anthropic(draft) and (path := setup.anthropic_path()):
+        # kept, so that a later run without the network writes the same
+        changes["anthropic_path_prefix"] = path
+        wanted = wanted._replace(anthropic_path_prefix=path)
     models = wanted.models or (setup.models(draft, token) if token else ())
     state.local_key(world.paths)
-    final = setup.plan([plan.tool for plan in draft], setup.values(models=models, path=anthropic_path))
+    final = setup.plan([plan.tool for plan in draft], wiring.values(world, wanted, models=models))
     setup.confirm(final, assume_yes=args.yes)
     return setup.carry_out(final, changes, with_service=not args.no_service)
 
@@ -103,10 +106,6 @@ class Setup:
             raise UsageError("none of the named tools can be wired", next_step="thv-llm tools")
         return tools
 
-    def values(self, *, models: tuple[str, ...], path: str = "") -> Values:
-        """Return what the tools' files are to hold."""
-        return wiring.values(self.world, self.wanted, models=models, anthropic_path=path)
-
     def plan(self, tools: Sequence[Tool], values: Values) -> list[Plan]:
         """Plan every tool; say why one is skipped, and go on with the others."""
         known = state.load(self.world.paths.state)
@@ -127,6 +126,8 @@ class Setup:
             self.world.answer(diff.rstrip("\n"))
         if any(engine.needs_models(plan.tool) for plan in plans) and not self.wanted.models:
             self.world.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
+        if self.must_find_anthropic(plans):
+            self.world.say("The gateway will be asked where it serves Anthropic's API.")
         self.world.say(
             "Nothing was changed (--dry-run)." if diffs else "Everything is as setup would leave it."
         )
@@ -154,15 +155,20 @@ class Setup:
             self.world.say(f"  {path}")
         self.world.stderr.write("Go on? [Y/n] ")
         self.world.stderr.flush()
-        if self.world.stdin.readline().strip().lower() not in ("", "y", "yes"):
+        answer = self.world.stdin.readline()
+        if not answer:  # the input ended, and so must the line of the question
+            self.world.say("")
+            answer = "no"
+        if answer.strip().lower() not in ("", "y", "yes"):
             raise ThvLlmError("stopped before anything was changed")
 
-    def anthropic_path(self, plans: Sequence[Plan]) -> str:
-        """Return where the gateway serves Anthropic's API, asking it when the settings do not say."""
-        if self.wanted.anthropic_path_prefix is not None:
-            return self.wanted.anthropic_path_prefix
-        if not any(engine.needs_anthropic(plan.tool) for plan in plans):
-            return ""
+    def must_find_anthropic(self, plans: Sequence[Plan]) -> bool:
+        """Whether a tool needs the place of Anthropic's API, which the settings do not name."""
+        is_known = self.wanted.anthropic_path_prefix is not None
+        return not is_known and any(engine.needs_anthropic(plan.tool) for plan in plans)
+
+    def anthropic_path(self) -> str:
+        """Ask the gateway where it serves Anthropic's API."""
         from thv_llm import gateway
 
         self.world.progress("Asking the gateway where it serves Anthropic's API …")

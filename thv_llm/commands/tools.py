@@ -133,7 +133,7 @@ def _details(tool: Tool, world: World) -> dict[str, Any]:
     wanted = settings.load(world.paths.settings)
     models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
     values = replace(
-        wiring.values(world, wanted, models=models, anthropic_path=wanted.anthropic_path_prefix or ""),
+        wiring.values(world, wanted, models=models),
         local_key=wiring.PLACEHOLDER_KEY,  # the real one is a secret, and setup writes it by itself
     )
     try:

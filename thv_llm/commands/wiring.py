@@ -11,6 +11,7 @@ from thv_llm.secret import Secret
 from thv_llm.state import ServiceState, State
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Detection, Mode, Place, Plan, Tool, Values
+from thv_llm.tools.values import without_v1
 
 if TYPE_CHECKING:
     from thv_llm.settings import Settings
@@ -32,12 +33,12 @@ def can_wire(tool: Tool) -> bool:
     return engine.mode(tool) in (Mode.DIRECT, Mode.PROXY)
 
 
-def values(world: World, wanted: Settings, *, models: tuple[str, ...], anthropic_path: str = "") -> Values:
+def values(world: World, wanted: Settings, *, models: tuple[str, ...]) -> Values:
     """Return what the tools' files are to hold; the local key is a placeholder before setup made one."""
     key = state.load(world.paths.state).local_key
     return Values(
         gateway_url=wanted.gateway_url,
-        anthropic_url=wanted.gateway_url + anthropic_path if anthropic_path else "",
+        anthropic_url=without_v1(wanted.gateway_url) + (wanted.anthropic_path_prefix or ""),
         proxy_port=wanted.proxy_port,
         local_key=key or PLACEHOLDER_KEY,
         helper_path=world.paths.helper,
