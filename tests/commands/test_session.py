@@ -15,6 +15,8 @@ from tests.fakes.web import Answer
 from thv_llm.commands import session
 from thv_llm.commands.parser import Parser
 from thv_llm.errors import UsageError
+from thv_llm.service.agent import Agent
+from thv_llm.tokens import AccessToken
 
 OPEN_SESAME = f"open {canaries.MARK}"
 
@@ -104,6 +106,21 @@ def test_a_passphrase_is_asked_for_once(here: Machine, monkeypatch: pytest.Monke
     assert asked == ["Passphrase of the session file: "] * 2
 
 
+def test_the_end_of_input_is_no_passphrase(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.environ["THV_LLM_PASSPHRASE"] = OPEN_SESAME
+    here.run("login")
+    del here.environ["THV_LLM_PASSPHRASE"]
+
+    def end_of_input(prompt: str, stream: object) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", end_of_input)
+    done = here.run("login", is_terminal=True)
+
+    assert done.code == 1
+    assert f"the session in {here.paths.session_file} is locked" in done.err
+
+
 def test_a_wrong_passphrase_is_said_before_a_login_and_at_logout_and_loses_nothing(here: Machine) -> None:
     here.environ["THV_LLM_PASSPHRASE"] = OPEN_SESAME
     here.run("login")
@@ -164,6 +181,29 @@ def test_without_settings_there_is_nothing_to_end(tmp_path: Path) -> None:
 
     assert done.code == 0
     assert "not configured" in done.err
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_the_service_forgets_at_a_logout_even_when_nothing_is_stored(wired: Machine, is_stored: bool) -> None:
+    if not is_stored:
+        Path(wired.paths.session_file).unlink()
+    asked: list[str] = []
+
+    def control(verb: str, rest: str) -> str:
+        asked.append(verb)
+        return ""
+
+    def no_token(min_valid_s: float, *, newer_than: float | None = None) -> AccessToken:
+        raise AssertionError("nobody asks for a token")
+
+    agent = Agent(wired.paths.socket, no_token, control)
+    agent.start()
+    try:
+        wired.run("logout")
+    finally:
+        agent.stop()
+
+    assert asked == ["forget"]
 
 
 def test_no_token_is_shown(wired: Machine) -> None:

@@ -145,7 +145,12 @@ class _Passphrase:
 
             from thv_llm.secret import Secret
 
-            self.typed = Secret(getpass.getpass("Passphrase of the session file: ", stream=self._stderr))
+            try:
+                typed = getpass.getpass("Passphrase of the session file: ", stream=self._stderr)
+            except EOFError:  # the input ended, and so must the line of the question
+                typed = ""
+                self._stderr.write("\n")
+            self.typed = Secret(typed)
         return self.typed
 
 
@@ -178,6 +183,7 @@ def end(world: World) -> None:
         world.say(f"Deleted the session{whose}.")
         _revoke(world, saved.ca_file, ended)
     if not has_ended:
+        make_service_forget(world)  # it may still have a token of a session that is gone
         is_configured = saved.oidc.issuer and saved.oidc.client_id
         why = "" if is_configured else " (thv-llm is not configured)"
         world.say(f"There was no session{why}.")
