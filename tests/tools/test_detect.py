@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_program_whose_package_proves_it_is_not_run(machine: Machine) -> None:
     program.rename(package)
     program.symlink_to(package)
     assert detect(TOOL, machine.place) is not None
+
+
+def test_a_directory_that_cannot_be_read_holds_no_mark(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine.home / ".vscode/extensions/vendor.x-1.2").mkdir(parents=True)
+
+    def denied(directory: str) -> list[str]:  # root, as in a container, can read it whatever its mode
+        raise PermissionError(13, "Permission denied", directory)
+
+    monkeypatch.setattr(os, "listdir", denied)
+    assert detect(TOOL, machine.place) is None
 
 
 def test_a_file_in_the_place_of_a_directory_is_no_mark(machine: Machine) -> None:

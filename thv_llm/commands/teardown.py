@@ -66,7 +66,7 @@ def _narrow_service(world: World) -> None:
 def _show(undone: tuple[Undone, ...], world: World) -> ExitCode:
     key = state.load(world.paths.state).local_key or wiring.PLACEHOLDER_KEY
     for one in undone:
-        diff = engine.diff_of_undo(one, key)
+        diff = engine.diff_of_undo(one, key, world.paths.helper)
         if diff:
             world.answer(diff.rstrip("\n"))
         elif one.error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from thv_llm.tools.model import App, Binary, Directory, Extension, Mark, Tool
-from thv_llm.tools.place import Place
+from thv_llm.tools.place import Place, children
 
 
 class How(Enum):
@@ -68,9 +68,7 @@ def _program(mark: Binary, place: Place) -> str:
 
 def _extension(mark: Extension, place: Place) -> str:
     for editor in mark.editors:
-        directory = os.path.join(place.expand(editor), "extensions")
-        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
-        for name in names:
-            if name.startswith(mark.name):
-                return os.path.join(directory, name)
+        for extension in children(os.path.join(place.expand(editor), "extensions")):
+            if os.path.basename(extension).startswith(mark.name):
+                return extension
     return ""

@@ -154,7 +154,7 @@ def _texts(value: Json) -> Iterator[str]:
                 yield from _texts(member)
 
 
-def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str = "") -> str:
+def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str) -> str:
     """Return what undoing changes in one file, secrets masked."""
     public = (helper_path, shlex.quote(helper_path))
     return difference.unified(undone.before, undone.after, undone.path, local_key=local_key, public=public)

@@ -95,7 +95,7 @@ class Place:
         folders = [folder]
         if edit.in_profiles:
             profiles = os.path.join(folder, edit.in_profiles)
-            folders += [entry for entry in _children(profiles) if os.path.isdir(entry)]
+            folders += [entry for entry in children(profiles) if os.path.isdir(entry)]
         return tuple(_chosen(folder, edit.names) for folder in folders)
 
     def possible_targets(self, edit: Edit) -> tuple[str, ...]:
@@ -107,7 +107,8 @@ class Place:
         )
 
 
-def _children(directory: str) -> list[str]:
+def children(directory: str) -> list[str]:
+    """Return the paths of what is in a directory; nothing when it cannot be read."""
     try:
         return sorted(os.path.join(directory, name) for name in os.listdir(directory))
     except OSError:
