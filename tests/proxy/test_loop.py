@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.proxy.running import until
-from thv_llm.proxy.loop import Job, Loop, Steps
+from thv_llm.proxy.loop import Job, Loop, Steps, _Jobs
 from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 
@@ -210,3 +210,17 @@ def test_a_result_that_comes_after_its_task_was_ended_is_discarded() -> None:
     go_on.set()
     assert discarded.wait(5)
     stopper.join()
+
+
+def test_without_a_thread_left_a_job_fails_and_the_end_is_still_clean(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    jobs = _Jobs()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    with pytest.raises(RuntimeError):
+        jobs.run(lambda: None)
+    jobs.stop()

@@ -274,8 +274,8 @@ class _Jobs:
                 self._idle -= 1
             else:
                 thread = threading.Thread(target=self._work, name="thv-llm job", daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
         self._jobs.put(job)
 
     def stop(self) -> None:
