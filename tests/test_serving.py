@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.web import Answer
 from tests.service.lab import Lab, until
 from thv_llm import files, serving, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
@@ -158,6 +160,50 @@ def test_it_ends_when_its_directory_is_deleted(lab: Lab) -> None:
         thread.join(10)
 
         assert not thread.is_alive()
+
+
+def test_it_ends_when_its_directory_was_replaced_and_leaves_the_new_ones_files_alone(lab: Lab) -> None:
+    one = Service(lab.paths, lab.environ, now=time.time, with_proxy=False, watch=nothing, look_every_s=0.02)
+    with running(one) as run:
+        theirs = replace(run, pid=run.pid + 1)
+        os.unlink(lab.paths.socket)
+        Path(lab.paths.socket).touch()
+        record.write(lab.paths.pid, theirs)
+        thread = next(thread for thread in threading.enumerate() if thread.name.startswith("Thread-"))
+        os.unlink(lab.paths.lock("service"))
+        Path(lab.paths.lock("service")).touch()
+        thread.join(10)
+
+        assert not thread.is_alive()
+    assert record.read(lab.paths.pid) == theirs
+    assert Path(lab.paths.socket).exists()
+
+
+def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        asked.set()
+        answer.wait(10)
+        return good
+
+    lab.provider.alter["refresh"] = wait
+    one = service(lab)
+    thread = threading.Thread(target=one.run, args=(nothing,))
+    thread.start()
+    assert asked.wait(10)  # by the thread that keeps the token fresh
+    before = lab.refresh_token()
+
+    one.stop()
+    until(lambda: not challenge.somebody_listens(lab.port))
+    assert not Path(lab.paths.socket).exists()
+    assert Path(lab.paths.pid).exists()
+    assert thread.is_alive()
+    answer.set()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert lab.refresh_token() != before
 
 
 def test_signals_end_it_once_and_are_given_back(lab: Lab) -> None:

@@ -89,6 +89,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  service.background          the detached service process: start it, find it, stop it
 4  service.challenge           is the other end our own service? It proves that it knows the local key
 4  service.claim               the right to listen on a socket: one process at a time
+4  service.deadlines           how long the end of a service may take
 4  service.detached            a process that outlives its caller, and reports to it through a pipe
 4  service.hardening           keep other programs of this user, and crash reports, away from our memory
 4  service.helper              the helper: the small program that direct tools run for a token

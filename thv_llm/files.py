@@ -77,6 +77,14 @@ def read(path: str) -> bytes | None:
             os.close(descriptor)
 
 
+def is_still(path: str, known: os.stat_result) -> bool:
+    """Tell whether what is at this path is the very file that was seen before, whatever it holds now."""
+    try:
+        return os.path.samestat(os.stat(path), known)
+    except OSError:
+        return False
+
+
 def private_directory(path: str) -> None:
     """Make a directory that only its owner can enter, parents too; existing ones stay as they are."""
     if os.path.isdir(path):

@@ -4,8 +4,8 @@ The same in the foreground, detached, and under systemd or launchd. It runs with
 too: tools then get a clear refusal, and a login made by another process is picked up.
 
 Order: take the lock `service` (only one at a time), open the proxy's port, then the agent's
-socket, write the pid file, report ready. On the way out: no new requests, running streams get
-`DRAIN_S`, then everything is closed and the pid file goes.
+socket, write the pid file, report ready. On the way out: nothing new is taken, running streams
+get `DRAIN_S`, a refresh that is under way is waited for, then the pid file goes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from thv_llm import log, settings, state, tokens
+from thv_llm import files, log, settings, state, tokens
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
 from thv_llm.service import background, challenge, processes, record
 from thv_llm.service.agent import Agent
+from thv_llm.service.deadlines import DRAIN_S, REFRESH_S
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -86,6 +87,12 @@ class Service:
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
         self._agent = Agent(where.socket, self._token, self._control)
+        # It has the next token before a tool must wait for it. A daemon, because a provider may hang.
+        self._keeper = threading.Thread(
+            target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
+            name="keep-fresh",
+            daemon=True,
+        )
 
     def _new_proxy(self, environ: Mapping[str, str], watch: Callable[[Exchange], None]) -> Proxy:
         from thv_llm.proxy.server import Proxy
@@ -117,50 +124,54 @@ class Service:
             ThvLlmError: the port or the socket cannot be opened.
         """
         with contextlib.ExitStack() as closing:
-            self._be_the_only_one(closing)
-            closing.callback(record.remove, self._where.pid)  # last: until then it is there, and ending
-            closing.callback(self._source.settle)  # what a refresh under way brings must be stored
+            locked = self._be_the_only_one(closing)
+            # On the way out what is registered last comes first.
+            closing.callback(self._remove_record)  # until then this process is there, and ending
+            closing.callback(self._settle)
+            closing.callback(self._agent.stop)
             if self._make_proxy:
                 self._proxy = self._open_port(self._make_proxy())
-                closing.callback(self._proxy.stop, background.DRAIN_S)
+                closing.callback(self._proxy.stop, DRAIN_S)
             self._agent.start()
-            closing.callback(self._agent.stop)
+            closing.callback(self._agent.close)
             port = self._proxy.port if self._proxy else None
             self._record = record.of_this_process(self._where, port=port, now=self._now())
             record.write(self._where.pid, self._record)
             ready(self._record)
-            self._keep_fresh(closing)
+            self._keeper.start()
             load_rest()
-            self._wait()
+            self._wait(locked)
 
     def stop(self) -> None:
-        """Make `run` return, after running streams ended or `DRAIN_S` passed."""
+        """Make `run` return, in the order of the module's promise."""
         self._stopping.set()
 
-    def _wait(self) -> None:
-        while not self._stopping.wait(self._look_every_s):
-            if not os.path.exists(self._where.lock("service")):
-                log.info("our directory is gone, so nobody could find this service")
-                self.stop()
-
-    def _be_the_only_one(self, closing: contextlib.ExitStack) -> None:
+    def _be_the_only_one(self, closing: contextlib.ExitStack) -> os.stat_result:
+        """Take the lock, and return what file it is."""
         path = self._where.lock("service")
         try:
             closing.enter_context(lock(path, timeout_s=LOCK_WAIT_S, what="the service"))
+            return os.stat(path)
         except LockHeldError as error:
             raise AlreadyRunningError("the service is already running", why=error.why) from None
 
-    def _keep_fresh(self, closing: contextlib.ExitStack) -> None:
-        """Have the next token before a tool must wait for it."""
-        # A daemon, because a provider may hang; but a refresh under way is waited for: what it
-        # brings must be stored, or the session is lost.
-        thread = threading.Thread(
-            target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
-            name="keep-fresh",
-            daemon=True,
-        )
-        thread.start()
-        closing.callback(thread.join, background.DRAIN_S)
+    def _wait(self, locked: os.stat_result) -> None:
+        """Wait for the order to stop, or until another service could take a lock like ours."""
+        while not self._stopping.wait(self._look_every_s):
+            if not files.is_still(self._where.lock("service"), locked):
+                log.info("our directory is gone, so nobody could find this service")
+                self.stop()
+
+    def _settle(self) -> None:
+        """Wait for a refresh that is under way: what it brings must be stored, or the session is lost."""
+        if self._keeper.ident:
+            self._keeper.join(REFRESH_S)
+        self._source.settle()
+
+    def _remove_record(self) -> None:
+        """Remove the pid file, unless another service has written it: our directory was replaced."""
+        if self._record and record.read(self._where.pid) == self._record:
+            record.remove(self._where.pid)
 
     def _token(
         self,

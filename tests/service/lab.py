@@ -77,11 +77,19 @@ class Lab:
 
     def log_in(self) -> None:
         """Store a session, as a login by another process does."""
-        key = session_key(settings.load(self.paths.settings).oidc)
-        store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        key, store = self._session()
         store.save(key, Secret(self.provider.issue_refresh_token()))
         facts = SessionFacts("file", key, "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
         self.change(sessions=Sessions(facts))
+
+    def refresh_token(self) -> Secret | None:
+        """Return what is stored."""
+        key, store = self._session()
+        return store.load(key)
+
+    def _session(self) -> tuple[str, EncryptedFile]:
+        key = session_key(settings.load(self.paths.settings).oidc)
+        return key, EncryptedFile(self.paths.session_file, self.paths.session_key)
 
     def log_out(self) -> None:
         """Remove the session, as a logout does; the service is not told."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.lab import until
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, UsageError
 from thv_llm.secret import Secret
 from thv_llm.service import agent as agent_module
@@ -168,6 +169,42 @@ def test_two_hundred_at_once_are_all_answered(path: str, source: Source) -> None
         thread.join()
 
     assert answers == ["ok 1235 at-1"] * 200
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_system_without_a_thread_left_costs_one_answer_and_no_more(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert converse(path, "token 600") is None
+
+    assert converse(path, "token 600") == "ok 1235 at-1"
+
+
+def test_whoever_is_being_answered_when_it_closes_gets_the_answer_and_another_may_listen(
+    path: str, agent: Agent, source: Source
+) -> None:
+    answers: list[str | None] = []
+    source.wait.clear()
+    asking = threading.Thread(target=lambda: answers.append(converse(path, "token 600")))
+    asking.start()
+    until(lambda: source.asked)
+
+    agent.close()
+    assert not os.path.exists(path)
+    next_one = Agent(path, Source().get, control)
+    next_one.start()
+    source.wait.set()
+    asking.join()
+    agent.stop()
+
+    assert answers == ["ok 1235 at-1"]
+    assert converse(path, "token 600") == "ok 1235 at-1"  # of the next one, whose socket stayed
+    next_one.stop()
 
 
 @pytest.mark.usefixtures("agent")

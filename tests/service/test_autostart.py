@@ -14,6 +14,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 from thv_llm.service import autostart
 from thv_llm.service.autostart import Autostart
+from thv_llm.service.deadlines import STOP_TIMEOUT_S
 
 
 class Manager:
@@ -126,7 +127,35 @@ def test_launchd_gets_a_property_list_that_holds_the_same(
     assert launchd.file == f"{environ['HOME']}/Library/LaunchAgents/dev.thv-llm.service.plist"
     assert [line.split()[1] for line in manager.told] == ["bootout", "bootstrap"]
     assert launchd.is_installed(where)
-    assert stat.S_IMODE(Path(launchd.file).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["linux", "darwin"])
+def test_a_password_in_a_proxys_url_is_for_nobody_else_to_read(
+    kind: str, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    environ["HTTPS_PROXY"] = "http://alice:canary-password@proxy:3128"
+    one = autostart.of(environ, kind, manager)
+    one.install(where, environ)
+    Path(one.file).chmod(0o644)  # as an earlier version left it
+
+    one.install(where, environ)
+
+    assert "canary-password" in Path(one.file).read_text()
+    assert stat.S_IMODE(Path(one.file).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["linux", "darwin"])
+def test_the_manager_gives_the_end_as_much_time_as_we_do(
+    kind: str, where: Paths, environ: dict[str, str], manager: Manager
+) -> None:
+    one = autostart.of(environ, kind, manager)
+    one.install(where, environ)
+    text = Path(one.file).read_text()
+
+    assert f"TimeoutStopSec={STOP_TIMEOUT_S:.0f}\n" in text or (
+        plistlib.loads(text.encode()).get("ExitTimeOut") == STOP_TIMEOUT_S
+    )
+    assert autostart.TOOL_TIMEOUT_S > STOP_TIMEOUT_S
 
 
 def test_a_directory_with_special_characters_is_recognised_again(tmp_path: Path, manager: Manager) -> None:

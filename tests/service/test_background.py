@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.web import Answer
 from tests.service.lab import Lab, impatience, until
 from thv_llm import state
 from thv_llm.errors import NotConfiguredError, ThvLlmError
@@ -114,8 +116,6 @@ def test_stop_ends_it_and_leaves_nothing_behind(lab: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_it_ends_in_order_on_a_signal(lab: Lab, name: str) -> None:
-    import signal
-
     process = lab.start().record.process()
     assert process is not None
     processes.send(process, signal.Signals[name])
@@ -157,6 +157,55 @@ def _stream(lab: Lab) -> tuple[int, bytes]:
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def test_a_second_stop_does_not_cut_off_the_refresh_that_the_first_one_waits_for(lab: Lab) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        asked.set()
+        answer.wait(10)
+        return good
+
+    lab.provider.alter["refresh"] = wait
+    before = lab.refresh_token()
+    process = lab.start().record.process()
+    assert process is not None
+    assert asked.wait(10)
+    processes.send(process, signal.SIGTERM)
+    until(lambda: not Path(lab.paths.socket).exists())
+
+    with impatience():
+        stopping = threading.Thread(target=background.stop, args=(lab.paths,))
+        stopping.start()
+        stopping.join(2 * background.HUNG_TIMEOUT_S)
+        assert stopping.is_alive()
+        answer.set()
+        stopping.join()
+
+    assert lab.processes() == []
+    assert lab.refresh_token() != before
+
+
+def test_who_stops_a_service_that_is_at_a_refresh_is_told_what_he_waits_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, told = threading.Event(), threading.Event()
+
+    def wait(good: Answer) -> Answer:
+        answer.wait(10)
+        return good
+
+    def waiting() -> None:
+        told.set()
+        answer.set()
+
+    lab.provider.alter["refresh"] = wait
+    monkeypatch.setattr(background, "DRAIN_S", -0.8)
+    lab.start()
+
+    assert background.stop(lab.paths, waiting=waiting)
+    assert told.is_set()
 
 
 def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> None:

@@ -66,6 +66,7 @@ def _serve_here(args: argparse.Namespace, world: World) -> ExitCode:
     from thv_llm import serving
     from thv_llm.commands import watching
     from thv_llm.service import background, hardening
+    from thv_llm.service.deadlines import DRAIN_S
 
     found = background.find(world.paths)
     if found:
@@ -86,7 +87,7 @@ def _serve_here(args: argparse.Namespace, world: World) -> ExitCode:
         world.say(f"{'time':<10}{watching.HEADING}")
 
     def ending() -> None:
-        world.say(f"Stopping; running answers get {background.DRAIN_S:.0f} s (Ctrl-C again: none).")
+        world.say(f"Stopping; running answers get {DRAIN_S:.0f} s (Ctrl-C again: none).")
 
     with serving.ended_by_signals(service, ending):
         service.run(ready)
@@ -195,7 +196,7 @@ def _stop(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 -
     if found is None:
         world.say("The service is not running.")
         return ExitCode.DONE
-    background.stop(world.paths)
+    background.stop(world.paths, waiting=lambda: world.say("Waiting for the token refresh that it is at …"))
     world.say(f"Stopped the service (pid {found.record.pid}).")
     if wired:
         world.say(f"Until thv-llm proxy start --background these tools cannot work: {', '.join(wired)}.")

@@ -84,6 +84,7 @@ class Agent:
         self._claimed = claimed
         self._claim: int | None = None
         self._listener: socket.socket | None = None
+        self._bound: os.stat_result | None = None
         self._acceptor: threading.Thread | None = None
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
@@ -102,6 +103,7 @@ class Agent:
             self._claim = _take_over(self._path)
         try:
             self._listener = _listen(self._path)
+            self._bound = os.stat(self._path)
         except OSError as error:
             self._release()
             why = error.strerror or type(error).__name__
@@ -109,16 +111,23 @@ class Agent:
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="agent")
         self._acceptor.start()
 
-    def stop(self) -> None:
-        """Take no more questions, finish the answers that are under way, and leave."""
+    def close(self) -> None:
+        """Take no more questions; another agent may listen from now on."""
         if self._listener is None or self._acceptor is None:
             return
-        with contextlib.suppress(OSError):
-            os.unlink(self._path)
+        if self._bound and files.is_still(self._path, self._bound):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._acceptor.join()
+        self._listener = None
+        self._release()
+
+    def stop(self) -> None:
+        """Take no more questions, and finish the answers that are under way."""
+        self.close()
         with self._lock:
             still_open = dict(self._open)
         for sock in still_open:
@@ -126,8 +135,6 @@ class Agent:
                 sock.shutdown(socket.SHUT_RD)  # whoever has not asked yet will not be heard
         for thread in still_open.values():
             thread.join()
-        self._listener = None
-        self._release()
 
     def idle_s(self) -> float:
         """Return for how long there was nobody to answer."""
@@ -166,7 +173,12 @@ class Agent:
             thread = threading.Thread(target=self._serve, args=(sock,), name="agent-answer")
             with self._lock:
                 self._open[sock] = thread
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no thread left for a moment
+                sock.close()
+                self._done_with(sock)
+                time.sleep(TAKE_OVER_POLL_S)
 
     def _serve(self, sock: socket.socket) -> None:
         try:
@@ -177,9 +189,12 @@ class Agent:
                         sock.settimeout(WRITE_TIMEOUT_S)
                         sock.sendall(self.reply(line).encode("utf-8", "replace") + b"\n")
         finally:
-            with self._lock:
-                del self._open[sock]
-            self._room.release()
+            self._done_with(sock)
+
+    def _done_with(self, sock: socket.socket) -> None:
+        with self._lock:
+            del self._open[sock]
+        self._room.release()
 
     def _release(self) -> None:
         if self._claim is not None:

@@ -1,8 +1,9 @@
 """Have the service started at every login: a systemd user unit, or a launchd agent.
 
 Rule 1: we write one file of our own, and remove only a file that says it is ours.
-Rule 2: it carries no secret; the service finds its settings by itself. Only the variables
-        that say where they are, and how to reach the network, go in.
+Rule 2: the service finds its settings by itself. Only the variables that say where they are,
+        and how to reach the network, go in; a proxy's URL may hold a password, so nobody but
+        the user may read the file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import partial
 from thv_llm import files, paths
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.service import processes
+from thv_llm.service.deadlines import STOP_TIMEOUT_S
 from thv_llm.service.processes import Run
 
 TYPE_CHECKING = False
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 LABEL = "thv-llm"
 LAUNCHD_LABEL = "dev.thv-llm.service"
 MARK = "written by thv-llm proxy install"
-TOOL_TIMEOUT_S = 30.0
-"""Stopping may take as long as running streams are given to end."""
+TOOL_TIMEOUT_S = STOP_TIMEOUT_S + 10.0
+"""The manager waits for the end of what it stops."""
 SESSION = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """How `systemctl --user` finds the manager."""
 KEPT: tuple[str, ...] = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -64,7 +66,7 @@ class Autostart:
                 next_step="move it away, then thv-llm proxy install",
             )
         files.private_directory(os.path.dirname(self.file))
-        files.replace(self.file, self._text(where, environ), mode=0o644 if self.kind == "systemd" else 0o600)
+        files.replace(self.file, self._text(where, environ), denied=files.SHARED)
         try:
             self._load()
         except ThvLlmError:
@@ -175,7 +177,7 @@ def unit(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> by
         "LimitCORE=0",
         "Restart=on-failure",
         "RestartSec=10",
-        "TimeoutStopSec=15",
+        f"TimeoutStopSec={STOP_TIMEOUT_S:.0f}",
         "",
         "[Install]",
         "WantedBy=default.target",
@@ -215,7 +217,7 @@ def plist(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> b
         "ProcessType": "Background",
         "Umask": 0o077,
         "HardResourceLimits": {"Core": 0},
-        "ExitTimeOut": 15,
+        "ExitTimeOut": int(STOP_TIMEOUT_S),
         "StandardErrorPath": where.log,
     }
     return plistlib.dumps(document)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from thv_llm import files, state
 from thv_llm.errors import ThvLlmError
 from thv_llm.service import autostart, challenge, processes, record, spawn
+from thv_llm.service.deadlines import DRAIN_S, STOP_TIMEOUT_S
 from thv_llm.service.record import Record
 from thv_llm.state import ServiceState
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from thv_llm.secret import Secret
 
 START_TIMEOUT_S = 15.0
-DRAIN_S = 10.0
-"""How long running streams may go on after the service was asked to stop."""
-STOP_TIMEOUT_S = DRAIN_S + 3.0
 HUNG_TIMEOUT_S = 3.0
 """The same for a service that does not answer: it has no streams worth waiting for."""
 KILL_TIMEOUT_S = 2.0
@@ -67,10 +65,9 @@ def find(where: Paths) -> Running | None:
     sound = state.load_if_sound(where.state)  # a broken one must not hide the service
     key = sound.local_key if sound else None
     known = record.read(where.pid)
-    if key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key):
-        told = _told_record(where)
-        if told or known:
-            return Running(told or known, answers=True)  # type: ignore[arg-type]  # one of them is there
+    is_ours = key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key)
+    if is_ours and (running := _told_record(where) or known):
+        return Running(running, answers=True)
     if known and known.process():
         return Running(known, answers=False)
     if known:
@@ -146,8 +143,13 @@ def _did_not_start(where: Paths, why: str) -> ThvLlmError:
     )
 
 
-def stop(where: Paths, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-    """Stop our service, letting running streams end; False when it was not running.
+def stop(
+    where: Paths, *, timeout_s: float = STOP_TIMEOUT_S, waiting: Callable[[], None] = lambda: None
+) -> bool:
+    """Stop our service, letting running streams and refreshes end; False when it was not running.
+
+    Args:
+        waiting: called when it takes longer than streams are given: it is at a refresh.
 
     Raises:
         ThvLlmError: it would not go.
@@ -156,13 +158,19 @@ def stop(where: Paths, *, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     if found is None:
         return False
     process = found.record.process()
-    timeout_s = timeout_s if found.answers else min(timeout_s, HUNG_TIMEOUT_S)
+    if not found.answers and os.path.exists(where.socket):  # without one it is ending already
+        timeout_s = min(timeout_s, HUNG_TIMEOUT_S)
     if not (found.answers and _asked_to_stop(where)) and process:
         processes.send(process, signal.SIGTERM)
-    if not _gone(lambda: _is_there(where, found), timeout_s) and process:
+    drain_s = min(timeout_s, DRAIN_S + 1.0)
+    has_gone = _gone(where, found, drain_s)
+    if not has_gone and timeout_s > drain_s:
+        waiting()
+        has_gone = _gone(where, found, timeout_s - drain_s)
+    if not has_gone and process:
         processes.send(process, signal.SIGKILL)
-        _gone(lambda: _is_there(where, found), KILL_TIMEOUT_S)
-    if _is_there(where, found):
+        has_gone = _gone(where, found, KILL_TIMEOUT_S)
+    if not has_gone:
         raise ThvLlmError(
             "the service does not stop",
             why=f"process {found.record.pid} is still there after {timeout_s:.0f} s",
@@ -188,9 +196,9 @@ def _is_there(where: Paths, running: Running) -> bool:
     return bool(facts(where))  # no way to look at processes here: ask
 
 
-def _gone(is_there: Callable[[], bool], timeout_s: float) -> bool:
+def _gone(where: Paths, running: Running, timeout_s: float) -> bool:
     deadline = time.monotonic() + timeout_s
-    while is_there():
+    while _is_there(where, running):
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)
