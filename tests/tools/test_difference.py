@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from thv_llm.secret import Secret
@@ -23,6 +25,21 @@ KEY = Secret("thv-abc")
         '{"headers": {"Authorization": "s3cret", "x": 1}}',
         '"refresh_tokens": "a\\"s3cret"',
         "client_secret: s3cret",
+        "AZURE_OPENAI_KEY=s3cret",
+        '{"key": "s3cret"}',
+        '{"name": "x", "keys": "s3cret"}',
+        "Authorization: Bearer s3cret",
+        "Authorization: Basic s3cret",
+        'args = ["--api-key=s3cret"]',
+        '{"token":"a","password":"s3cret"}',
+        "password: a,s3cret",
+        "password: a}]s3cret",
+        "password: a'b\"s3cret",
+        'token = "one s3cret',
+        'token = """s3cret"""',
+        "token = '''s3cret",
+        "HTTPS_PROXY=http://user:s3cret@proxy:3128",
+        "passphrase: s3cret",
     ],
 )
 def test_a_value_whose_name_says_secret_is_masked(line: str) -> None:
@@ -59,10 +76,43 @@ def test_a_value_that_looks_like_a_secret_is_masked_whatever_its_name(secret: st
         '"hasToken": true',
         '"baseUrl": "http://127.0.0.1:14000/v1"',
         "# token budget",
+        '{"hasToken":true,"model":"opus"}',
+        "{max_tokens: 5, model: opus}",
+        '{"token": "", "model": "opus"}',
+        '"keyboard": "x", "monkeys-and-x": "x",',
+        "https://gateway.example/v1?a=b@c",
     ],
 )
 def test_what_is_no_secret_is_shown(line: str) -> None:
     assert masked(line, local_key=KEY, public=frozenset({"/home/me/bin/thv-llm-token"})) == line
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "x",
+        "token",
+        "token.",
+        "x ",
+        "token ",
+        "token=",
+        "token='",
+        'token="\\',
+        "key: ",
+        "a:",
+        "://a",
+        "sk-",
+        '"',
+    ],
+)
+def test_a_long_line_takes_no_more_than_its_length(piece: str) -> None:
+    def seconds(characters: int) -> float:
+        line = piece * (characters // len(piece))
+        started = time.thread_time()
+        masked(line, local_key=KEY)
+        return time.thread_time() - started
+
+    assert seconds(100_000) < 1.0  # some 50 ms; what grows with the square takes minutes
 
 
 def test_our_own_key_is_masked_wherever_it_stands() -> None:

@@ -1,8 +1,8 @@
 """What a run would change, as a unified diff that can be shown to anyone.
 
 A settings file may hold keys of the user's, in lines of context as well as in changed ones,
-so every value that looks like a secret is masked, whoever's it is: by the name before it, by
-its well-known shape, or because it is our own local key.
+so every value that looks like a secret is masked, whoever's it is: by the name before it in
+its line, by its well-known shape, or because it is our own local key.
 
 Pure.
 """
@@ -18,17 +18,24 @@ from thv_llm.secret import Secret
 MASK = "***"
 
 _SECRET_NAME = (
-    r"(?:api[-_]?key|token|secret|password|passwd|credential|authorization|bearer|cookie|session)s?"
+    r"api[-_]?key|token|secret|password|passwd|passphrase|credential|authorization|bearer|cookie|session"
+    r"|keys?(?![\w.-])"
 )
+# A line may be long: no word is tried from each of its letters, and no repetition is given back.
 _NAMED = re.compile(
     rf"""(?ix)
-    (["']?[\w.-]*{_SECRET_NAME}[\w.-]*["']?\s*[:=]\s*)   # the name of the value
-    (?: "((?:[^"\\]|\\.)*)" | '([^']*)' | ([^\s"'\[{{,}}\]]+) )  # quoted either way, or bare
+    ((?<![\w.-]) (?=[\w.-]*?(?:{_SECRET_NAME})) [\w.-]++ ["']?+ \s*+ [:=] \s*+)  # the name of the value
+    (?: "(?!"") ((?:[^"\\]|\\.)*+) "
+      | '(?!'') ([^']*+) '
+      | (["'].*+)  # ends in another line
+      | ((?:(?:bearer|basic)\ ++)?+ [^\s"'\[{{,}}\]] (?:[^\s,}}\]]|[,}}\]]++(?![\s"']|$))*+)  # bare
+    )
     """
 )
 _SHAPED = re.compile(
     r"(?:\b(?:sk|pk|rk|gh[opsu]|github_pat|glpat|xox[abprs]|AIza|AKIA|eyJ)[-_A-Za-z0-9]{12}[-_.A-Za-z0-9]*"
-    r"|(?<=Bearer )[^\s\"']+)"
+    r"|(?<=Bearer )[^\s\"']+"
+    r"|(?<=://)[^\s/:@\"']*+:[^\s/@\"']++(?=@))"
 )
 _PLAIN_VALUE = re.compile(r"true|false|null|~|[0-9_.]{1,8}", re.IGNORECASE)
 """Values of such names that are no secrets: switches, numbers of seconds or tokens."""
@@ -56,7 +63,7 @@ def masked(line: str, *, local_key: Secret, public: frozenset[str] = frozenset()
 
 
 def _hidden(found: re.Match[str], public: frozenset[str]) -> str:
-    value = found[2] or found[3] or found[4] or ""
+    value = next(filter(None, found.groups()[1:]), "")
     if not value or value in public or _PLAIN_VALUE.fullmatch(value):
         return found[0]
     return found[1] + found[0][len(found[1]) :].replace(value, MASK)
