@@ -97,7 +97,7 @@ def test_a_path_prefix_may_be_empty_and_loses_its_last_slash() -> None:
 
 def test_a_resource_is_an_absolute_uri() -> None:
     assert validation.resource("urn:gateway") == "urn:gateway"
-    for bad in ("gateway", "https://x#f"):
+    for bad in ("gateway", "https://x#f", "https://[x", "https://[x]/"):
         with pytest.raises(ValueError, match="8707"):
             validation.resource(bad)
 

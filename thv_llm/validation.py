@@ -63,7 +63,11 @@ def resource(value: Value) -> Value:
     """Take a resource indicator. Source: RFC 8707 section 2."""
     wanted = "an absolute URI without a fragment (RFC 8707)"
     _plain(str(value), wanted)
-    if not urlsplit(str(value)).scheme or "#" in str(value):
+    try:
+        scheme = urlsplit(str(value)).scheme
+    except ValueError:
+        raise ValueError(wanted) from None
+    if not scheme or "#" in str(value):
         raise ValueError(wanted)
     return value
 

@@ -15,7 +15,7 @@ from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 from thv_llm import __version__
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
-from thv_llm.oidc.http import Provider
+from thv_llm.oidc.http import Provider, Reply, describe
 from thv_llm.secret import Secret
 
 TRUST = {"SSL_CERT_FILE": CA_FILE}
@@ -123,6 +123,13 @@ def test_a_redirect_is_not_followed_and_its_host_is_named() -> None:
 
     assert "portal.example" in str(caught.value)
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("location", ["http://[x", "http://[::1]:port/", "//", "", "\udcff"])
+def test_a_redirect_to_nowhere_is_one_to_another_page(location: str) -> None:
+    reply = Reply("idp.example", 302, {"location": location}, None, "is empty")
+
+    assert "idp.example redirects to '" in describe(reply)[0]
 
 
 def test_a_captive_portal_is_recognised() -> None:

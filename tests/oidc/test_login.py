@@ -272,7 +272,15 @@ def test_the_manual_flow_opens_no_browser_and_takes_the_pasted_address(client: C
     assert leaks("".join(person.said), client.provider) == []
 
 
-@pytest.mark.parametrize("change", [lambda url: f"  {url}  ", lambda url: url.partition("?")[2]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda url: f"  {url}  ",
+        lambda url: f"{url}#",
+        lambda url: url.partition("?")[2],
+        lambda url: f"http://[x]/?{url.partition('?')[2]}",
+    ],
+)
 def test_what_is_pasted_may_be_untidy(client: Client, change: Callable[[str], str]) -> None:
     person = Person(lambda url: change(where_the_browser_ends(url)))
 

@@ -148,13 +148,20 @@ def describe(reply: Reply) -> tuple[str, str]:
     """Say what is odd about a reply that is not what was asked for: reason, next step."""
     portal = "if a browser shows a network's login page, log in there; else check HTTPS_PROXY and the issuer"
     if 300 <= reply.status < 400:
-        there = urlsplit(reply.headers.get("location", "")).netloc.rpartition("@")[2] or "another page"
+        there = _host_of(reply.headers.get("location", "")) or "another page"
         return f"{reply.host} redirects to {shown(there)}, which an OIDC endpoint never does", portal
     if "html" in reply.headers.get("content-type", "") or reply.problem == "is a web page":
         return f"{reply.host} answered with a web page (status {reply.status}) instead of JSON", portal
     if reply.status != 200:
         return f"{reply.host} answered with status {reply.status}", "try again later"
     return f"the answer of {reply.host} {reply.problem}", "check the issuer"
+
+
+def _host_of(location: str) -> str:
+    try:
+        return urlsplit(location).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
 
 
 def _reply(host: str, answer: Answer) -> Reply:

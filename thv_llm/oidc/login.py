@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from thv_llm import log
 from thv_llm.errors import ThvLlmError
@@ -280,7 +280,8 @@ class _Round:
                 return answer
             line = read_line(0.0) if read_line else None
             if line:
-                query = urlsplit(line.strip()).query if "?" in line else line.strip()
+                before, mark, after = line.strip().partition("?")
+                query = after.partition("#")[0] if mark else before
                 if self._is_ours(query):
                     return query
                 self._say("That is not the answer to this login. Paste the whole address, from http:// on.")
