@@ -1,11 +1,11 @@
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 
-import pytest
-
-from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
+from thv_llm import log
+from thv_llm.errors import LoginRequiredError, UnreachableError
 from thv_llm.secret import Secret
 from thv_llm.tokens import AccessToken, keep_fresh
 
@@ -27,13 +27,13 @@ class Stop(threading.Event):
         return self.is_set()
 
 
-def pauses(*outcomes: float | ThvLlmError) -> list[float]:
+def pauses(*outcomes: float | Exception) -> list[float]:
     """Return the pauses after tokens that are fresh for so long, or failures."""
-    steps: Iterator[float | ThvLlmError] = iter(outcomes)
+    steps: Iterator[float | Exception] = iter(outcomes)
 
     def get() -> AccessToken:
         outcome = next(steps)
-        if isinstance(outcome, ThvLlmError):
+        if isinstance(outcome, Exception):
             raise outcome
         return AccessToken(Secret("at"), NOW + outcome * 2, NOW + outcome)
 
@@ -47,7 +47,7 @@ def test_it_wakes_when_the_token_is_no_longer_fresh_and_looks_at_the_clock_often
 
 
 def test_it_never_spins_even_on_tokens_that_are_dead_at_once() -> None:
-    assert pauses(0.1, 0, -500) == [1, 1, 1]
+    assert pauses(0.1, 0, -500) == [1, 5, 10]
 
 
 def test_a_provider_that_is_away_is_asked_less_and_less_often() -> None:
@@ -62,9 +62,17 @@ def test_without_a_session_it_waits_for_a_login() -> None:
     assert pauses(nobody, nobody, 20) == [30, 30, 20]
 
 
-def test_a_bug_is_not_hidden() -> None:
-    def get() -> AccessToken:
-        raise ZeroDivisionError
+def test_a_bug_is_reported_and_does_not_end_it() -> None:
+    record = io.StringIO()
+    log.to(record)
+    try:
+        assert pauses(ZeroDivisionError("canary"), 20) == [5, 20]
+    finally:
+        log.to(None)
 
-    with pytest.raises(ZeroDivisionError):
-        keep_fresh(get, threading.Event())
+    assert record.getvalue().startswith("bug: ZeroDivisionError at ")
+    assert "canary" not in record.getvalue()
+
+
+def test_a_token_to_spare_is_no_sign_that_the_provider_is_back() -> None:
+    assert pauses(20, -1, -10, -30, -60, 20, -1) == [20, 5, 10, 20, 30, 20, 5]

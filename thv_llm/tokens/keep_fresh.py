@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from thv_llm import log
 from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.tokens.source import AccessToken
 
@@ -25,10 +26,16 @@ def keep_fresh(
     retry_s = FIRST_RETRY_S
     while not stop.is_set():
         try:
-            pause_s = get().fresh_until - now()
-            retry_s = FIRST_RETRY_S
+            left_s = get().fresh_until - now()
         except LoginRequiredError:
-            pause_s = LONGEST_S
+            left_s = LONGEST_S
         except ThvLlmError:
+            left_s = 0.0
+        except Exception as error:  # this thread must outlive it: nobody would start another
+            log.report(error, "while getting the next token")
+            left_s = 0.0
+        if left_s > 0:
+            pause_s, retry_s = left_s, FIRST_RETRY_S
+        else:  # the provider is away, perhaps with an old token still to spare
             pause_s, retry_s = retry_s, min(retry_s * 2, LONGEST_S)
         stop.wait(min(max(pause_s, SHORTEST_S), LONGEST_S))
