@@ -38,6 +38,17 @@ def test_a_provider_that_refuses_to_revoke_does_not_keep_the_session_here(here: 
     assert here.run("token").code == 4
 
 
+def test_a_proxy_that_cannot_be_used_does_not_keep_the_session_here(here: Machine) -> None:
+    here.environ["HTTPS_PROXY"] = "socks5://127.0.0.1:1"
+    Path(here.paths.discovery_cache).unlink()
+
+    done = here.run("logout")
+
+    assert done.code == 0
+    assert "It could not be revoked at the provider: only http:// proxies" in done.err
+    assert here.run("token").code == 4
+
+
 def test_a_second_logout_says_that_there_was_no_session(here: Machine) -> None:
     here.run("logout")
 

@@ -9,6 +9,7 @@ import pytest
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.oidc.client import Client
+from thv_llm.oidc.http import Provider
 from thv_llm.oidc.revocation import revoke
 from thv_llm.secret import Secret
 
@@ -71,6 +72,13 @@ def test_a_provider_that_refuses_is_no_error(client: Client, answer: Answer) -> 
     client.provider.alter["revoke"] = lambda _: answer
 
     assert revoke_one(client)[0] is False
+
+
+def test_a_proxy_that_cannot_be_used_is_no_error(client: Client) -> None:
+    metadata = client.discover()
+    client.http = Provider("", {"HTTPS_PROXY": "socks5://127.0.0.1:1"})
+
+    assert revoke(metadata, "cli", Secret("rt-1"), client.http) is False
 
 
 def test_metadata_of_another_issuer_gets_no_token(client: Client) -> None:

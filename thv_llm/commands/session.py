@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from thv_llm import settings
 from thv_llm.commands import screen
-from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, shown
+from thv_llm.errors import LoginRequiredError, ThvLlmError, shown
 
 if TYPE_CHECKING:
     from thv_llm.oidc.interaction import Interaction
@@ -207,7 +207,7 @@ def _revoke(world: World, ca_file: str, ended: Ended) -> None:
         metadata = discovery.discover(
             ended.issuer, http, cache_path=world.paths.discovery_cache, now=world.now()
         )
-    except UnreachableError as error:
+    except ThvLlmError as error:
         world.say(f"It could not be revoked at the provider: {error.why or error.what}.")
         return
     if revocation.revoke(metadata, ended.client_id, ended.refresh, http):

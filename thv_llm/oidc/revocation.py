@@ -7,7 +7,7 @@ Source: RFC 7009.
 
 from __future__ import annotations
 
-from thv_llm.errors import UnreachableError
+from thv_llm.errors import ThvLlmError
 from thv_llm.oidc import discovery
 from thv_llm.oidc.discovery import Metadata
 from thv_llm.oidc.http import Provider
@@ -30,7 +30,7 @@ def revoke(metadata: Metadata, client_id: str, token: Secret, http: Provider) ->
             "client_id": client_id,
         }
         return http.post_form(endpoint, fields).status == 200
-    except UnreachableError:
+    except ThvLlmError:
         return False
 
 
