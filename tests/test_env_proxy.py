@@ -46,6 +46,13 @@ def test_user_and_password_become_a_secret_header() -> None:
     assert "am9l" not in repr(found)
 
 
+def test_a_password_need_not_be_text() -> None:
+    found = for_host(HTTPS_PROXY="http://joe:p\udcff@proxy:3128")
+
+    assert found is not None
+    assert found.authorization == Secret("Basic am9lOnD/")
+
+
 @pytest.mark.parametrize(
     ("rule", "host", "port", "is_direct"),
     [

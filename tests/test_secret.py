@@ -56,6 +56,7 @@ def test_it_equals_a_secret_of_the_same_text_and_never_a_plain_string() -> None:
     assert Secret("ü") == Secret("ü")
     assert Secret("a") != Secret("b")
     assert Secret("a") != "a"
+    assert Secret("\udcff") != Secret("\ud800")
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
 
 

@@ -10,6 +10,7 @@ Pure: an environment in, a value out.
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -84,7 +85,8 @@ def _parse(name: str, value: str) -> EnvProxy:
 def _basic(user: str | None, password: str | None) -> Secret | None:
     if user is None:
         return None
-    pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password or "")
+    # The environment's bytes, whatever they are.
+    pair = b":".join(unquote_to_bytes(os.fsencode(text)) for text in (user, password or ""))
     return Secret("Basic " + base64.b64encode(pair).decode())
 
 

@@ -1,4 +1,4 @@
-"""A string that cannot be printed, formatted, pickled or compared by accident.
+"""A string that cannot be printed, formatted or pickled by accident, and is compared in constant time.
 
 `reveal()` is the only way to the text, so every place a secret leaves the program can be
 found by searching for that word.
@@ -40,7 +40,8 @@ class Secret:
             return NotImplemented
         import hmac
 
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
+        mine, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._text, other._text))
+        return hmac.compare_digest(mine, theirs)
 
     def __hash__(self) -> int:
         return hash(self._text)

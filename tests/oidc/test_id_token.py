@@ -77,6 +77,13 @@ def test_clocks_that_differ_by_more_are_blamed(seconds: float, says: str) -> Non
     assert "clock" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["nonce", "aud", "iss", "azp"])
+def test_half_a_character_in_a_claim_is_one_more_wrong_value(name: str) -> None:
+    claims: dict[str, Any] = {name: "\ud800"}
+    with pytest.raises(UntrustedAnswerError):
+        check(token(**claims))
+
+
 def test_a_flow_without_nonce_asks_for_none() -> None:
     assert check(token(nonce=None), nonce=None).subject == "u1"
 
@@ -127,7 +134,10 @@ def test_a_refreshed_token_may_lack_what_only_a_login_has() -> None:
     refreshed(subject="", sub="anybody")
 
 
-@pytest.mark.parametrize("claims", [{"iss": "x"}, {"aud": "x"}, {"sub": "u2"}, {"sub": None}, {"aud": None}])
+@pytest.mark.parametrize(
+    "claims",
+    [{"iss": "x"}, {"aud": "x"}, {"sub": "u2"}, {"sub": "\ud800"}, {"sub": None}, {"aud": None}],
+)
 def test_a_refreshed_token_of_another_is_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(UntrustedAnswerError):
         refreshed(**claims)

@@ -97,7 +97,7 @@ def check_refreshed(token: Secret, *, issuer: str, client_id: str, subject: str)
     """
     _, claims, _, _ = _parts(token)
     _check_issuer_and_audience(claims, issuer, client_id)
-    if subject and Secret(_subject(claims)) != Secret(subject):
+    if subject and _subject(claims) != subject:
         raise _wrong("sub is not who logged in")
 
 
