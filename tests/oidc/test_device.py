@@ -41,8 +41,13 @@ def test_scopes_audience_and_resource_are_sent(client: Client) -> None:
         "resource": "https://llm.example.com",
     }
     poll = client.provider.last("device_token").form
-    assert poll["grant_type"] == GRANT_TYPE
-    assert set(poll) == {"grant_type", "device_code", "client_id"}
+    assert poll.pop("device_code")
+    assert poll == {
+        "grant_type": GRANT_TYPE,
+        "client_id": "cli",
+        "audience": "api",
+        "resource": "https://llm.example.com",
+    }
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ def _poll(
         "grant_type": GRANT_TYPE,
         "device_code": offer.device_code,
         "client_id": oidc.client_id,
+        "audience": oidc.audience,
+        "resource": oidc.resource,
     }
     interval_s, waited_s = offer.interval_s, 0.0
     while waited_s + interval_s <= offer.lifetime_s:

@@ -17,9 +17,10 @@ from typing import TypeVar
 
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
+from thv_llm.oidc.device import MAX_LIFETIME_S
 from thv_llm.oidc.interaction import Interaction
 
-WAIT_S = 330.0  # a little longer than any login may take
+WAIT_S = MAX_LIFETIME_S + 30.0  # a little longer than any login may take; one by code takes longest
 POLL_S = 0.2
 
 T = TypeVar("T")
