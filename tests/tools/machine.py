@@ -58,6 +58,10 @@ class Machine:
         values = replace(self.values, **changes)  # type: ignore[arg-type]
         return engine.plan(tool, self.place, values, self.state)
 
+    def is_right(self, tool: Tool, **changes: object) -> bool:
+        """Whether setup would change nothing of a tool's."""
+        return engine.diff(self.plan(tool, **changes)) == ""
+
     def setup(self, *tools: Tool, **changes: object) -> tuple[engine.Outcome, ...]:
         return engine.apply([self.plan(tool, **changes) for tool in tools], self.paths)
 

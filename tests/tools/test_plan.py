@@ -31,7 +31,7 @@ def settings(machine: Machine) -> Path:
 
 def test_it_changes_nothing_on_disk(machine: Machine) -> None:
     planned = machine.plan(CLAUDE)
-    assert planned.changes
+    assert engine.diff(planned)
     assert machine.snapshot() == {}
     assert not Path(machine.paths.directory).exists()
 
@@ -48,7 +48,7 @@ def test_a_file_that_its_strict_tool_would_drop_is_refused(
     machine: Machine, settings: Path, text: str
 ) -> None:
     machine.write({settings: text})
-    with pytest.raises(engine.RefusedError, match=r"Claude Code was left as it is"):
+    with pytest.raises(ThvLlmError, match=r"Claude Code was left as it is"):
         machine.plan(CLAUDE)
 
 
@@ -61,20 +61,20 @@ def test_what_is_not_utf_8_is_refused(machine: Machine, settings: Path) -> None:
 def test_a_file_without_the_members_that_its_tool_insists_on_is_refused(machine: Machine) -> None:
     (path,) = machine.targets(CLINE)
     machine.write({path: '{"version": 1}'})
-    with pytest.raises(engine.RefusedError, match="'providers'"):
+    with pytest.raises(ThvLlmError, match="'providers'"):
         machine.plan(CLINE)
 
 
 def test_a_tool_that_needs_models_says_so_without_them(machine: Machine) -> None:
-    with pytest.raises(engine.NoModelsError):
+    with pytest.raises(ThvLlmError, match="no model ids are known"):
         machine.plan(OPENCODE, models=())
-    assert machine.plan(CLAUDE, models=()).changes
+    assert not machine.is_right(CLAUDE, models=())
 
 
 def test_a_helper_path_with_a_line_break_is_refused_where_it_is_needed(machine: Machine) -> None:
     with pytest.raises(ThvLlmError, match="line break"):
         machine.plan(CLAUDE, helper_path="/home/a\nb/helper")
-    assert machine.plan(OPENCODE, helper_path="/home/a\nb/helper").changes
+    assert not machine.is_right(OPENCODE, helper_path="/home/a\nb/helper")
 
 
 def test_options_add_their_keys(machine: Machine, settings: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_file_that_the_tool_has_reformatted_is_right_as_it_is(machine: Machine
     machine.setup(CLAUDE)
     document = json.loads(settings.read_text())
     settings.write_text(json.dumps(document, indent=8, sort_keys=True))
-    assert machine.plan(CLAUDE).changes is False
+    assert machine.is_right(CLAUDE)
     assert engine.drift(machine.state) == ()
 
 
@@ -142,7 +142,7 @@ def test_keys_that_the_tool_lost_are_put_back_and_the_users_edits_kept(
 def test_the_file_that_was_wired_stays_the_one_when_another_name_comes_up(machine: Machine) -> None:
     machine.setup(OPENCODE)
     machine.write({machine.home / ".config/opencode/opencode.jsonc": "{}"})
-    assert machine.plan(OPENCODE).changes is False
+    assert machine.is_right(OPENCODE)
     machine.setup(OPENCODE, proxy_port=15000)
     assert (machine.home / ".config/opencode/opencode.jsonc").read_text() == "{}"
 

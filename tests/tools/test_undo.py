@@ -150,7 +150,7 @@ def test_what_a_tool_itself_keeps_writing_is_neither_drift_nor_left_over(machine
     document["providers"]["openai-compatible"]["updatedAt"] = "2027-01-01"
     path.write_text(json.dumps(document, indent=1))
     assert engine.drift(machine.state) == ()
-    assert machine.plan(CLINE).changes is False
+    assert machine.is_right(CLINE)
     (undone,) = machine.teardown()
     assert undone.left == ()
     assert machine.snapshot() == {}

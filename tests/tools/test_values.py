@@ -11,6 +11,7 @@ import pytest
 
 from tests.tools.machine import KEY, VALUES
 from thv_llm.edit.formats import Format
+from thv_llm.errors import ThvLlmError
 from thv_llm.tools.model import (
     EachModel,
     Edit,
@@ -24,7 +25,7 @@ from thv_llm.tools.model import (
     Tool,
     Value,
 )
-from thv_llm.tools.values import ABSENT, NoModelsError, for_each_model, mode, needs_models, resolve, used
+from thv_llm.tools.values import ABSENT, for_each_model, mode, needs_models, resolve, used
 
 
 def of(template: Template, **changes: object) -> object:
@@ -115,7 +116,7 @@ def test_a_key_per_model_is_quoted_for_its_format(kind: Format, key: str, model:
 
 @pytest.mark.parametrize("template", [Value.MODEL, EachModel(1), ModelMap(1), Text("x", Value.MODEL)])
 def test_without_models_a_template_that_needs_them_says_so(template: Template) -> None:
-    with pytest.raises(NoModelsError, match="--models"):
+    with pytest.raises(ThvLlmError, match="--models"):
         of(template, models=())
 
 

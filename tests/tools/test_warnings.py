@@ -10,7 +10,7 @@ import pytest
 from tests.tools.machine import VALUES, Machine
 from thv_llm.tools import engine
 from thv_llm.tools.model import Tool
-from thv_llm.tools.warnings import loopback_through_proxy, notes, warnings
+from thv_llm.tools.warnings import loopback_through_proxy, warnings
 
 CLAUDE, CODEX, OPENCODE = (engine.by_name(name) for name in ("claude-code", "codex", "opencode"))
 
@@ -90,8 +90,3 @@ def test_a_tool_without_a_setting_for_authorities_names_its_variable(machine: Ma
     assert "the system's own" in said(machine, engine.by_name("claude-desktop"), ca_file="/ca.pem")
     machine.environ["CODEX_CA_CERTIFICATE"] = "/ca.pem"
     assert said(machine, CODEX, ca_file="/ca.pem") == ""
-
-
-def test_a_tool_that_can_send_no_key_says_what_it_needs() -> None:
-    assert "require_key = false" in notes(engine.by_name("xcode"))[0]
-    assert notes(CLAUDE) == ()

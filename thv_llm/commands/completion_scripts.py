@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 PROGRAMS = ("thv-llm", "thv-llm.pyz")
 FILE_METAVARS = ("FILE",)
@@ -46,7 +46,7 @@ class Node:
     help: str
     options: tuple[Option, ...] = ()
     positionals: tuple[Option, ...] = ()
-    children: tuple[Node, ...] = field(default=())
+    children: tuple[Node, ...] = ()
 
     def all(self) -> Iterator[Node]:
         """Yield this command and all below it."""

@@ -1,31 +1,8 @@
 """Find, plan, apply and undo the wiring of any tool; knows none by name.
 
-This is the whole of what commands need; each part lives in a sibling module.
-
-    place = Place(environ, home, platform)
-    values = Values(gateway_url=…, proxy_port=…, local_key=…, helper_path=…, models=…)
-
-    for found in find(place): found.tool, found.how, found.where, found.directory_only
-        A tool of which only the directory is there is wired only when it is named. A tool that
-        is named need not be found: `plan` works for any tool of the table (`by_name`).
-
-    mode(tool) is Mode.DIRECT | PROXY | MANUAL | NONE; needs_models(tool) tells whether it needs
-        `Values.models` (else `plan` raises NoModelsError); needs_anthropic(tool) whether it needs
-        `Values.anthropic_url`, so that setup asks the gateway only when it must.
-
-    planned = plan(tool, place, values, state)          reads, writes nothing
-        .files, .warnings, .notes, .next_steps, .changes; raises RefusedError (path, line, column,
-        reason), NoModelsError, or ThvLlmError for a tool that cannot be wired.
-    diff(planned)                                       unified, secrets masked, "" = nothing to do
-
-    for outcome in apply(plans, paths): outcome.tool, outcome.lines (past tense), outcome.error
-    for undone in revert(paths, place, tool_ids or None, dry_run=…):
-        undone.tool, .path, .done, .left, .error, .lines(); diff_of_undo(undone, key) for --dry-run
-
-    drift(state)            tools whose files no longer hold what we wrote
-    interrupted(state)      tools that a killed run left half-way; setup or teardown mends them
-    preview(tool, place, values)    path and content that a fresh file would get, for `tools NAME`
-    snippet(tool, values)            what to paste, with real paths; "" if the entry has none
+Each part lives in a sibling module. `find` looks for the tools of the table; `plan` works for any
+of them (`by_name`), also for one that was not found, and writes nothing; `apply` carries plans out,
+`revert` takes them back; `diff` and `diff_of_undo` show either one beforehand.
 """
 
 from __future__ import annotations
@@ -45,31 +22,26 @@ from thv_llm.tools.detect import Detection, How, detect
 from thv_llm.tools.model import Mode, Text, Tool, Value, Values
 from thv_llm.tools.original import lost_keys
 from thv_llm.tools.place import Place
-from thv_llm.tools.plan import Plan, PlannedFile, RefusedError, plan
+from thv_llm.tools.plan import Plan, plan
 from thv_llm.tools.registry import TOOLS
-from thv_llm.tools.undo import Done, Undone, revert
-from thv_llm.tools.values import Absent, NoModelsError, mode, needs_models, resolve, used
+from thv_llm.tools.undo import Undone, revert
+from thv_llm.tools.values import Absent, mode, needs_models, resolve, used
 from thv_llm.tools.warnings import loopback_through_proxy
 
 __all__ = (
     "TOOLS",
     "Detection",
-    "Done",
     "Drift",
     "How",
     "Mode",
-    "NoModelsError",
     "Outcome",
     "Place",
     "Plan",
-    "PlannedFile",
-    "RefusedError",
     "Tool",
     "Undone",
     "Values",
     "apply",
     "by_name",
-    "detect",
     "diff",
     "diff_of_undo",
     "drift",
@@ -120,7 +92,7 @@ def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
 
 
 def needs_anthropic(tool: Tool) -> bool:
-    """Whether the tool must know where the gateway serves Anthropic's API."""
+    """Whether the tool must know where the gateway serves Anthropic's API, so that setup must ask it."""
     return Value.GATEWAY_ANTHROPIC in used(tool)
 
 

@@ -235,7 +235,6 @@ class Tool:
         remedy: what the user can do instead.
         note: what else `tools NAME` should say.
         ca_env: variable that names further authorities, for a tool without a setting for them.
-        keyless: it cannot send a key, so it needs `require_key = false`.
         checked: program version, how, and date.
     """
 
@@ -252,7 +251,6 @@ class Tool:
     remedy: str = ""
     note: str = ""
     ca_env: str = ""
-    keyless: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,28 +24,9 @@ from thv_llm.tools.model import Edit, IfAbsent, Mode, PerModel, Template, Tool, 
 from thv_llm.tools.original import decoded, digest, lost_keys, original
 from thv_llm.tools.place import Place
 from thv_llm.tools.values import Absent
-from thv_llm.tools.warnings import notes, warnings
+from thv_llm.tools.warnings import warnings
 
 Read = Callable[[str], bytes | None]
-
-
-class RefusedError(ThvLlmError):
-    """A tool's file cannot be edited safely; nothing of the tool's was changed.
-
-    Attributes:
-        path: the file.
-        line: 1-based, 0 when the trouble has no place; `column` likewise.
-        reason: what is wrong, as a clause.
-    """
-
-    def __init__(self, tool: Tool, path: str, reason: str, *, line: int = 0, column: int = 0) -> None:
-        where = f"{path}:{line}:{column}" if line else path
-        super().__init__(
-            f"{tool.title} was left as it is",
-            why=f"{where}: {reason}",
-            next_step="mend that file and run setup again",
-        )
-        self.path, self.reason, self.line, self.column = path, reason, line, column
 
 
 @dataclass(frozen=True)
@@ -83,7 +64,7 @@ class Plan:
 
     Attributes:
         warnings: what may keep it from working, one sentence each.
-        notes: what is good to know (a value of the user's that was left in place).
+        notes: which values of the user's were left in place.
         next_steps: what the user must still do in the tool.
     """
 
@@ -96,19 +77,13 @@ class Plan:
     place: Place
     values: Values
 
-    @property
-    def changes(self) -> bool:
-        """Whether anything is to be written."""
-        return any(file.before != file.after for file in self.files)
-
 
 def plan(tool: Tool, place: Place, values: Values, state: State, *, read: Read = files.read) -> Plan:
     """Say what is to be written for a tool.
 
     Raises:
-        RefusedError: a file of the tool's cannot be edited.
-        NoModelsError: the tool needs model ids, and there are none in `values`.
-        ThvLlmError: the tool cannot be wired at all, or a file cannot be read.
+        ThvLlmError: the tool cannot be wired at all, a file of its cannot be read or edited safely, or
+            the tool needs model ids and there are none in `values`.
     """
     _require_wirable(tool, values)
     wired = state.tool(tool.id) or WiredTool(tool.id, "", ())
@@ -124,7 +99,7 @@ def plan(tool: Tool, place: Place, values: Values, state: State, *, read: Read =
         mode=templates.mode(tool),
         files=tuple(planned),
         warnings=warnings(tool, place, values),
-        notes=(*left_alone, *notes(tool)),
+        notes=tuple(left_alone),
         next_steps=tool.afterwards,
         place=place,
         values=values,
@@ -172,7 +147,13 @@ def _file(
         after, changes = editor(edit.format).apply(text, wanted)
         after = _with_members_beside(edit, text, after, values)
     except EditError as error:
-        raise RefusedError(tool, path, error.reason, line=error.line, column=error.column) from error
+        raise ThvLlmError(
+            f"{tool.title} was left as it is",
+            why=f"{path}:{error.line}:{error.column}: {error.reason}"
+            if error.line
+            else f"{path}: {error.reason}",
+            next_step="mend that file and run setup again",
+        ) from error
     new = Edition(changes, after=digest(after.encode()), wanted=key)
     record = _record(path, edit.format, old, is_new=was is None)
     return PlannedFile(data, after.encode(), record, new)

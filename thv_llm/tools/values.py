@@ -28,10 +28,6 @@ from thv_llm.tools.model import (
 )
 
 
-class NoModelsError(ThvLlmError):
-    """A template names models, and none is known."""
-
-
 class Absent:
     """The value of a template that has nothing to say."""
 
@@ -62,7 +58,7 @@ def resolve(template: Template, values: Values, *, model: str = "") -> Json | Ab
         model: the model at hand; "" = the first one.
 
     Raises:
-        NoModelsError: a model is needed and none is known.
+        ThvLlmError: a model is needed and none is known.
     """
     match template:
         case Value():
@@ -113,7 +109,7 @@ def _part(part: str | Value, values: Values, model: str) -> str:
 
 def _models(values: Values) -> tuple[str, ...]:
     if not values.models:
-        raise NoModelsError(
+        raise ThvLlmError(
             "no model ids are known",
             why="this tool needs them in its settings, and the gateway named none",
             next_step="name them: --models MODEL,MODEL",

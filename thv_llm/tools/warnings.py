@@ -28,13 +28,6 @@ def warnings(tool: Tool, place: Place, values: Values) -> tuple[str, ...]:
     return tuple(found)
 
 
-def notes(tool: Tool) -> tuple[str, ...]:
-    """Return what is good to know about a tool before it is used."""
-    if not tool.keyless:
-        return ()
-    return ("it cannot send a key: the proxy lets it in only with require_key = false",)
-
-
 def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tuple[str, ...]:
     """Return what the user must know or do about TLS, for a tool that talks to the gateway itself."""
     known, found = used(tool), []

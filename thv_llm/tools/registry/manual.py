@@ -171,7 +171,6 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
         reason="its Coding Intelligence is set in its window only, and sends no key",
         remedy="set require_key = false (thv-llm config set), then in Xcode: Settings, Intelligence, "
         "Add a Model Provider, Locally Hosted, the proxy's port",
-        keyless=True,
         checked="from documentation, 2026-11-23",
     ),
     Tool(
