@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import socket
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from thv_llm import shortcut
 
 TOP = str(Path(__file__).parents[1])
 NONSENSE = (
@@ -80,3 +83,32 @@ def test_it_ends_as_the_agent_says(
 
     assert asked == [b"token 600\n"]
     assert (done.stdout, done.stderr, done.returncode) == (stdout, stderr, code)
+
+
+@pytest.mark.parametrize("verb", ["token", "status"])
+def test_a_relative_place_in_a_directory_that_was_deleted_is_no_traceback(tmp_path: Path, verb: str) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'rmdir "{gone}"; exec "{sys.executable}" -I "{TOP}/thv_llm.py" {verb}'
+
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=gone,
+        env={"HOME": str(tmp_path), "THV_LLM_HOME": "here", "THV_LLM_SOCKET": "there"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+    assert done.returncode == {"token": 6, "status": 0}[verb], done
+
+
+def test_without_a_descriptor_left_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(_socket, "socket", refuse)
+
+    assert shortcut.converse("/nowhere", shortcut.REQUEST) is None

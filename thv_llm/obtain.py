@@ -6,7 +6,8 @@ meanwhile, and leaves when nobody has come for `LINGER_S`. So fifty helpers at o
 refresh with and without the service, and a helper may be killed at any time.
 
 Light to import: the caller of a worker loads nothing heavy; the worker does, after the fork, and
-somebody waits for it. What is on its way makes named tuples, because dataclasses cost it 10 ms.
+somebody waits for it. What is on its way makes named tuples, because dataclasses would cost it
+several milliseconds.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
         try:
             found = shortcut.converse(paths.socket, line)
         except TimeoutError:
-            found = silent(paths)
+            found = shortcut.SILENT
         if found is not None:
             return found
         if environ.get("THV_LLM_SOCKET") and not _is_set_up(paths):
@@ -70,20 +71,10 @@ def answer(paths: Paths, environ: Mapping[str, str], line: str) -> str:
             claim = _claim(paths)
         except BlockingIOError:  # somebody is about to listen
             if time.monotonic() > deadline:
-                return silent(paths)
+                return shortcut.SILENT
             time.sleep(POLL_S)
             continue
         return _from_worker(paths, environ, line, claim)
-
-
-def silent(paths: Paths) -> str:
-    """Return the answer in place of one that did not come."""
-    from thv_llm.errors import UnreachableError
-    from thv_llm.service import answers
-
-    why = f"the process that listens at {paths.socket} does not answer"
-    error = UnreachableError("cannot get an access token", why=why, next_step="thv-llm proxy restart")
-    return answers.failure_line(error)
 
 
 def _is_set_up(paths: Paths) -> bool:

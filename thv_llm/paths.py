@@ -5,8 +5,8 @@ on Linux and macOS alike. The socket goes to `$XDG_RUNTIME_DIR/toolhive` when th
 is private, because a home directory may be on a file system without sockets.
 
 Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings and a plain class: importing pathlib
-would cost a cold `token` 10 ms, dataclasses 16. How the directory and the socket are found is in
-`shortcut`, which has no time to import this module.
+or dataclasses would cost a cold `token` several milliseconds. How the directory and the socket
+are found is in `shortcut`, which has no time to import this module.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Paths:
         return os.path.join(self.directory, "llm-refresh-failure.json")
 
     def lock(self, name: str) -> str:
-        """Return the lock file of that name: `session`, `login`, `state`, `settings`, `service`."""
+        """Return the lock file of that name: `session`, `login`, `state`, `setup`, `service`."""
         return os.path.join(self.directory, f"llm-{name}.lock")
 
 

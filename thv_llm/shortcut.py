@@ -1,8 +1,8 @@
 """The shortest way to a token: find the socket, ask the agent, print.
 
 Tools run `thv-llm token` all day, and a zipapp compiles what it imports each time. So the launcher
-tries this before anything else, and this one file has all it needs: it imports nothing that
-Python has not loaded already, and ends the process without tidying up.
+tries this before anything else, and this one file has all it needs: it imports nothing that costs time,
+and ends the process without tidying up.
 """
 
 from __future__ import annotations
@@ -90,7 +90,11 @@ def converse(path: str, line: str, timeout_s: float = TIMEOUT_S) -> str | None:
     """
     import _socket
 
-    sock, answer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM), b""
+    try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    except OSError:  # no descriptor left
+        return None
+    answer = b""
     try:
         sock.settimeout(timeout_s)
         for _ in range(100):
@@ -118,7 +122,7 @@ def directory(environ: Mapping[str, str]) -> str:
     """Return our directory; `thv_llm.paths` says how it is found."""
     own, base = environ.get("THV_LLM_HOME"), environ.get("XDG_CONFIG_HOME")
     if own:
-        return os.path.abspath(own)
+        return _absolute(own)
     if base and os.path.isabs(base):  # the XDG specification: relative values are ignored
         return os.path.join(base, "toolhive")
     return os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".config", "toolhive")
@@ -128,12 +132,19 @@ def socket_path(environ: Mapping[str, str], ours: str) -> str:
     """Return where the agent listens, or where `$THV_LLM_SOCKET` says it does."""
     named, runtime = environ.get("THV_LLM_SOCKET"), environ.get("XDG_RUNTIME_DIR")
     if named:
-        return os.path.abspath(named)
+        return _absolute(named)
     # With a directory of one's own (THV_LLM_HOME) several instances can run side by side,
     # so the shared runtime directory is not for them.
     if runtime and not environ.get("THV_LLM_HOME") and _is_private(runtime):
         return os.path.join(runtime, "toolhive", "llm.sock")
     return os.path.join(ours, "llm.sock")
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # relative to a directory that was deleted: whoever uses it will say so
+        return path
 
 
 def _is_private(path: str) -> bool:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import sys
 import threading
+from pathlib import Path
+
+import pytest
 
 from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn, wait_for_worker
+
+TOP = str(Path(__file__).parents[2])
 
 
 def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_known(user: LoggedIn) -> None:
@@ -39,3 +46,23 @@ def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: LoggedIn) ->
     assert (printed, error, process.returncode) == ("", "thv-llm: error: interrupted\n", 130)
     assert user.is_alive
     assert user.provider.count("refresh") == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "number"), [("fork", errno.EAGAIN), ("pipe", errno.EMFILE), ("open", errno.EMFILE)]
+)
+def test_a_system_that_has_no_process_or_descriptor_left_is_told_in_its_words(
+    user: LoggedIn, call: str, number: int
+) -> None:
+    program = (
+        f"import os, sys; sys.path.insert(0, {TOP!r})\n"
+        "from thv_llm import obtain, paths, settings, state\nfrom thv_llm.service import detached\n"
+        "from thv_llm.commands import plain_token\n"
+        f"def refuse(*_, **__): raise OSError({number}, 'no more')\n"
+        f"os.{call} = refuse; plain_token.main()"
+    )
+
+    done = user.run([sys.executable, "-I", "-c", program, "token"])
+
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr == "thv-llm: error: the system refused\n  why:  no more\n"

@@ -4,6 +4,7 @@ import pytest
 
 from thv_llm.errors import NotConfiguredError, ThvLlmError
 from thv_llm.service.answers import content, failure_line
+from thv_llm.shortcut import BREAK
 
 
 def test_an_error_is_one_line_and_comes_back_as_it_was() -> None:
@@ -39,3 +40,9 @@ def test_an_answer_that_makes_no_sense_is_an_error(answer: str) -> None:
 def test_what_follows_ok_is_the_content() -> None:
     assert content("ok") == ""
     assert content("ok a b") == "a b"
+
+
+def test_what_the_system_refuses_is_told_in_its_words_and_is_no_bug() -> None:
+    assert failure_line(OSError(24, "Too many open files")) == (
+        f"err 1 the system refused{BREAK}  why:  Too many open files"
+    )

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.web import Answer
 from tests.service.lab import Lab, impatience, until
-from thv_llm import state
+from thv_llm import paths, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError
 from thv_llm.service import answers, background, helper, processes, record, spawn
 
@@ -62,6 +62,20 @@ def test_without_a_proxy_tool_only_the_agent_runs(lab: Lab) -> None:
     assert running.record.port is None
     assert background.port_use(lab.paths, lab.port, None).kind == "free"
     assert answers.ask(lab.paths.socket, "token 60", timeout_s=10)
+
+
+def test_it_starts_for_a_caller_without_standard_streams(lab: Lab) -> None:
+    lab.want()
+    command = paths.own_command("proxy", "start", "--background")
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&-', "sh", *command],
+        env=lab.environ,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+
+    assert done.stderr.startswith(b"Started the service (pid "), done
+    assert done.returncode == 0
 
 
 def test_starting_it_twice_gives_the_same_one(lab: Lab) -> None:

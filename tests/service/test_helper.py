@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.service import helper
 from thv_llm.service.agent import Agent
+from thv_llm.shortcut import BREAK, SILENT
 from thv_llm.tokens import AccessToken
 
 HOMES = [
@@ -104,6 +106,22 @@ def test_the_agents_refusal_is_its_own(machine: Machine) -> None:
         "thv-llm: error: cannot get an access token\n  why:  ended\n  next: thv-llm login\n"
     )
     assert done.returncode == 4
+
+
+def test_an_agent_that_says_nothing_is_told_of_in_the_words_of_the_program(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helper, "TIMEOUT_S", 0.1)
+    machine.write()
+    machine.agent.stop()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(machine.paths.socket)
+        listener.listen()
+
+        done = machine.run()
+
+    assert (done.stdout, done.returncode) == ("", 6)
+    assert done.stderr == f"thv-llm: error: {SILENT.replace(BREAK, chr(10)).removeprefix('err 6 ')}\n"
 
 
 def test_without_an_agent_the_program_is_run(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import os
 from typing import NoReturn
 
 from thv_llm import obtain, paths, shortcut
+from thv_llm.service import answers
 
 
 def main() -> NoReturn:
@@ -14,4 +15,6 @@ def main() -> NoReturn:
         answer = obtain.answer(paths.find(os.environ), os.environ, shortcut.REQUEST)
     except KeyboardInterrupt:
         answer = shortcut.INTERRUPTED
+    except Exception as error:  # told as a worker tells it, without a traceback
+        answer = answers.failure_line(error)
     shortcut.finish(answer)

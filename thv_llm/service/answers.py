@@ -65,6 +65,8 @@ def failure_line(error: BaseException) -> str:
     """Return the answer that reports this error; of a bug only its type and place."""
     if isinstance(error, ThvLlmError):
         code, text = error.exit_code, str(error)
+    elif isinstance(error, OSError) and error.strerror:  # no process or descriptor left, a broken disk
+        code, text = ExitCode.FAILED, f"the system refused\n  why:  {error.strerror}"
     else:
         from thv_llm import log
 

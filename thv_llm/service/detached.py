@@ -53,7 +53,7 @@ def first_line_of(command: Sequence[str], environ: Mapping[str, str], *, keep: i
 
 
 def _first_line(start: Callable[[int], None], keep: int | None) -> str:
-    _occupy_standard_descriptors()
+    occupy_standard_descriptors()
     reading, writing = os.pipe()
     try:
         start(writing)
@@ -93,7 +93,7 @@ def settle_in() -> None:
         os.set_inheritable(KEPT, False)
 
 
-def _occupy_standard_descriptors() -> None:
+def occupy_standard_descriptors() -> None:
     """Make sure that no pipe gets a number below 3 because the caller closed its stdout."""
     while (null := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(null, False)

@@ -20,7 +20,7 @@ import sys
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths, program
-from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK, TIMEOUT_S
+from thv_llm.shortcut import BREAK, MIN_VALID_S, SCROLLBACK, SILENT, TIMEOUT_S
 
 TEMPLATE = """\
 #!/bin/sh
@@ -50,10 +50,10 @@ def fail(text, code):
     posix._exit(code)
 
 def ask(path):
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    sock.settimeout(@timeout@)
     answer = b""
     try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        sock.settimeout(@timeout@)
         sock.connect(path)
         sock.sendall(b"token @min_valid@\\n")
         while not answer.endswith(b"\\n"):
@@ -62,7 +62,7 @@ def ask(path):
                 return ""
             answer += more
     except _socket.timeout:
-        fail(cannot + "the background service does not answer\\n  next: thv-llm proxy restart", 6)
+        return "@silent@"
     except OSError:
         return ""
     return answer.decode()[:-1]
@@ -114,6 +114,7 @@ def script(where: Paths, *, python: str, program_path: str) -> bytes:
         "socket": _quoted(where.socket),
         "timeout": str(TIMEOUT_S),
         "min_valid": str(MIN_VALID_S),
+        "silent": SILENT.replace(BREAK, "\\x1f"),
         "scrollback": SCROLLBACK,
     }
     return os.fsencode(re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], TEMPLATE))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from thv_llm import errors, paths
 from thv_llm.errors import ThvLlmError
+from thv_llm.service import detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def until_ready(environ: Mapping[str, str], timeout_s: float) -> bool:
     Raises:
         ThvLlmError: what it reported as the reason why it cannot run.
     """
+    detached.occupy_standard_descriptors()
     reading, writing = os.pipe()
     try:
         pid = process(environ, writing)
