@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 import time
 import webbrowser
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +61,15 @@ def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: p
     monkeypatch.setattr(webbrowser, "_browsers", {})
 
     assert not world.open_browser("http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_shown_as_an_escape(encoding: str) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from thv_llm import world\n"
+        "real = world.real(); real.answer('… \\udcff'); real.say('… \\udcff')"
+    )
+    environ = {"HOME": "/h", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, check=False)
+
+    assert done.stdout == done.stderr == "… \udcff\n".encode(encoding, "backslashreplace")

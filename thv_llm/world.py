@@ -109,7 +109,13 @@ def discard(stream: TextIO) -> None:
 
 
 def real() -> World:
-    """Return the world of this process; streams that were closed before it began are stood in for."""
+    """Return the world of this process; streams that were closed before it began are stood in for.
+
+    What a stream's encoding lacks is shown as an escape: a locale is no reason to say nothing.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     return World(
         environ=os.environ,
         stdin=sys.stdin or io.StringIO(),
