@@ -17,7 +17,10 @@ def is_new_enough(python):
 
     code = "import sys; sys.exit(sys.version_info < %r)" % (NEEDED,)
     with open(os.devnull, "w") as nowhere:
-        return subprocess.call([python, "-I", "-c", code], stdout=nowhere, stderr=nowhere) == 0
+        try:
+            return subprocess.call([python, "-I", "-c", code], stdout=nowhere, stderr=nowhere) == 0
+        except OSError:  # a directory of that name, or a program for another processor
+            return False
 
 
 def start_newer():

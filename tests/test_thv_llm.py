@@ -75,6 +75,9 @@ def test_an_old_python_becomes_a_newer_one_that_is_on_path(tmp_path: Path) -> No
     places.mkdir()
     (places / "python3.13").write_text("#!/bin/sh\nexit 127\n")  # a version manager's name for nothing
     (places / "python3.13").chmod(0o755)
+    (places / "python3.15").mkdir()
+    (places / "python3.14").write_bytes(b"\x7fELF for another processor")
+    (places / "python3.14").chmod(0o755)
     (places / "python3.12").symlink_to(sys.executable)
 
     told = _run([_old_python(tmp_path), LAUNCHER, "--version"], PATH=f"{places}:/usr/bin:/bin")
