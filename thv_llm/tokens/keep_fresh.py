@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from thv_llm import log
 from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.tokens.source import AccessToken
 
@@ -32,6 +31,8 @@ def keep_fresh(
         except ThvLlmError:
             left_s = 0.0
         except Exception as error:  # this thread must outlive it: nobody would start another
+            from thv_llm import log  # which a cold `token` need not load
+
             log.report(error, "while getting the next token")
             left_s = 0.0
         if left_s > 0:
