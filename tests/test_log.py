@@ -151,6 +151,69 @@ def test_a_full_file_is_put_aside_once_and_the_two_stay_within_the_limit(tmp_pat
     assert all(line.endswith("x" * 25) for line in kept.splitlines())
 
 
+def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    file = log.File(str(path), max_bytes=100)
+    path.unlink()
+
+    file.write("seen\n")
+    file.close()
+
+    assert path.read_text().endswith("seen\n")
+
+
+def test_a_file_that_could_not_be_begun_anew_is_begun_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    file = log.File(str(path), max_bytes=50)
+    file.write("first " * 4 + "\n")
+
+    def full(*arguments: object) -> int:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        file.write("lost\n")
+    file.write("seen\n")
+    file.close()
+
+    assert path.read_text().endswith("seen\n")
+    assert "first" in (tmp_path / "log.1").read_text()
+
+
+def test_a_file_that_cannot_be_put_aside_is_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "log.1" / "x").mkdir(parents=True)
+    file = log.File(str(path), max_bytes=50)
+    file.write("first " * 4 + "\n")
+
+    file.write("seen\n")
+    file.close()
+
+    assert path.read_text().endswith("seen\n")
+    assert path.stat().st_size <= 50
+
+
+def test_a_signal_handler_may_log_while_its_thread_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    file = log.File(str(path))
+    fstat = os.fstat
+
+    def interrupted(descriptor: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", fstat)
+        file.write("from the handler\n")
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, "fstat", interrupted)
+    file.write("from the thread\n")
+    file.close()
+
+    assert [line[-10:] for line in path.read_text().splitlines()] == ["he handler", "the thread"]
+
+
 def _boom(secret: str) -> None:
     raise ValueError(f"Invalid header value b'Bearer {secret}'")
 

@@ -71,7 +71,7 @@ class File:
         self.path = path
         self._max_bytes = max_bytes
         self._takes_stderr = takes_stderr
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may log in the middle of its thread's record
         self._descriptor = -1
         self._open()
 
@@ -89,10 +89,21 @@ class File:
         """Append one record with date and time; a full disk loses it, nothing else."""
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}".encode("utf-8", "backslashreplace")
         with self._lock, contextlib.suppress(OSError):
-            if os.fstat(self._descriptor).st_size + len(line) > self._max_bytes:
-                os.replace(self.path, f"{self.path}.1")
+            now = os.fstat(self._descriptor)
+            is_full = now.st_size + len(line) > self._max_bytes
+            if is_full:
+                self._put_aside()
+            if is_full or not now.st_nlink:  # somebody has removed it
                 self._open()
             os.write(self._descriptor, line)
+
+    def _put_aside(self) -> None:
+        try:
+            os.replace(self.path, f"{self.path}.1")
+        except FileNotFoundError:
+            pass  # done already, by a `write` that could not begin a new file
+        except OSError:
+            os.ftruncate(self._descriptor, 0)
 
     def flush(self) -> None:
         """Do nothing: every record is written at once."""
