@@ -305,7 +305,8 @@ def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | N
 def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> None:
     """After a swap: if the old file is not the expected one after all, it goes back to its place."""
     if read(temp) in (expected, None):
-        os.unlink(temp)
+        with contextlib.suppress(FileNotFoundError):  # nobody holds a lock on it: a sweep may take it
+            os.unlink(temp)
         return
     renaming.swap(temp, target)
     if read(temp) != data:  # they have written once more, and theirs is the latest
@@ -342,6 +343,7 @@ def lock(path: str, *, timeout_s: float, what: str) -> Iterator[None]:
         with _named("lock", path):
             _acquire(descriptor, timeout_s, what)
             os.fchmod(descriptor, 0o600)  # whatever the umask made of it
+        with contextlib.suppress(OSError):  # only a message needs it, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
