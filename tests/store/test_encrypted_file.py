@@ -182,6 +182,20 @@ def test_a_missing_key_file_is_said_by_name(tmp_path: Path) -> None:
         at(tmp_path).load(KEY)
 
 
+@pytest.mark.parametrize("length", [0, 31, 33])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_login_replaces_a_key_file_that_is_no_key(tmp_path: Path, length: int, is_first: bool) -> None:
+    at(tmp_path).save(KEY, Secret("rt-1"))
+    (tmp_path / "toolhive" / "s.key").write_bytes(bytes(length))
+    if is_first:
+        (tmp_path / "toolhive" / "s.enc").unlink()
+
+    at(tmp_path).save(KEY, Secret("rt-2"))
+
+    assert at(tmp_path).load(KEY) == Secret("rt-2")
+    assert (tmp_path / "toolhive" / "s.enc.broken").exists() is not is_first
+
+
 def test_it_says_what_protects_the_session(tmp_path: Path) -> None:
     assert "your passphrase" in at(tmp_path, "x").describe()
     assert "not from programs you run" in at(tmp_path).describe()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from keyring.backend import KeyringBackend
 
 from tests.fakes import keyrings
 from tests.store.contract import KEY, StoreContract
+from thv_llm import files
+from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.store.model import AbsentError, StoreError
 from thv_llm.store.os_keyring import OsKeyring
@@ -44,11 +47,53 @@ def test_what_the_backend_would_cut_goes_to_the_file_whose_key_it_keeps(tmp_path
 
     entry = backend.get_password("thv-llm", KEY) or ""
     assert entry.startswith("thv-llm:in-encrypted-file:")
-    assert LONG.reveal().encode() not in (tmp_path / "long.enc").read_bytes()
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("long.enc.")
+    assert LONG.reveal().encode() not in file.read_bytes()
     assert store_in(tmp_path, backend).load(KEY) == LONG
 
+    file.write_bytes(b"garbage")
+    store_in(tmp_path, backend).save(KEY, LONG)
     store_in(tmp_path, backend).delete(KEY)
-    assert not (tmp_path / "long.enc").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_long_sessions_have_a_file_each(tmp_path: Path) -> None:
+    backend = keyrings.CuttingKeyring()
+    other = Secret("s" * 5000)
+
+    store_in(tmp_path, backend).save(KEY, LONG)
+    store_in(tmp_path, backend).save("other", other)
+
+    assert store_in(tmp_path, backend).load(KEY) == LONG
+    store_in(tmp_path, backend).delete(KEY)
+    assert store_in(tmp_path, backend).load("other") == other
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_whose_key_the_keyring_has_lost_makes_room_for_a_new_one(tmp_path: Path) -> None:
+    for _ in range(2):
+        backend = keyrings.CuttingKeyring()
+        store_in(tmp_path, backend).save(KEY, LONG)
+
+    assert store_in(tmp_path, backend).load(KEY) == LONG
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("value", "is_ready"), [(Secret("short"), True), (LONG, False)])
+def test_where_the_file_is_in_use_its_place_must_be_ready_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Secret, is_ready: bool
+) -> None:
+    store = store_in(tmp_path, keyrings.CuttingKeyring())
+    store.save(KEY, value)
+    store.load(KEY)
+
+    def full(path: str, data: bytes) -> None:
+        raise ThvLlmError("cannot write", why="No space left on device")
+
+    monkeypatch.setattr(files, "replace", full)
+    with contextlib.nullcontext() if is_ready else pytest.raises(ThvLlmError, match="No space left"):
+        store.ready()
 
 
 def test_once_in_the_file_even_a_short_value_stays_there_so_that_there_is_one_authority(

@@ -37,6 +37,11 @@ LARGEST_BYTES = 64 << 10
 """Room for any session; what `ready` tries to write."""
 
 
+def _source(data: bytes) -> bytes:
+    """Return where the key of a file comes from."""
+    return data[len(MAGIC) : len(MAGIC) + 1]
+
+
 class EncryptedFile:
     """A store in one file.
 
@@ -69,8 +74,7 @@ class EncryptedFile:
     def describe(self) -> str:
         """Say where the session is and what protects it."""
         data = files.read(self._path)
-        source = data[len(MAGIC) : len(MAGIC) + 1] if data else PASSPHRASE if self._passphrase else KEY_FILE
-        if source == PASSPHRASE:
+        if _source(data) == PASSPHRASE if data else self._passphrase:
             return f"the encrypted file {self._path}, protected by your passphrase"
         return (
             f"the encrypted file {self._path}; its key is in {self._key_path}, "
@@ -126,7 +130,7 @@ class EncryptedFile:
         try:
             plain = aesgcm.decrypt(self._key(header), header[-aesgcm.NONCE_BYTES :], sealed, header)
         except aesgcm.InvalidTag:
-            if header[len(MAGIC) :][:1] == PASSPHRASE:
+            if _source(header) == PASSPHRASE:
                 raise self._locked("the passphrase is wrong, or the file is damaged") from None
             raise self._broken("it was changed, or its key is another one") from None
         import json
@@ -151,20 +155,20 @@ class EncryptedFile:
         return MAGIC + PASSPHRASE + salted + nonce
 
     def _key(self, header: bytes, *, create: bool = False) -> bytes:
-        source, salted = header[len(MAGIC) :][:1], header[len(MAGIC) + 1 : -aesgcm.NONCE_BYTES]
-        if source == KEY_FILE:
+        if _source(header) == KEY_FILE:
             return self._given_key or self._key_from_file(create=create)
-        if source == PASSPHRASE:
-            return self._key_from_passphrase(salted)
+        if _source(header) == PASSPHRASE:
+            return self._key_from_passphrase(header[len(MAGIC) + 1 : -aesgcm.NONCE_BYTES])
         raise self._broken("its key source is unknown")
 
     def _key_from_file(self, *, create: bool) -> bytes:
         key = files.read(self._key_path)
-        if key is None and create:
-            key = os.urandom(aesgcm.KEY_BYTES)
-            files.replace(self._key_path, key)
-        if key is None or len(key) != aesgcm.KEY_BYTES:
+        if key is not None and len(key) == aesgcm.KEY_BYTES:
+            return key
+        if not create:
             raise self._broken(f"its key, {self._key_path}, is missing or broken")
+        key = os.urandom(aesgcm.KEY_BYTES)
+        files.replace(self._key_path, key)
         return key
 
     def _key_from_passphrase(self, salted: bytes) -> bytes:

@@ -6,14 +6,15 @@ macOS, keyring is not even imported (80 ms).
 Rule 1: every call runs under a time limit; backends wait for people, or for ever.
 Rule 2: backends that keep nothing or keep it in the clear are refused unless the user named them;
         the one that takes a value and gives nothing back is found out by reading back.
-Rule 3: a backend that cuts long values gets a key instead: the value goes to the encrypted file,
-        the key to the keyring, and the entry says so. One entry is the authority at any time.
+Rule 3: a backend that cuts long values gets a key instead: the value goes to an encrypted file of
+        its own, the key to the keyring, and the entry says so. One entry is the authority at any time.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class OsKeyring:
     """A store in keyring's backend for this machine and user.
 
     Args:
-        overflow_path: the encrypted file for values that are too long for the backend.
+        overflow_path: how the names of encrypted files begin, for values too long for the backend.
         interactive: a person is there to answer the backend's prompt.
         backend: use this one; None looks for the named or the usual one.
     """
@@ -68,6 +69,7 @@ class OsKeyring:
         self._overflow_path = overflow_path
         self._timeout_s = PROMPT_TIMEOUT_S if interactive else timeout_s
         self._known = backend
+        self._file: EncryptedFile | None = None  # where the value that was loaded last is
 
     def describe(self) -> str:
         """Say where the session is and what protects it."""
@@ -77,18 +79,21 @@ class OsKeyring:
     def load(self, key: str) -> Secret | None:
         """Return the secret of that key, or None when there is none."""
         entry = self._get(key)
-        if entry is None or not entry.startswith(ELSEWHERE):
-            return Secret(entry) if entry else None
-        return self._overflow(entry).load(key)
+        self._file = self._overflow(key, entry) if entry and entry.startswith(ELSEWHERE) else None
+        if self._file:
+            return self._file.load(key)
+        return Secret(entry) if entry else None
 
     def ready(self) -> None:
-        """A backend that has just answered `load` takes a `save`, too."""
+        """A backend that has just answered `load` takes a `save`, too; a disk may be full."""
+        if self._file:
+            self._file.ready()
 
     def save(self, key: str, value: Secret) -> None:
         """Store durably, and read back."""
         entry = self._get(key)
         if entry is not None and entry.startswith(ELSEWHERE):
-            self._overflow(entry).save(key, value)
+            self._overflow(key, entry).save(key, value)
             return
         try:
             self._put(key, value.reveal())
@@ -99,11 +104,12 @@ class OsKeyring:
 
     def _save_elsewhere(self, key: str, value: Secret) -> None:
         marker = ELSEWHERE + base64.urlsafe_b64encode(os.urandom(aesgcm.KEY_BYTES)).decode()
-        self._overflow(marker).save(key, value)
+        self._remove_overflow(key)  # one that is there has lost its key
+        self._overflow(key, marker).save(key, value)
         try:
             self._put(key, marker)
         except StoreError:
-            self._remove_overflow()
+            self._remove_overflow(key)
             raise
 
     def delete(self, key: str) -> None:
@@ -113,11 +119,13 @@ class OsKeyring:
             return
         self._call(lambda backend: backend.delete_password(SERVICE, key))
         if entry.startswith(ELSEWHERE):
-            self._remove_overflow()
+            self._remove_overflow(key)
 
-    def _remove_overflow(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._overflow_path)
+    def _remove_overflow(self, key: str) -> None:
+        path = self._path_of(key)
+        for each in (path, f"{path}.broken"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(each)
 
     def _put(self, key: str, text: str) -> None:
         self._call(lambda backend: backend.set_password(SERVICE, key, text))
@@ -155,8 +163,11 @@ class OsKeyring:
         kind = type(self._known)
         return f"{kind.__module__}.{kind.__qualname__}" if self._known is not None else "keyring"
 
-    def _overflow(self, entry: str) -> EncryptedFile:
-        return EncryptedFile(self._overflow_path, "", key=base64.urlsafe_b64decode(entry[len(ELSEWHERE) :]))
+    def _overflow(self, key: str, entry: str) -> EncryptedFile:
+        return EncryptedFile(self._path_of(key), "", key=base64.urlsafe_b64decode(entry[len(ELSEWHERE) :]))
+
+    def _path_of(self, key: str) -> str:
+        return f"{self._overflow_path}.{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def _named_backend() -> KeyringBackend | None:
