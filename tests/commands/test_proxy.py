@@ -235,6 +235,27 @@ def test_install_hands_the_service_over_and_uninstall_takes_it_back(lab: Lab, ma
     assert lab.get("/v1/models")[0] == 200
 
 
+def test_the_managers_process_does_not_fail_for_ever_without_settings(lab: Lab) -> None:
+    Path(lab.paths.settings).unlink()
+    done = subprocess.run(
+        paths.own_command("proxy", "start", "--managed"), env=lab.environ, capture_output=True, check=False
+    )
+
+    assert done.returncode == 0  # both managers start one that failed again, every ten seconds
+    assert "not configured" in lab.log()
+
+
+def test_a_reset_takes_the_unit_away_and_says_so(lab: Lab, manager: Manager) -> None:
+    lab.run("proxy", "install")
+    unit = lab.home.path / ".config" / "systemd" / "user" / "thv-llm.service"
+
+    done = lab.run("config", "reset")
+
+    assert f"Removed {unit}." in done.err
+    assert not unit.exists()
+    assert manager.children[0].wait(10) == 0
+
+
 def test_uninstall_without_install_does_nothing(tmp_path: Path) -> None:
     home = worlds.make(tmp_path)
 

@@ -125,9 +125,12 @@ def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 
             why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
-    from thv_llm.service import background
+    from thv_llm.service import autostart, background
 
     session.end(world)
+    manager = autostart.of(world.environ, world.platform)
+    if manager.uninstall(world.paths):
+        world.say(f"Removed {manager.file}.")
     background.stop(world.paths)
     ours = world.paths
     for path in (ours.settings, ours.state, ours.discovery_cache, ours.helper, ours.log, f"{ours.log}.1"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thv_llm import log, state
 from thv_llm.commands.parser import add_format
-from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.errors import ExitCode, NotConfiguredError, ThvLlmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,8 +129,11 @@ def _serve_detached(world: World) -> ExitCode:
 
 
 def _serve_managed(world: World) -> ExitCode:
-    """Be the process that systemd or launchd starts and watches."""
-    return _serve_into_log(world, lambda: None)
+    """Be the process that systemd or launchd starts and watches, and starts again when it fails."""
+    try:
+        return _serve_into_log(world, lambda: None)
+    except NotConfiguredError:  # trying again would not help; the log has it
+        return ExitCode.DONE
 
 
 def _serve_into_log(world: World, on_ready: Callable[[], None]) -> ExitCode:
