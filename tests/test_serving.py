@@ -22,7 +22,7 @@ from tests.service.lab import Lab, until
 from thv_llm import files, serving, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.proxy.stats import Exchange
-from thv_llm.service import answers, challenge, record
+from thv_llm.service import answers, challenge, processes, record
 from thv_llm.service.record import Record
 from thv_llm.serving import AlreadyRunningError, Service
 
@@ -119,10 +119,18 @@ def test_a_second_one_does_not_start(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
         pass  # both have let go of it
 
 
-def test_a_taken_port_is_told_by_whom_and_nothing_stays_open(lab: Lab) -> None:
+def test_a_taken_port_is_told_by_whom_and_nothing_stays_open(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", lab.port)):
-        with pytest.raises(ThvLlmError, match=f"port {lab.port} on 127.0.0.1 is taken"):
+        with pytest.raises(ThvLlmError, match=f"port {lab.port} on 127.0.0.1 is taken") as caught:
             service(lab).run(nothing)
+        assert "pid" in caught.value.why
+        monkeypatch.setattr(processes, "listener", lambda port: "")
+        with pytest.raises(ThvLlmError) as caught:
+            service(lab).run(nothing)
+        assert caught.value.why == "another program listens there"
+        assert "setup --proxy-port" in caught.value.next_step  # which tells the wired tools, too
 
     assert not Path(lab.paths.pid).exists()
     assert not Path(lab.paths.socket).exists()

@@ -16,16 +16,10 @@ from thv_llm.settings import Settings
 
 TIMEOUT_S = 10.0
 ANTHROPIC_PATH = "/anthropic"
+MODELS_PATH = "/v1/models"
 MAX_MODELS = 500
 """A settings file with more entries than this helps nobody."""
 MAX_ID_CHARACTERS = 200
-
-
-def at(wanted: Settings, environ: Mapping[str, str]) -> Gateway:
-    """Return the door to the configured gateway."""
-    return Gateway(
-        wanted.gateway_url, ca_file=wanted.ca_file, environ=environ, verify=not wanted.tls_skip_verify
-    )
 
 
 def anthropic_path(wanted: Settings, environ: Mapping[str, str]) -> str:
@@ -33,11 +27,21 @@ def anthropic_path(wanted: Settings, environ: Mapping[str, str]) -> str:
 
     Without a token, a path that exists answers 401.
     """
+    there = Gateway.configured(wanted, environ)
     try:
-        status, _, _ = ask(at(wanted, environ), "HEAD", f"{ANTHROPIC_PATH}/v1/messages", None, TIMEOUT_S)
+        found, _, _ = ask(there, "HEAD", f"{ANTHROPIC_PATH}/v1/messages", None, TIMEOUT_S)
     except UnreachableError:
         return ""
-    return ANTHROPIC_PATH if status == 401 else ""
+    return ANTHROPIC_PATH if found == 401 else ""
+
+
+def status_with(wanted: Settings, environ: Mapping[str, str], token: Secret | None) -> int:
+    """Return the status of the answer to a request for the models.
+
+    Raises:
+        UnreachableError: the gateway cannot be reached.
+    """
+    return ask(Gateway.configured(wanted, environ), "GET", MODELS_PATH, token, TIMEOUT_S)[0]
 
 
 def models(wanted: Settings, environ: Mapping[str, str], token: Secret) -> tuple[str, ...]:
@@ -49,18 +53,18 @@ def models(wanted: Settings, environ: Mapping[str, str], token: Secret) -> tuple
         UnreachableError: the gateway cannot be reached.
         ThvLlmError: it answers with something that is no list of models.
     """
-    status, _, body = ask(at(wanted, environ), "GET", "/v1/models", token, TIMEOUT_S)
-    if status != 200:
-        raise _unusable(f"it answers {status} to GET /v1/models")
+    found, _, body = ask(Gateway.configured(wanted, environ), "GET", MODELS_PATH, token, TIMEOUT_S)
+    if found != 200:
+        raise _unusable(f"it answers {found} to GET {MODELS_PATH}")
     try:
         listed = json.loads(body)["data"]
         ids = [entry["id"] for entry in listed]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise _unusable("its answer to GET /v1/models is no list of models") from None
-    found = tuple(dict.fromkeys(name for name in ids if _is_id(name)))[:MAX_MODELS]
-    if not found:
+        raise _unusable(f"its answer to GET {MODELS_PATH} is no list of models") from None
+    named = tuple(dict.fromkeys(name for name in ids if _is_id(name)))[:MAX_MODELS]
+    if not named:
         raise _unusable("its list of models is empty")
-    return found
+    return named
 
 
 def _is_id(name: object) -> bool:

@@ -11,6 +11,7 @@ get `DRAIN_S`, a refresh that is under way is waited for, then the pid file goes
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pkgutil
@@ -100,12 +101,7 @@ class Service:
 
         return Proxy(
             self.settings.proxy_port,
-            Gateway(
-                self.settings.gateway_url,
-                ca_file=self.settings.ca_file,
-                environ=environ,
-                verify=not self.settings.tls_skip_verify,
-            ),
+            Gateway.configured(self.settings, environ),
             get_token=lambda rejected: self._token(rejected=rejected).value,
             token_at_hand=self._source.at_hand,
             local_key=self._key,
@@ -186,15 +182,15 @@ class Service:
         return token
 
     def _open_port(self, proxy: Proxy) -> Proxy:
+        port = self.settings.proxy_port
         try:
             proxy.start()
             return proxy
-        except ThvLlmError:
-            port = self.settings.proxy_port
-            owner = processes.listener(port)
-            if not owner:
-                raise
-            raise background.taken(port, owner) from None
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise background.taken(port, processes.listener(port)) from None
+            why = error.strerror or type(error).__name__
+            raise ThvLlmError(f"cannot listen on port {port} of 127.0.0.1", why=why) from None
 
     def _control(self, verb: str, rest: str) -> str:
         """Answer what the agent is asked beside tokens."""

@@ -7,15 +7,12 @@ from email.utils import parsedate_to_datetime
 
 from thv_llm.checks.model import Check, Ground, fail, ok, warn
 from thv_llm.errors import ThvLlmError, UnreachableError
+from thv_llm.gateway import status_with
 from thv_llm.oidc import discovery
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.tls_trouble import OWN_AUTHORITY
-from thv_llm.proxy.ask import ask
-from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 
-MODELS = "/v1/models"
-TIMEOUT_S = 10.0
 MAX_SKEW_S = 60.0
 """Providers allow little when they check times in tokens; RFC 7519 speaks of a few minutes."""
 FATAL_SKEW_S = 300.0
@@ -79,16 +76,9 @@ def _status(ground: Ground, token: Secret | None) -> int:
     Raises:
         UnreachableError: there is no usable answer.
     """
-    found = ground.settings
-    there = Gateway(
-        found.gateway_url,
-        environ=ground.environ,
-        ca_file=found.ca_file,
-        verify=not found.tls_skip_verify,
-    )
     try:
-        return ask(there, "GET", MODELS, token, TIMEOUT_S)[0]
+        return status_with(ground.settings, ground.environ, token)
     except UnreachableError as error:
-        what = f"no answer from {found.gateway_url}"
+        what = f"no answer from {ground.settings.gateway_url}"
         next_step = OWN_AUTHORITY if "certificate" in error.why else CHECK_ADDRESS
         raise UnreachableError(what, why=error.why, next_step=next_step) from None

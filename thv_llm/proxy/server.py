@@ -16,7 +16,6 @@ from http.server import ThreadingHTTPServer
 from socketserver import BaseRequestHandler
 from typing import Any
 
-from thv_llm.errors import ThvLlmError
 from thv_llm.proxy import replies
 from thv_llm.proxy.access import Rules
 from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
@@ -83,19 +82,13 @@ class Proxy:
         """Bind and serve, in a thread.
 
         Raises:
-            ThvLlmError: the port is taken.
+            OSError: it cannot be had; most likely the port is taken.
         """
         try:
             first = _Listener("127.0.0.1", self.port, self._serve)
-        except OSError as error:
+        except OSError:
             self._loop.close()
-            raise ThvLlmError(
-                f"cannot listen on 127.0.0.1:{self.port}",
-                why="another program listens there"
-                if error.errno == errno.EADDRINUSE
-                else str(error.strerror),
-                next_step="thv-llm proxy start, after `thv-llm config set --proxy-port PORT`",
-            ) from None
+            raise
         self.port = first.server_address[1]
         self._shared.rules = Rules(self.port, self._required)
         self._doors = [_Door(first)]

@@ -28,6 +28,7 @@ from thv_llm.proxy.link import Link, secure
 from thv_llm.proxy.loop import Job, Steps, Turn
 from thv_llm.proxy.wire import Late
 from thv_llm.secret import Secret
+from thv_llm.settings import Settings
 
 MAX_IDLE = 128
 """Idle connections that are kept; more are closed when they become idle."""
@@ -104,6 +105,13 @@ class Gateway:
         self._idle: deque[Link] = deque()
         self._connecting = 0
         self._waiting: deque[Turn] = deque()
+
+    @classmethod
+    def configured(cls, wanted: Settings, environ: Mapping[str, str]) -> Gateway:
+        """Return the gateway that the settings name."""
+        return cls(
+            wanted.gateway_url, environ=environ, ca_file=wanted.ca_file, verify=not wanted.tls_skip_verify
+        )
 
     def link(self) -> Steps[Link]:
         """Return a connection: the one used last, or a new one, or of a crowd the first that is free.
