@@ -57,18 +57,34 @@ def _shown(value: object) -> str:
 
 def setup() -> str:
     """Return a transcript of setup and teardown."""
-    seen = _screens()
+    seen = _screens().texts
     return f"```console\n{seen['setup']}\n$ claude -p hello\n{seen['teardown']}\n```"
 
 
 def screens() -> str:
     """Return what the other screens look like."""
-    seen = _screens()
+    seen = _screens().texts
     return "\n\n".join(f"```console\n{seen[name]}\n```" for name in ("status", "doctor", "tools"))
 
 
+def json() -> str:
+    """Return the table of what `--format json` prints."""
+    lines = ["| command | its JSON |", "|---|---|"]
+    lines += [f"| `{command}` | `{_keys(found)}` |" for command, found in _screens().documents.items()]
+    return "\n".join(lines)
+
+
+def _keys(value: object) -> str:
+    """Return the names in a document; a list is shown by its first element."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(name + _keys(member) for name, member in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{_keys(value[0])}]" if value else "[]"
+    return ""
+
+
 @functools.cache
-def _screens() -> dict[str, str]:
+def _screens() -> machine_screens.Screens:
     return machine_screens.screens()
 
 
@@ -78,6 +94,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "setup": setup,
     "screens": screens,
+    "json": json,
 }
 
 

@@ -1,19 +1,23 @@
 """What a person sees: the program run on a machine with two tools, its names and numbers made constant.
 
-`screens()` is what README.md shows; everything runs for real, on fakes of provider and gateway.
+`screens()` is what README.md shows, and what scripts get; everything runs for real, on fakes of
+provider and gateway.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tests.commands.machine import Machine, machine
 
 HOME = "/home/alex"
-COMMANDS = ("setup", "status", "doctor", "tools", "teardown")
+COMMANDS = ("setup", "status", "doctor", "tools")
+IN_JSON = ("config show", "status --check", "doctor", "tools", "tools codex", "proxy status", "token")
 NUMBERS = (
     (r"pid \d+", "pid 4711"),
     (r"since \d+ s", "since 2 min"),
@@ -26,14 +30,30 @@ NUMBERS = (
 )
 
 
-def screens() -> dict[str, str]:
-    """Return the text of each screen by the command that shows it."""
+class Screens(NamedTuple):
+    """What commands print, by command.
+
+    Attributes:
+        texts: for people.
+        documents: with `--format json`, parsed.
+    """
+
+    texts: dict[str, str]
+    documents: dict[str, Any]
+
+
+def screens() -> Screens:
+    """Run every command."""
     home = Path(f"/tmp/s{secrets.token_hex(2)}")  # as long as HOME, so that lines break where they would
     home.mkdir(mode=0o700)
     try:
         with machine(home) as here:
             here.provider.user["email"] = "alex@example.com"
-            return {command: _shown(here, command) for command in COMMANDS}
+            texts = {command: _shown(here, command) for command in COMMANDS}
+            documents = {
+                command: json.loads(here.run(*command.split(), "--format", "json").out) for command in IN_JSON
+            }
+            return Screens({**texts, "teardown": _shown(here, "teardown")}, documents)
     finally:
         shutil.rmtree(home)
 
