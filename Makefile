@@ -1,6 +1,7 @@
 # `make help` lists what can be done. Everything that is made lands in dist/ and .cache/.
 PYTHON ?= python3
-SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py')
+# With the directories, so that a module that is gone counts as a change.
+SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -type d -not -name __pycache__)
 
 .PHONY: help demo test e2e check fmt bench soak fuzz faults pyz clean
 
@@ -41,3 +42,4 @@ dist/thv-llm.pyz: $(SOURCES)
 
 clean: ## remove what was made, caches too
 	@rm -rf dist build .cache .mypy_cache .ruff_cache .hypothesis
+	@find thv_llm tests -name __pycache__ -prune -exec rm -rf {} +
