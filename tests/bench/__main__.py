@@ -9,9 +9,13 @@ import importlib
 import sys
 
 SUITES = ("proxy", "helper", "rotation", "soak", "fuzz", "faults")
+USAGE = f"usage: python -m tests.bench [SUITE] [ROW…], with a SUITE of {', '.join(SUITES)}"
 
 
 def main(arguments: list[str]) -> int:
+    if any(word.startswith("-") for word in arguments):
+        print(USAGE, file=sys.stderr)
+        return 2
     suite, rows = "proxy", arguments
     if arguments and arguments[0] in SUITES:
         suite, rows = arguments[0], arguments[1:]

@@ -262,9 +262,12 @@ def _table(found: dict[str, dict[str, list[float]]], names: list[str]) -> str:
 def main(arguments: list[str]) -> int:
     """Measure the rows whose names begin as asked, or all of them, and print one table."""
     rows = [row for row in ROWS if not arguments or row.name.startswith(tuple(arguments))]
-    if not rows or not WRK:
-        wanted = ", ".join(row.name for row in ROWS)
-        print(f"wrk is not installed, or there is no such row; rows: {wanted}", file=sys.stderr)
+    if not rows:
+        known = ", ".join(row.name for row in ROWS)
+        print(f"usage: python -m tests.bench proxy [ROW…], with each ROW one of {known}", file=sys.stderr)
+        return 2
+    if not WRK:
+        print("wrk is not installed", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="thv-llm-bench-") as work:
         at = Stage(Path(work), os.environ.get("BENCH_PYTHON", sys.executable))
