@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from thv_llm import files, log, settings, state, tokens
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
-from thv_llm.service import background, challenge, processes, record
+from thv_llm.service import answers, background, challenge, processes, record
 from thv_llm.service.agent import Agent
 from thv_llm.service.deadlines import DRAIN_S, REFRESH_S
 
@@ -85,6 +85,7 @@ class Service:
         self._stopping = threading.Event()
         self._record: Record | None = None
         self._expires_at: float | None = None
+        self._adopted_until: float | None = None
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
         self._agent = Agent(where.socket, self._token, self._control)
@@ -200,7 +201,11 @@ class Service:
             return json.dumps(self.facts())
         if verb == "forget":
             self._source.forget()
-            self._expires_at = None
+            self._expires_at = self._adopted_until = None
+        elif verb == "adopt":
+            token, expires_at = answers.token(rest)
+            self._source.hold(token, expires_at)
+            self._expires_at = self._adopted_until = expires_at
         elif verb == "stop":
             self.stop()
         else:
@@ -212,6 +217,7 @@ class Service:
         return {
             "record": self._record.to_json() if self._record else None,
             "token_expires_at": self._expires_at,
+            "adopted_until": self._adopted_until,
             "proxy": asdict(self._proxy.stats()) if self._proxy else None,
         }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.machine import machine
 from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn
 
@@ -227,3 +228,13 @@ def test_hostile_modules_around_it_are_not_imported(user: LoggedIn, tmp_path: Pa
 
     assert "owned" not in done.stdout.replace("owned\n", "", 1)  # sitecustomize runs before we do
     assert done.returncode == 0
+
+
+def test_a_login_prints_the_token_that_it_brought(tmp_path: Path) -> None:
+    with machine(tmp_path) as here:
+        here.setup("--lazy", "--models", "m")
+
+        done = here.run("token", "--login")
+
+        assert here.provider.verify_access_token(done.out.strip())
+        assert here.provider.count("refresh") == 0

@@ -227,7 +227,7 @@ def test_visitors_who_say_nothing_too_much_or_nonsense_disturb_nobody(
         for sock in (silent, babbling, rude):
             sock.settimeout(5)
             sock.connect(path)
-        babbling.sendall(b"x" * 6000)
+        babbling.sendall(b"x" * 2 * agent_module.LONGEST_LINE_BYTES)
         rude.sendall(b"\xff\x00\xfe\n")
 
         assert rude.recv(100).startswith(b"err 2")

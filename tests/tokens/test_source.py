@@ -8,6 +8,7 @@ from tests.fakes.web import Answer
 from tests.tokens.rig import Rig, broken, login_result, rigged
 from thv_llm import files, sessions
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
+from thv_llm.secret import Secret
 from thv_llm.store.encrypted_file import EncryptedFile
 from thv_llm.store.model import StoreError
 
@@ -272,3 +273,41 @@ def test_no_token_is_ever_on_disk(rig: Rig) -> None:
     for path in Path(rig.paths.directory).rglob("*"):
         if path.is_file():
             assert not [secret for secret in secrets if secret in path.read_bytes()], path
+
+
+# A login that brought no session
+
+
+def test_a_token_without_a_session_serves_to_its_end_and_then_asks_for_a_login(rig: Rig) -> None:
+    rig.store.delete(rig.key)
+    rig.source.hold(Secret("at-last"), rig.clock.now() + HOUR_S)
+
+    rig.clock.pass_(HOUR_S - 1)
+    assert rig.source.get().value.reveal() == "at-last"
+    assert rig.source.at_hand() == Secret("at-last")
+    rig.clock.pass_(2)
+
+    with pytest.raises(LoginRequiredError) as caught:
+        rig.source.get()
+    assert caught.value.next_step == "thv-llm login"
+    assert rig.source.at_hand() is None
+    assert rig.provider.count("refresh") == 0
+
+
+def test_who_insists_on_another_token_than_the_last_takes_it_from_nobody_else(rig: Rig) -> None:
+    rig.store.delete(rig.key)
+    rig.source.hold(Secret("at-last"), rig.clock.now() + HOUR_S)
+
+    with pytest.raises(LoginRequiredError):
+        rig.source.get(rejected=Secret("at-last"))
+    with pytest.raises(LoginRequiredError):
+        rig.source.get(newer_than=rig.clock.monotonic())
+
+    assert rig.source.get().value.reveal() == "at-last"
+
+
+def test_a_login_with_a_session_takes_the_place_of_the_last_token(rig: Rig) -> None:
+    rig.source.hold(Secret("at-last"), rig.clock.now() + HOUR_S)
+    rig.source.forget()  # as a login tells the service
+
+    assert rig.provider.verify_access_token(rig.source.get().value.reveal())

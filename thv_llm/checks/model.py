@@ -104,6 +104,15 @@ class Ground:
         return background.find(self.where)
 
     @cached_property
+    def adopted_until(self) -> float:
+        """Until when the service has the token of a login that brought no session; 0 when it has none."""
+        from thv_llm.service import background
+
+        facts = background.facts(self.where) if self.running and self.running.answers else {}
+        until = facts.get("adopted_until")
+        return until if isinstance(until, float) and until > self.now() else 0.0
+
+    @cached_property
     def token(self) -> AccessToken:
         """A token that is good now, from the service if it runs; ThvLlmError when none can be had."""
         from thv_llm import tokens, trial

@@ -22,10 +22,18 @@ def stored(ground: Ground) -> Iterator[Check]:
     facts = ground.state.sessions.of(session_key(ground.settings.oidc))
     source = _source(ground)
     if not source.has_session():
-        yield fail("session", "there is none", LOGIN)
+        yield _none(ground)
         return
     who = f"{facts.who or facts.subject}, " if facts.who or facts.subject else ""
-    yield ok("session", f"{who}kept in {source.describe_store().partition(';')[0]}")
+    yield ok("session", f"{who}kept in {source.describe().partition(';')[0]}")
+
+
+def _none(ground: Ground) -> Check:
+    if not ground.adopted_until:
+        return fail("session", "there is none", LOGIN)
+    left_min = (ground.adopted_until - ground.now()) / 60
+    reason = f"the provider gave no refresh token; the service has an access token for {left_min:.0f} min"
+    return warn("session", reason, "ask the people who run the provider to allow offline_access")
 
 
 def token(ground: Ground) -> Iterator[Check]:
@@ -55,7 +63,7 @@ def _source(ground: Ground) -> tokens.TokenSource:
 def _can_try(ground: Ground) -> bool:
     """Tell whether there is a session; `stored` has said so if there is none."""
     try:
-        return _source(ground).has_session()
+        return _source(ground).has_session() or bool(ground.adopted_until)
     except ThvLlmError:
         return False
 

@@ -35,11 +35,12 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 
     saved = settings.load(world.paths.settings)
     saved.require_configured()
-    session.begin(
+    begun = session.begin(
         world,
         saved,
         flow=session.flow(args),
         force=args.force or bool(args.prompt),
         prompt=args.prompt,
     )
+    session.hand_over(world, begun)
     return ExitCode.DONE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import settings
@@ -19,11 +19,23 @@ if TYPE_CHECKING:
     from thv_llm.oidc.login import Flow
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
-    from thv_llm.tokens import TokenSource
+    from thv_llm.tokens import AccessToken, TokenSource
     from thv_llm.tokens.ending import Ended
     from thv_llm.world import World
 
 AGENT_TIMEOUT_S = 2.0
+
+
+class Begun(NamedTuple):
+    """What a login has brought.
+
+    Attributes:
+        is_kept: there is a session that gives more tokens; else this one is all, and `hand_over` tries
+            to have it kept.
+    """
+
+    token: AccessToken
+    is_kept: bool = True
 
 
 def add_flow(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +54,8 @@ def flow(args: argparse.Namespace) -> Flow:
 
 def begin(
     world: World, wanted: Settings, *, flow: Flow = "browser", force: bool = False, prompt: str | None = None
-) -> Secret:
-    """Log in, unless the session is good; say so either way. Return an access token of the session.
+) -> Begun:
+    """Log in, unless the session is good; say so either way.
 
     Args:
         force: log in even then.
@@ -65,7 +77,7 @@ def begin(
     sessions.load(world.paths.state)  # what would keep a login from being recorded is said before it
     began = world.now()
 
-    def of_other_login() -> Secret | None:
+    def of_other_login() -> Begun | None:
         """Return a token of a session that was not there at the start."""
         logged_in_at = sessions.load(world.paths.state).latest.logged_in_at
         is_new = logged_in_at is not None and logged_in_at >= began
@@ -91,23 +103,24 @@ def _is_stored(source: TokenSource) -> bool:
         return False
 
 
-def _tried(world: World, wanted: Settings, passphrase: _Passphrase) -> Secret | None:
+def _tried(world: World, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
     """Return a token that the session gave just now; None when it has ended, or there is none."""
     from thv_llm import trial
 
     world.progress("Trying the session …")
     try:
-        return trial.token(wanted, world.environ, passphrase=passphrase.typed).value
+        return Begun(trial.token(wanted, world.environ, passphrase=passphrase.typed))
     except LoginRequiredError:
         return None
 
 
 def _login(
     world: World, wanted: Settings, source: TokenSource, interaction: Interaction, flow: Flow, prompt: str
-) -> Secret:
+) -> Begun:
     from thv_llm.oidc import discovery
     from thv_llm.oidc.http import Provider
     from thv_llm.oidc.login import login
+    from thv_llm.tokens import AccessToken
 
     world.progress(f"Asking {wanted.oidc.issuer} how to log in …")
     http = Provider(wanted.ca_file, world.environ)
@@ -126,9 +139,29 @@ def _login(
     )
     make_service_forget(world)  # it may still serve the person before
     world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
-    where = source.describe()
-    world.say(screen.wrapped(f"{where[:1].upper()}{where[1:]}.", 0))
-    return result.tokens.access
+    is_kept = result.tokens.refresh is not None
+    if is_kept:
+        world.say(screen.wrapped(f"The session is in {source.describe()}.", 0))
+    return Begun(AccessToken(result.tokens.access, result.tokens.expires_at), is_kept)
+
+
+def hand_over(world: World, begun: Begun) -> None:
+    """Have the service keep a token that is all a login has brought, and say what will become of it."""
+    if begun.is_kept:
+        return
+    from thv_llm.service import answers
+
+    token, expires_at = begun.token.value, begun.token.expires_at
+    try:
+        line = f"adopt {expires_at:.0f} {token.reveal()}"
+        answers.ask(world.paths.socket, line, timeout_s=AGENT_TIMEOUT_S)
+    except (OSError, ThvLlmError):
+        world.say("Only the background service could keep that token, and it does not run: with the end of")
+        world.say("this command nobody is logged in.")
+        world.say("  next: thv-llm proxy start --background, then thv-llm login")
+    else:
+        left = screen.duration(expires_at - world.now())
+        world.say(f"The background service keeps it for {left}, if it runs that long; then: thv-llm login")
 
 
 class _Passphrase:

@@ -65,16 +65,19 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         return setup.show(draft)
     setup.check_service(draft)
     session.say_left_behind(world, connection.readable(world.paths.settings), wanted)
-    token = None if args.lazy else session.begin(world, wanted, flow=session.flow(args))
+    begun = None if args.lazy else session.begin(world, wanted, flow=session.flow(args))
     if setup.must_find_anthropic(draft) and (path := setup.anthropic_path()):
         # kept, so that a later run without the network writes the same
         changes["anthropic_path_prefix"] = path
         wanted = wanted._replace(anthropic_path_prefix=path)
-    models = wanted.models or (setup.models(draft, token) if token else ())
+    models = wanted.models or (setup.models(draft, begun.token.value) if begun else ())
     state.local_key(world.paths)
     final = setup.plan([plan.tool for plan in draft], wiring.values(world, wanted, models=models))
     setup.confirm(final, assume_yes=args.yes)
-    return setup.carry_out(final, changes, with_service=not args.no_service)
+    code = setup.carry_out(final, changes, with_service=not args.no_service)
+    if begun:
+        session.hand_over(world, begun)
+    return code
 
 
 @dataclass(frozen=True)

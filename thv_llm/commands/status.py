@@ -123,6 +123,9 @@ def _session(found: Settings, known: State) -> SessionFacts:
 
 
 def _session_lines(known: State, session: SessionFacts, facts: dict[str, Any], now: float) -> list[str]:
+    if not session.store and (adopted_until := facts.get("adopted_until") or 0) > now:
+        left_s = adopted_until - now
+        return ["logged in without a refresh token", f"the service has a token for {screen.duration(left_s)}"]
     if not session.store:
         left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.sessions.stored else []
         return ["none", *_next("thv-llm login"), *left]

@@ -72,8 +72,9 @@ def _obtain(args: argparse.Namespace, world: World) -> AccessToken:
     from thv_llm import settings
     from thv_llm.commands import session
 
-    session.begin(world, settings.load(world.paths.settings))
-    return obtain.token(world.paths, world.environ, args.min_valid)
+    begun = session.begin(world, settings.load(world.paths.settings))
+    session.hand_over(world, begun)
+    return begun.token
 
 
 def _as_json(token: AccessToken) -> str:

@@ -33,7 +33,8 @@ from thv_llm.service.claim import claim
 
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
-LONGEST_LINE_BYTES = 4096
+LONGEST_LINE_BYTES = 65536
+"""A token may be in it, and some providers write every group of a person into theirs."""
 BACKLOG = 1024
 """A crowd of helpers at once must not be refused."""
 

@@ -70,20 +70,25 @@ class Clock(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """The token in memory; times on the monotonic clock."""
+    """The token in memory; times on the monotonic clock.
+
+    Attributes:
+        is_last: there is no session that could give another one, so this one serves to its end.
+    """
 
     token: AccessToken
     lifetime_s: float
     asked_at: float
     arrived_at: float
     replaced_rejected: bool
+    is_last: bool = False
 
     def remaining_s(self, clock: Clock) -> float:
         by_monotonic = self.lifetime_s - (clock.monotonic() - self.asked_at)
         return min(self.token.expires_at - clock.now(), by_monotonic)
 
     def is_fresh(self, min_valid_s: float, clock: Clock) -> bool:
-        return self.remaining_s(clock) > needed_s(min_valid_s, self.lifetime_s)
+        return self.remaining_s(clock) > (0 if self.is_last else needed_s(min_valid_s, self.lifetime_s))
 
     def is_spare(self, clock: Clock) -> bool:
         return self.remaining_s(clock) > min(SPARE_S, self.lifetime_s / 4)
@@ -176,7 +181,8 @@ class TokenSource:
         try:
             return self._fresh(wish) or self._refreshed(started, deadline, wish.rejected)
         except (LoginRequiredError, NotConfiguredError):
-            self._held = None
+            if self._held and not self._held.is_last:
+                self._held = None
             raise
         except ThvLlmError:
             spare = self._spare(wish)
@@ -212,15 +218,18 @@ class TokenSource:
                 store.delete(self._key)
             self._unsaved = None
             self._failures.clear()
-            self._record(store.name, result)
+            self._record(store.name if tokens.refresh else "", result)
         self._hold(tokens, self._clock.now(), self._clock.monotonic(), None)
 
-    def describe(self) -> str:
-        """Say where the session is kept."""
-        return f"the session is in {self.describe_store()}"
+    def hold(self, token: Secret, expires_at: float) -> None:
+        """Serve the token of a login that brought no session, until it expires."""
+        asked_at = self._clock.monotonic()
+        last = AccessToken(token, expires_at, expires_at)
+        lifetime_s = expires_at - self._clock.now()
+        self._held = _Held(last, lifetime_s, asked_at, asked_at, replaced_rejected=False, is_last=True)
 
-    def describe_store(self) -> str:
-        """Name the store and what protects it."""
+    def describe(self) -> str:
+        """Say where the session is and what protects it."""
         return self._open_store().describe()
 
     def has_session(self) -> bool:
