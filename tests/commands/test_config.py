@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.commands.machine import Machine, machine
+from tests.commands.machine import Machine
 
 CONNECTION = (
     "--gateway-url",
@@ -18,12 +15,6 @@ CONNECTION = (
     "--client-id",
     "c",
 )
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
 
 
 def test_before_setup_the_command_to_run_is_named(here: Machine) -> None:

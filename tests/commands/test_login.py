@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.commands.machine import Machine, machine
+from tests.commands.machine import Machine
 from tests.fakes.browser import broken_browser, no_browser
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        made.setup("--lazy", "--models", "m")
-        yield made
+def here(here: Machine) -> Machine:
+    here.setup("--lazy", "--models", "m")
+    return here
 
 
 def test_login_says_who_logged_in_and_where_the_session_is(here: Machine) -> None:

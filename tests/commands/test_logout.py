@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commands.machine import Machine, machine
+from tests.commands.machine import Machine
 from tests.fakes.web import Answer
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        made.setup("--client", "claude-code")
-        yield made
+def here(here: Machine) -> Machine:
+    here.setup("--client", "claude-code")
+    return here
 
 
 def test_logout_revokes_and_deletes(here: Machine) -> None:

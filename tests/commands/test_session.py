@@ -22,10 +22,9 @@ OPEN_SESAME = f"open {canaries.MARK}"
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        made.setup("--lazy", "--models", "m")
-        yield made
+def here(here: Machine) -> Machine:
+    here.setup("--lazy", "--models", "m")
+    return here
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.commands.machine import Machine, machine
+from tests.commands.machine import Machine
 from tests.commands.worlds import Run
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
 from thv_llm import settings
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
 
 
 def test_setup_logs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:

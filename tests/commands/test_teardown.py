@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.commands.machine import Machine, machine
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
+from tests.commands.machine import Machine
 
 
 def test_one_tool_can_be_undone_alone(here: Machine) -> None:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.commands.machine import Machine, machine
+from tests.commands.machine import Machine
 from thv_llm import state
 from thv_llm.tools import engine
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Machine]:
-    with machine(tmp_path) as made:
-        yield made
 
 
 def wiring_of(here: Machine, name: str) -> str:

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.oidc.client import Client, leaks
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc.device import GRANT_TYPE
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with FakeProvider() as provider:
-        yield Client(provider)
 
 
 def test_code_and_pages_are_shown_and_announced(client: Client) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from thv_llm.oidc import discovery
 from thv_llm.oidc.failures import UntrustedAnswerError
 
 NOW = 1_800_000_000.0
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with FakeProvider() as provider:
-        yield Client(provider)
 
 
 @pytest.fixture

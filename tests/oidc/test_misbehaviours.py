@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.oidc.client import Client, leaks
 from tests.oidc.modes import Mode
 from tests.oidc.modes_id_token import ID_TOKEN
@@ -18,12 +16,6 @@ from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 ALL = (*DISCOVERY, *CALLBACK, *ID_TOKEN, *TOKEN, *REFRESH, *DEVICE)
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with FakeProvider() as provider:
-        yield Client(provider)
 
 
 def by_name(modes: tuple[Mode, ...]) -> pytest.MarkDecorator:

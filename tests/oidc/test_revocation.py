@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.oidc.client import Client
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.revocation import revoke
 from thv_llm.secret import Secret
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with FakeProvider() as provider:
-        yield Client(provider)
 
 
 def without_endpoint(answer: Answer) -> Answer:

@@ -1,10 +1,19 @@
-"""For the tests of the engine: nobody waits for the disk."""
+"""For the tests of the engine: a machine, on which nobody waits for the disk."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+
+from tests.tools.machine import Machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """A machine of the test's own."""
+    return Machine(tmp_path)
 
 
 @pytest.fixture(autouse=True)

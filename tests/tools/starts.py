@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from tests.tools.machine import Machine
 from thv_llm.edit.formats import Format
-from thv_llm.tools.model import EachModel, Edit
+from thv_llm.tools.model import EachModel, Edit, Tool
 
 OBJECT = """{
   "theirs": {"token": "sk-theirs-0123456789abcdef", "list": [1, 2.50, 1e3]},
@@ -74,3 +76,11 @@ STARTS: dict[str, Callable[[Edit], str | None]] = {
     "CRLF and BOM": with_crlf_and_bom,
     "no final newline": without_final_newline,
 }
+
+
+def begin(machine: Machine, tool: Tool, start: str) -> None:
+    """Lay out a tool's files as they are at that starting point."""
+    for edit in tool.edits:
+        text = STARTS[start](edit)
+        if text is not None:
+            machine.write({Path(path): text for path in machine.place.targets(edit)})

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from tests.tools.killing import everywhere, killed_before
 from tests.tools.machine import Machine, succeeded
-from tests.tools.starts import STARTS
+from tests.tools.starts import begin
 from thv_llm import files, renaming, state
 from thv_llm.edit.change import Json
 from thv_llm.edit.formats import Format, editor
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine, undo
-from thv_llm.tools.model import Tool
 
 CLAUDE, CODEX, OPENCODE, GEMINI = (
     engine.by_name(name) for name in ("claude-code", "codex", "opencode", "gemini-cli")
@@ -33,15 +32,7 @@ KINDS = ("claude-code", "codex", "llm", "gemini-cli", "claude-desktop", "vscode"
 """One tool for each kind of edit: JSON, TOML, YAML, dotenv and two files, array items, own files."""
 
 
-def begin(machine: Machine, tool: Tool, start: str) -> None:
-    for edit in tool.edits:
-        text = STARTS[start](edit)
-        if text is not None:
-            machine.write({Path(path): text for path in machine.place.targets(edit)})
-
-
-def test_apply_says_in_the_past_tense_what_it_did(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_apply_says_in_the_past_tense_what_it_did(machine: Machine) -> None:
     machine.write({machine.home / ".claude/settings.json": "{}"})
     outcomes = machine.setup(CLAUDE, OPENCODE)
     assert [outcome.lines for outcome in outcomes] == [
@@ -51,8 +42,7 @@ def test_apply_says_in_the_past_tense_what_it_did(tmp_path: Path) -> None:
     assert [outcome.lines for outcome in machine.setup(CLAUDE, OPENCODE)] == [(), ()]
 
 
-def test_new_files_and_directories_are_private(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_new_files_and_directories_are_private(machine: Machine) -> None:
     machine.setup(OPENCODE)
     modes = {name: mode & 0o777 for name, (mode, _) in machine.snapshot().items()}
     assert modes == {
@@ -64,9 +54,8 @@ def test_new_files_and_directories_are_private(tmp_path: Path) -> None:
 
 
 def test_the_undo_record_is_on_disk_before_the_file_changes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(tmp_path)
     seen: list[tuple[bool, ...]] = []
     move = renaming.move_to_free_name
 
@@ -149,9 +138,8 @@ def test_a_teardown_killed_anywhere_tears_nothing_and_is_finished_by_the_next(
 
 
 def test_what_another_program_wrote_in_between_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(tmp_path)
     path = machine.home / ".claude/settings.json"
     machine.write({path: '{"a": 1}'})
     planned = machine.plan(CLAUDE)
@@ -175,9 +163,8 @@ def test_what_another_program_wrote_in_between_is_kept(
 
 
 def test_after_five_times_it_gives_up_and_leaves_the_file_to_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(tmp_path)
     path = machine.home / ".claude/settings.json"
     machine.write({path: "{}"})
     times = 0
@@ -200,9 +187,8 @@ def test_after_five_times_it_gives_up_and_leaves_the_file_to_the_other(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
 def test_one_tools_failure_stops_no_other_and_leaves_nothing_half(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    machine = Machine(tmp_path)
     begin(machine, GEMINI, "typical")
     before = machine.snapshot()
     swap = renaming.swap
@@ -223,9 +209,8 @@ def test_one_tools_failure_stops_no_other_and_leaves_nothing_half(
 
 
 def test_a_tool_that_was_wired_stays_wired_when_a_second_setup_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(tmp_path)
     begin(machine, GEMINI, "typical")
     before = machine.snapshot()
     succeeded(machine.setup(GEMINI))
@@ -244,9 +229,8 @@ def test_a_tool_that_was_wired_stays_wired_when_a_second_setup_fails(
 
 
 def test_a_second_setup_at_the_same_time_waits_and_then_names_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = Machine(tmp_path)
     planned = machine.plan(CLAUDE)
     monkeypatch.setattr("thv_llm.tools.apply.LOCK_TIMEOUT_S", 0.05)
     with files.lock(undo.lock_path(machine.paths), timeout_s=0, what="the test"):
@@ -255,8 +239,7 @@ def test_a_second_setup_at_the_same_time_waits_and_then_names_the_first(
     assert machine.snapshot() == {}
 
 
-def test_a_plan_is_made_anew_from_what_another_setup_has_written(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_a_plan_is_made_anew_from_what_another_setup_has_written(machine: Machine) -> None:
     begin(machine, CLAUDE, "typical")
     before = machine.snapshot()
     first, second = machine.plan(CLAUDE), machine.plan(CLAUDE, gateway_url="https://other.example")
@@ -268,9 +251,8 @@ def test_a_plan_is_made_anew_from_what_another_setup_has_written(tmp_path: Path)
 
 
 def test_an_undo_record_that_cannot_be_read_stops_everything_before_a_file_is_touched(
-    tmp_path: Path,
+    machine: Machine,
 ) -> None:
-    machine = Machine(tmp_path)
     planned = machine.plan(CLAUDE)
     machine.write({Path(machine.paths.state): "{ not json"})
     with pytest.raises(ThvLlmError, match=r"cannot understand .*llm-state\.json"):
@@ -279,8 +261,7 @@ def test_an_undo_record_that_cannot_be_read_stops_everything_before_a_file_is_to
     assert Path(machine.paths.state).read_text() == "{ not json"
 
 
-def test_a_key_that_the_user_had_given_the_same_value_stays_theirs(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_a_key_that_the_user_had_given_the_same_value_stays_theirs(machine: Machine) -> None:
     path = machine.home / ".codex/config.toml"
     machine.write({path: 'model_provider = "thv-llm" # mine\n'})
     before = path.read_bytes()
@@ -289,8 +270,7 @@ def test_a_key_that_the_user_had_given_the_same_value_stays_theirs(tmp_path: Pat
     assert path.read_bytes() == before
 
 
-def test_the_record_of_one_tool_does_not_disturb_anothers(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_the_record_of_one_tool_does_not_disturb_anothers(machine: Machine) -> None:
     succeeded(machine.setup(CLAUDE, CODEX))
     claude = machine.state.tool("claude-code")
     succeeded(machine.setup(CODEX, gateway_url="https://other.example"))
@@ -352,8 +332,7 @@ def test_whatever_happened_a_teardown_leaves_what_is_the_users(
         assert machine.state.wired == ()
 
 
-def test_no_edit_of_a_program_that_keeps_writing_is_lost(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
+def test_no_edit_of_a_program_that_keeps_writing_is_lost(machine: Machine) -> None:
     path = machine.home / ".claude/settings.json"
     machine.write({path: '{"n": 0}'})
     seen: list[int] = []

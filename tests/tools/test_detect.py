@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -22,11 +21,6 @@ TOOL = Tool(
         Binary("x", says="The X", package="/@vendor/x/"),
     ),
 )
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
 
 
 def test_proof_wins_over_a_mere_directory(machine: Machine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,11 +11,6 @@ from thv_llm.errors import UsageError
 from thv_llm.tools import engine
 
 CLAUDE, OPENCODE = (engine.by_name(name) for name in ("claude-code", "opencode"))
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
 
 
 def test_tools_are_found_in_the_order_of_the_table(machine: Machine) -> None:

@@ -21,11 +21,6 @@ Snapshot = dict[str, tuple[int, bytes]]
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
 def before(machine: Machine) -> Snapshot:
     """What the home was; now it is as the first version left it, record included."""
     left = json.loads(RECORD.read_text())

@@ -17,11 +17,6 @@ THEIRS = '{"theme": "gruvbox"}\n'
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
 def settings(machine: Machine) -> Path:
     (path,) = machine.targets(OPENCODE)
     machine.write({path: THEIRS})

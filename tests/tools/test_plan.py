@@ -20,11 +20,6 @@ CLAUDE, CODEX, OPENCODE, AIDER, CLINE, VSCODE, COPILOT = (
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
 def settings(machine: Machine) -> Path:
     return machine.home / ".claude/settings.json"
 

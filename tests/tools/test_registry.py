@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.machine import KEY, VALUES, Machine, succeeded
-from tests.tools.starts import STARTS
+from tests.tools.starts import STARTS, begin
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
@@ -35,19 +35,6 @@ EXPECTED = """claude-code codex claude-desktop copilot-cli pi goose opencode kil
 
 every_wired_tool = pytest.mark.parametrize("tool", WIRED, ids=lambda tool: tool.id)
 every_start = pytest.mark.parametrize("start", STARTS)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-def begin(machine: Machine, tool: Tool, start: str) -> None:
-    """Lay out a tool's files as they are at that starting point."""
-    for edit in tool.edits:
-        text = STARTS[start](edit)
-        if text is not None:
-            machine.write({Path(path): text for path in machine.place.targets(edit)})
 
 
 def leave(machine: Machine, tool: Tool, mark: Mark) -> None:

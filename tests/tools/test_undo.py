@@ -22,11 +22,6 @@ CLAUDE, CODEX, OPENCODE, GOOSE, CLINE, VSCODE = (
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
-@pytest.fixture
 def settings(machine: Machine) -> Path:
     path = machine.home / ".claude/settings.json"
     machine.write({path: '{\n  "model": "opus"\n}\n'})

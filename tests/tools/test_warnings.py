@@ -15,11 +15,6 @@ from thv_llm.tools.warnings import loopback_through_proxy, warnings
 CLAUDE, CODEX, OPENCODE = (engine.by_name(name) for name in ("claude-code", "codex", "opencode"))
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
-
-
 def said(machine: Machine, tool: Tool, **changes: object) -> str:
     values = replace(VALUES, **changes)  # type: ignore[arg-type]
     return "\n".join(warnings(tool, machine.place, values))
