@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thv_llm import settings
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
+from thv_llm.files import FileChangedError
 
 CONFIGURED = {
     "gateway_url": "https://llm.example.com",
@@ -67,6 +69,38 @@ def test_a_value_set_back_to_its_default_leaves_the_file(path: str) -> None:
 
     assert "audience" not in Path(path).read_text()
     assert "require_key" not in Path(path).read_text()
+
+
+def test_an_empty_value_is_the_default_in_the_file_and_as_a_change(path: str) -> None:
+    found = settings.load(
+        written(path, 'models = []\n[oidc]\nscopes = []\nredirect_host = ""\naudience = ""\n')
+    )
+    assert found == settings.Settings()
+
+    settings.save(path, {"oidc.scopes": ("openid",), "oidc.redirect_host": "localhost"})
+    assert settings.save(path, {"oidc.scopes": (), "oidc.redirect_host": ""}) == settings.Settings()
+    assert "scopes" not in Path(path).read_text()
+
+
+def test_an_empty_path_prefix_is_the_root_which_is_no_default(path: str) -> None:
+    settings.save(path, {"anthropic_path_prefix": ""})
+
+    assert settings.load(path).anthropic_path_prefix == ""
+
+
+def test_what_an_editor_saves_at_this_moment_stays(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(path, "# mine\n")
+    overlaid = settings.overlaid
+
+    def meanwhile(*arguments: Any) -> settings.Settings:
+        written(path, "# theirs\n")
+        return overlaid(*arguments)
+
+    monkeypatch.setattr(settings, "overlaid", meanwhile)
+    with pytest.raises(FileChangedError):
+        settings.save(path, CONFIGURED)
+
+    assert Path(path).read_text() == "# theirs\n"
 
 
 def test_a_file_that_is_not_toml_is_refused_with_line_and_column(path: str) -> None:

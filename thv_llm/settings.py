@@ -221,7 +221,7 @@ ROWS: tuple[Row, ...] = (
 
 
 def checked(row: Row, value: object) -> Value:
-    """Return a value as the setting takes it; an empty one stands for "not set".
+    """Return a value as the setting takes it; an empty one stands for the default, if there is one.
 
     Raises:
         UsageError: names the key, the bad value and what is wanted.
@@ -231,8 +231,9 @@ def checked(row: Row, value: object) -> Value:
     try:
         if not isinstance(value, (str, int, tuple)) or type(value) is not row.type:
             raise ValueError(TYPE_NAMES[row.type])
-        is_given = value not in ("", ()) or row.required
-        return row.check(value) if is_given else value
+        if value in ("", ()) and not row.required and row.default is not None:
+            return row.default
+        return row.check(value)
     except ValueError as wanted:
         raise UsageError(
             f"{row.key} = {_without_user_info(value)} cannot be used",
@@ -250,7 +251,10 @@ def load(path: str, *, leaving_out: Collection[str] = ()) -> Settings:
     Raises:
         ThvLlmError: not TOML (names line and column), a key we do not know, or a bad value.
     """
-    data = files.read(path)
+    return _understood(path, files.read(path), leaving_out)
+
+
+def _understood(path: str, data: bytes | None, leaving_out: Collection[str]) -> Settings:
     if data is None:
         return Settings()
     values = _flat(_parse(path, data))
@@ -282,20 +286,24 @@ def save(path: str, changes: Mapping[str, object]) -> Settings:
     """Write these values (by key) into the file and return the settings then in effect.
 
     A value that equals the default takes its key out of the file. Comments survive.
+
+    Raises:
+        FileChangedError: somebody else wrote the file at this moment.
+        ThvLlmError: as `load`.
     """
     from thv_llm.edit import toml
 
     directory = os.path.dirname(path)
     lock = os.path.join(directory, "llm-settings.lock")
     with files.lock(lock, timeout_s=LOCK_TIMEOUT_S, what="the settings file"):
-        settings = overlaid(load(path, leaving_out=changes), changes)
         before = files.read(path)
+        settings = overlaid(_understood(path, before, leaving_out=changes), changes)
         text = NEW_FILE if before is None else before.decode()
         values = {row.key: settings.get(row) for row in ROWS if row.key in changes}
         defaults = {row.key: row.default for row in ROWS}
         text = toml.remove(text, [key for key in values if values[key] == defaults[key]])
         text, _ = toml.apply(text, {k: _toml(v) for k, v in values.items() if v != defaults[k]})
-        files.replace(path, text.encode())
+        files.replace(path, text.encode(), expected=before)
     return settings
 
 
