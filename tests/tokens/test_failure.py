@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,18 @@ def test_there_is_no_token_in_the_file(path: Path) -> None:
 )
 def test_a_broken_file_is_no_memory(path: Path, text: str) -> None:
     path.write_text(text)
+
+    memory(path, NOW).check(RT, since=NOW)
+    assert memory(path, NOW).why_ended() is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("text", ["what", "why"]), ("text", []), ("text", None), ("at", "soon"), ("until", [])],
+)
+def test_a_member_that_is_not_as_we_write_it_makes_it_none(path: Path, name: str, value: object) -> None:
+    memory(path, NOW).remember(RT, ENDED)
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: value}))
 
     memory(path, NOW).check(RT, since=NOW)
     assert memory(path, NOW).why_ended() is None

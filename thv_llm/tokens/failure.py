@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 from thv_llm import files
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
@@ -28,6 +28,23 @@ PERMANENT_S = 5.0
 PAUSE_S = 60.0
 CLOCK_SLACK_S = 1.0
 """A memory from further in the future than this means that the clock was set back."""
+
+
+class _Known(NamedTuple):
+    """A failure as it is remembered.
+
+    Attributes:
+        token, session: fingerprints of what it is about.
+        until: when the pause ends that the provider asked for.
+        text: what, why and next step of the error.
+    """
+
+    token: str
+    session: str
+    at: float
+    until: float
+    permanent: bool
+    text: tuple[str, str, str]
 
 
 class FailureMemory:
@@ -49,19 +66,19 @@ class FailureMemory:
             since: when the caller began to wait; a failure after that is his, too.
         """
         known = self._read()
-        if known is None or known["token"] != self._fingerprint(secret):
+        if known is None or known.token != self._fingerprint(secret):
             return
-        age_s = self._now() - known["at"]
+        age_s = self._now() - known.at
         if age_s < -CLOCK_SLACK_S:
             return
-        is_recent = known["permanent"] and age_s < PERMANENT_S
-        if is_recent or known["at"] > since or self._now() < known["until"]:
+        is_recent = known.permanent and age_s < PERMANENT_S
+        if is_recent or known.at > since or self._now() < known.until:
             raise self._failure(known)
 
     def why_ended(self) -> ThvLlmError | None:
         """Return the failure that ended this session, if that is why there is none."""
         known = self._read()
-        if known is None or not known["permanent"] or known["session"] != self._fingerprint():
+        if known is None or not known.permanent or known.session != self._fingerprint():
             return None
         return self._failure(known)
 
@@ -69,42 +86,38 @@ class FailureMemory:
         """Keep this failure; without the file (a full disk) things go on, only slower."""
         pause_s = error.retry_after_s if isinstance(error, UnreachableError) else None
         now = self._now()
-        known = {
-            "token": self._fingerprint(secret),
-            "session": self._fingerprint(),
-            "at": now,
-            "until": now + min(pause_s or 0.0, PAUSE_S),
-            "permanent": isinstance(error, LoginRequiredError),
-            "text": [error.what, error.why, error.next_step],
-        }
+        known = _Known(
+            token=self._fingerprint(secret),
+            session=self._fingerprint(),
+            at=now,
+            until=now + min(pause_s or 0.0, PAUSE_S),
+            permanent=isinstance(error, LoginRequiredError),
+            text=(error.what, error.why, error.next_step),
+        )
         with contextlib.suppress(ThvLlmError):
-            files.replace(self._path, json.dumps(known).encode())
+            files.replace(self._path, json.dumps(known._asdict()).encode())
 
     def clear(self) -> None:
         """Forget; called when a token was had."""
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self) -> _Known | None:
         try:
-            known = json.loads(files.read(self._path) or b"null")
-            if known is not None:
-                known["at"], known["until"] = float(known["at"]), float(known["until"])
-                _ = (
-                    known["token"],
-                    known["session"],
-                    known["permanent"],
-                    [str(line) for line in known["text"]],
-                )
-            return known  # type: ignore[no-any-return]
+            found = json.loads(files.read(self._path) or b"null")
+            what, why, next_step = map(str, found["text"])
+            at, until = float(found["at"]), float(found["until"])
+            return _Known(
+                found["token"], found["session"], at, until, found["permanent"], (what, why, next_step)
+            )
         except (ThvLlmError, ValueError, TypeError, KeyError, RecursionError):
-            return None  # a broken memory is no memory
+            return None  # there is none, or a broken one
 
-    def _failure(self, known: dict[str, Any]) -> ThvLlmError:
-        what, why, next_step = known["text"]
-        if known["permanent"]:
+    def _failure(self, known: _Known) -> ThvLlmError:
+        what, why, next_step = known.text
+        if known.permanent:
             return LoginRequiredError(what, why=why, next_step=next_step)
-        wait_s = max(known["until"] - self._now(), 0.0)
+        wait_s = max(known.until - self._now(), 0.0)
         return UnreachableError(what, why=why, next_step=next_step, retry_after_s=wait_s or None)
 
     def _fingerprint(self, secret: Secret | None = None) -> str:
