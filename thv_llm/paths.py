@@ -77,7 +77,7 @@ class Paths:
 
     @property
     def session_overflow(self) -> str:
-        """The session, encrypted, when it is too long for the keyring that holds its key."""
+        """How the files begin that hold, encrypted, what is too long for the keyring with their key."""
         return os.path.join(self.directory, "llm-session-long.enc")
 
     @property

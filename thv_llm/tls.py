@@ -3,8 +3,8 @@
 Rule 1: equal on every Python. `ssl.create_default_context` turned VERIFY_X509_STRICT on in 3.13, and
         with it refuses company authorities that 3.11 accepts; the flags here are named one by one.
 Rule 2: a name counts only in subjectAltName (RFC 9525 section 6.3), never in the common name.
-Rule 3: `ca_file` is trusted in addition to the system's store. SSL_CERT_FILE and SSL_CERT_DIR
-        replace that store, as in every OpenSSL program.
+Rule 3: `ca_file` is trusted in addition to the system's store. SSL_CERT_FILE and SSL_CERT_DIR each
+        replace their half of that store, the file or the directory, as in every OpenSSL program.
 Rule 4: SSLKEYLOGFILE is not honoured: it would write what decrypts our tokens to a file.
 """
 

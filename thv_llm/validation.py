@@ -26,7 +26,7 @@ def _plain(value: str, wanted: str) -> None:
         raise ValueError(f"{wanted}, without spaces or control characters")
 
 
-def url(value: Value, wanted: str) -> SplitResult:
+def _url(value: Value, wanted: str) -> SplitResult:
     """Return the parts of a URL with a host and nothing that could hide another one."""
     assert isinstance(value, str)
     _plain(value, wanted)
@@ -43,7 +43,7 @@ def url(value: Value, wanted: str) -> SplitResult:
 def gateway_url(value: Value) -> Value:
     """Take an https URL; a trailing slash goes."""
     wanted = "an https URL with a host and without user info, query or fragment"
-    if url(value, wanted).scheme != "https":
+    if _url(value, wanted).scheme != "https":
         raise ValueError(wanted)
     return str(value).rstrip("/")
 
@@ -53,7 +53,7 @@ def issuer(value: Value) -> Value:
     wanted = (
         "an https URL (http only for a loopback host) with a host and without user info, query or fragment"
     )
-    parts = url(value, wanted)
+    parts = _url(value, wanted)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS):
         raise ValueError(wanted)
     return value
@@ -138,7 +138,7 @@ def one_of(*choices: str) -> Callable[[Value], Value]:
 
     def check(value: Value) -> Value:
         if value not in choices:
-            raise ValueError(f"one of: {', '.join(choice or '(empty)' for choice in choices)}")
+            raise ValueError(f"one of: {', '.join(choices)}")
         return value
 
     return check

@@ -108,4 +108,4 @@ def broken(status: int = 503, **headers: str) -> Answer:
 def login_result(access: str, refresh: str | None, expires_at: float) -> LoginResult:
     """Return what a login yields."""
     found = Tokens(Secret(access), expires_at, Secret(refresh) if refresh else None)
-    return LoginResult(found, "user-1", "dev@example.com", True)
+    return LoginResult(found, "user-1", "dev@example.com")

@@ -8,15 +8,14 @@ Pure. Source: RFC 6749 section 4.1.2; RFC 9207 section 2.4.
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.oidc.failures import LOGIN_FAILED, UntrustedAnswerError
 from thv_llm.secret import Secret
 
 MAX_FIELDS = 50
-WHAT = "the login failed"
 
 
 def is_ours(query: str, state: Secret) -> bool:
@@ -38,11 +37,11 @@ def code(query: str, metadata: Metadata) -> Secret:
         why = f"the provider says {shown(values['error'][0])}"
         if values.get("error_description", [""])[0]:
             why += f": {shown(values['error_description'][0], 200)}"
-        raise ThvLlmError(WHAT, why=why, next_step="thv-llm login")
+        raise ThvLlmError(LOGIN_FAILED, why=why, next_step="thv-llm login")
     codes = values.get("code", [])
     if len(codes) != 1 or not codes[0]:
         raise UntrustedAnswerError(
-            WHAT,
+            LOGIN_FAILED,
             why="the redirect carries no code" if not any(codes) else "the redirect carries two codes",
             next_step="thv-llm login",
         )
@@ -60,15 +59,11 @@ def _check_iss(found: list[str], metadata: Metadata) -> None:
         why = "the redirect names two issuers (iss)"
     else:
         why = f"the redirect comes from the issuer {shown(found[0], 200)}, not from {metadata.issuer!r}"
-    raise UntrustedAnswerError(WHAT, why=why, next_step="thv-llm login")
+    raise UntrustedAnswerError(LOGIN_FAILED, why=why, next_step="thv-llm login")
 
 
 def _values(query: str) -> dict[str, list[str]]:
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:  # too many
         return {}
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return values

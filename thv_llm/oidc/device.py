@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.oidc import endpoint, token_endpoint
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
+from thv_llm.oidc.failures import LOGIN_FAILED, NoAnswerError, UntrustedAnswerError
 from thv_llm.oidc.http import Provider, Reply
 from thv_llm.oidc.interaction import Interaction
 from thv_llm.oidc.strict_json import JsonObject
@@ -25,7 +25,6 @@ DEFAULT_INTERVAL_S = 5.0  # RFC 8628 section 3.2
 SLOW_DOWN_S = 5.0  # section 3.5
 MAX_INTERVAL_S = 60.0
 MAX_LIFETIME_S = 1800.0
-WHAT = "the login failed"
 NEXT_STEP = "thv-llm login --device-code"
 
 _USER_CODE = re.compile(r"[!-~](?:[ -~]{0,38}[!-~])?")
@@ -59,7 +58,7 @@ def authorize(
     """
     if not metadata.device_authorization_endpoint:
         raise UntrustedAnswerError(
-            WHAT,
+            LOGIN_FAILED,
             why="the provider names no device_authorization_endpoint, so it has no login by code",
             next_step="thv-llm login --skip-browser",
         )
@@ -78,7 +77,7 @@ def _ask(oidc: OidcSettings, http: Provider, metadata: Metadata) -> Offer:
     }
     reply = http.post_form(metadata.device_authorization_endpoint, fields)
     if reply.status != 200 or reply.json is None:
-        raise token_endpoint.refused(WHAT, reply, fields)
+        raise token_endpoint.refused(LOGIN_FAILED, reply, fields)
     return _offer(reply.json, metadata.issuer)
 
 
@@ -96,21 +95,23 @@ def _offer(answer: JsonObject, issuer: str) -> Offer:
         user_code,
         endpoint.checked("verification_uri", uri, issuer=issuer),
         endpoint.checked("verification_uri_complete", complete, issuer=issuer) if complete else "",
-        min(_seconds(answer, "expires_in", MAX_LIFETIME_S), MAX_LIFETIME_S),
-        min(_seconds(answer, "interval", DEFAULT_INTERVAL_S), MAX_INTERVAL_S),
+        _seconds(answer, "expires_in", default=MAX_LIFETIME_S, most=MAX_LIFETIME_S),
+        _seconds(answer, "interval", default=DEFAULT_INTERVAL_S, most=MAX_INTERVAL_S),
     )
 
 
-def _seconds(answer: JsonObject, name: str, default: float) -> float:
+def _seconds(answer: JsonObject, name: str, *, default: float, most: float) -> float:
     value = answer.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         return default
-    return float(value) if value < 1e9 else 1e9
+    return float(min(value, most))
 
 
 def _odd(why: str) -> UntrustedAnswerError:
     return UntrustedAnswerError(
-        WHAT, why=f"the provider's device response is broken: {why}", next_step="thv-llm login --skip-browser"
+        LOGIN_FAILED,
+        why=f"the provider's device response is broken: {why}",
+        next_step="thv-llm login --skip-browser",
     )
 
 
@@ -152,7 +153,7 @@ def _poll(
         if reply.status == 200:
             return token_endpoint.tokens(reply, now=started_at)
         interval_s += _extra_wait(reply, fields)
-    raise ThvLlmError(WHAT, why="the code was not entered in time", next_step=NEXT_STEP)
+    raise ThvLlmError(LOGIN_FAILED, why="the code was not entered in time", next_step=NEXT_STEP)
 
 
 def _extra_wait(reply: Reply, fields: dict[str, str | Secret]) -> float:
@@ -163,9 +164,11 @@ def _extra_wait(reply: Reply, fields: dict[str, str | Secret]) -> float:
     if error == "slow_down":
         return SLOW_DOWN_S
     if error == "expired_token":
-        raise ThvLlmError(WHAT, why="the code was not entered in time (expired_token)", next_step=NEXT_STEP)
+        raise ThvLlmError(
+            LOGIN_FAILED, why="the code was not entered in time (expired_token)", next_step=NEXT_STEP
+        )
     if error == "access_denied":
-        raise ThvLlmError(WHAT, why="the login was refused (access_denied)", next_step=NEXT_STEP)
+        raise ThvLlmError(LOGIN_FAILED, why="the login was refused (access_denied)", next_step=NEXT_STEP)
     if error is None and reply.status in (429, 500, 502, 503, 504):
         return SLOW_DOWN_S
-    raise token_endpoint.refused(WHAT, reply, fields)
+    raise token_endpoint.refused(LOGIN_FAILED, reply, fields)

@@ -16,8 +16,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from thv_llm.errors import shown
 from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.validation import LOOPBACK_HOSTS
 
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 MAX_URL_CHARACTERS = 2048  # of an endpoint; no provider comes near it, and browsers take it
 
 _URL = re.compile(

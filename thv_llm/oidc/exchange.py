@@ -140,7 +140,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection that can be cut from another thread at any moment, also while it is made."""
+    """A connection that another thread can cut as soon as TCP has made it, also during a handshake."""
 
     def __init__(
         self, request: Request, timeout_s: float, *, context: SSLContext | None, proxy: EnvProxy | None
@@ -162,15 +162,15 @@ class _Connection(http.client.HTTPConnection):
 
     def connect(self) -> None:
         super().connect()  # TCP, then CONNECT if there is a proxy
-        if self._tls is not None:
-            assert isinstance(self.sock, socket.socket)
-            name = self._name.encode("ascii")
-            # The handshake is a step of its own, so that `cut` finds the socket during it.
-            tls = self._tls.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
-            self.sock = tls
-            self._wire = tls
-            tls.do_handshake()
-        self._wire = self.sock
+        assert isinstance(self.sock, socket.socket)
+        if self._tls is None:
+            self._wire = self.sock
+            return
+        name = self._name.encode("ascii")
+        # The handshake is a step of its own, so that `cut` finds the socket during it.
+        tls = self._tls.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
+        self.sock = self._wire = tls
+        tls.do_handshake()
 
     def cut(self) -> None:
         """End whatever the other thread is waiting for."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from thv_llm.errors import UnreachableError
 
+LOGIN_FAILED = "the login failed"
+"""What is said of a login, whichever step of it went wrong."""
+
 
 class NoAnswerError(UnreachableError):
     """The provider gave no complete answer.

@@ -23,7 +23,7 @@ from thv_llm import log
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc import callback, device, id_token, loopback, page, token_endpoint
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.oidc.failures import LOGIN_FAILED, UntrustedAnswerError
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.interaction import Interaction
 from thv_llm.oidc.pkce import Attempt
@@ -35,7 +35,6 @@ Flow = Literal["browser", "manual", "device"]
 
 TIMEOUT_S = 300.0
 POLL_S = 0.1  # how often the terminal is looked at while the listener waits
-WHAT = "the login failed"
 NEXT_STEP = "thv-llm login"
 
 
@@ -46,15 +45,13 @@ class LoginResult:
     Attributes:
         tokens: `tokens.refresh` is None when the provider gives none: the session then ends
             with the access token.
-        subject: `sub` of the ID token; "" when `openid` was not asked for.
+        subject: `sub` of the ID token.
         who: the person's name, for display.
-        is_verified: the ID token's signature was checked.
     """
 
     tokens: Tokens
     subject: str
     who: str
-    is_verified: bool
 
 
 def _keep_nothing(result: LoginResult) -> None:
@@ -148,11 +145,9 @@ class _Context:
         return self.identify(tokens, attempt.nonce)
 
     def identify(self, tokens: Tokens, nonce: Secret | None) -> LoginResult:
-        if "openid" not in self.oidc.scopes:
-            return LoginResult(tokens, "", "", False)
         if tokens.id_token is None:
             raise UntrustedAnswerError(
-                WHAT,
+                LOGIN_FAILED,
                 why="the token response has no id_token although openid was asked for",
                 next_step=NEXT_STEP,
             )
@@ -162,13 +157,13 @@ class _Context:
         found = id_token.check(tokens.id_token, expected, self._keys if self.metadata.jwks_uri else None)
         if not found.is_verified:
             log.debug("the ID token's signature cannot be checked here; TLS to the provider stands for it")
-        return LoginResult(tokens, found.subject, found.who, found.is_verified)
+        return LoginResult(tokens, found.subject, found.who)
 
     def _keys(self) -> list[object]:
         keys = self.http.get_json(self.metadata.jwks_uri).get("keys")
         if not isinstance(keys, list):
             raise UntrustedAnswerError(
-                WHAT, why="the provider's JWKS has no list of keys", next_step=NEXT_STEP
+                LOGIN_FAILED, why="the provider's JWKS has no list of keys", next_step=NEXT_STEP
             )
         return keys
 
@@ -191,7 +186,7 @@ def _by_browser(
 ) -> LoginResult:
     if not context.metadata.authorization_endpoint:
         raise UntrustedAnswerError(
-            WHAT,
+            LOGIN_FAILED,
             why="the provider names no authorization_endpoint, so it has no login by browser",
             next_step="thv-llm login --device-code",
         )
@@ -285,7 +280,7 @@ class _Round:
                 if self._is_ours(query):
                     return query
                 self._say("That is not the answer to this login. Paste the whole address, from http:// on.")
-        raise ThvLlmError(WHAT, why="no answer came from the browser in time", next_step=NEXT_STEP)
+        raise ThvLlmError(LOGIN_FAILED, why="no answer came from the browser in time", next_step=NEXT_STEP)
 
     def _is_ours(self, query: str) -> bool:
         return callback.is_ours(query, self._attempt.state)

@@ -49,9 +49,9 @@ class Answer:
     def __repr__(self) -> str:
         return "Answer(***)"  # the query holds the code
 
-    def show(self, body: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
+    def show(self, body: bytes) -> None:
         """Send a page."""
-        _reply(self._connection, status, body)
+        _reply(self._connection, HTTPStatus.OK, body)
         self._linger()
 
     def go_on(self, url: str) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, shown
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import UntrustedAnswerError
+from thv_llm.oidc.failures import LOGIN_FAILED, UntrustedAnswerError
 from thv_llm.oidc.http import Provider, Reply, describe
 from thv_llm.oidc.strict_json import JsonObject
 from thv_llm.secret import Secret
@@ -72,7 +72,7 @@ def exchange(
     }
     reply = http.post_form(metadata.token_endpoint, fields)
     if reply.status != 200:
-        raise refused("the login failed", reply, fields)
+        raise refused(LOGIN_FAILED, reply, fields)
     return tokens(reply, now=now)
 
 
