@@ -6,11 +6,14 @@ import resource
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.checks.finding import connection, wire
 from tests.commands import worlds
+from tests.fakes.web import Answer
 from tests.service.lab import Lab
 from thv_llm import paths, sessions, state
-from thv_llm.errors import ExitCode
+from thv_llm.errors import ExitCode, LoginRequiredError
 
 STATUS_MS = 200
 
@@ -61,6 +64,17 @@ def test_a_new_user_is_told_what_to_type(tmp_path: Path) -> None:
     assert "session   none\n            next: thv-llm login" in out
     assert "service   not running" in out
     assert "tools     none wired\n            next: thv-llm setup" in out
+
+
+def test_a_session_that_the_provider_ended_is_none_and_why_is_said(lab: Lab) -> None:
+    lab.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    with pytest.raises(LoginRequiredError):
+        lab.run("token")
+
+    out = lab.run("status").out
+    assert "session   none: the stored session has ended (invalid_grant)\n" in out
+    assert "next: thv-llm login\n" in out
+    assert json.loads(lab.run("status", "--format", "json").out)["session"]["exists"] is False
 
 
 def test_a_changed_tool_is_named_with_its_keys(lab: Lab) -> None:

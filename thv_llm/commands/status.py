@@ -55,7 +55,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
         world.answer(screen.as_json(document))
     else:
         _show(world, "gateway", _gateway_lines(found))
-        _show(world, "session", _session_lines(known, _session(found, known), facts, world.now()))
+        _show(world, "session", _session_lines(known, found, facts, world))
         _show(world, "service", _service_lines(known, running, facts, reasons, world.now()))
         _show(world, "tools", _tool_lines(world, known, drifted))
         for check in checked:
@@ -122,13 +122,24 @@ def _session(found: Settings, known: State) -> SessionFacts:
     return known.sessions.of(session_key(found.oidc))
 
 
-def _session_lines(known: State, session: SessionFacts, facts: dict[str, Any], now: float) -> list[str]:
+def _why_ended(found: Settings, world: World) -> str:
+    from thv_llm.tokens.failure import FailureMemory
+    from thv_llm.tokens.session import session_key
+
+    failures = FailureMemory(world.paths.refresh_failure, session_key(found.oidc), now=world.now)
+    ended = failures.why_ended()
+    return ended.why if ended else ""
+
+
+def _session_lines(known: State, found: Settings, facts: dict[str, Any], world: World) -> list[str]:
+    session, now = _session(found, known), world.now()
     if not session.store and (adopted_until := facts.get("adopted_until") or 0) > now:
         left_s = adopted_until - now
         return ["logged in without a refresh token", f"the service has a token for {screen.duration(left_s)}"]
     if not session.store:
         left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.sessions.stored else []
-        return ["none", *_next("thv-llm login"), *left]
+        why = _why_ended(found, world)
+        return [f"none: {why}" if why else "none", *_next("thv-llm login"), *left]
     who = session.who or session.subject or "logged in"
     since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
     lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
