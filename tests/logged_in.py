@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from tests import canaries
 from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
 from thv_llm import paths, tokens
 from thv_llm.secret import Secret
 from thv_llm.service import helper
@@ -152,6 +154,22 @@ class LoggedIn(User):
     """A user of a fake provider, which tests can look into."""
 
     provider: FakeProvider
+
+    def run_until_the_exchange(self, command: list[str]) -> int:
+        """Run a command that is killed as the provider answers its refresh; return its exit code.
+
+        The old refresh token is dead by then, and the new one on its way.
+        """
+
+        def kill(answer: Answer) -> Answer:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return answer
+
+        self.provider.alter["refresh"] = kill
+        process = self.start(command)
+        process.communicate()
+        return process.returncode
 
 
 def wait_for_worker(user: HasPaths) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn, wait_for_worker
 from tests.service.lab import until
 from thv_llm import shortcut
@@ -86,20 +85,10 @@ def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_s
     user: LoggedIn,
 ) -> None:
     before = user.refresh_token
-    killed: list[int] = []
 
-    def kill_the_caller(answer: Answer) -> Answer:
-        os.killpg(process.pid, signal.SIGKILL)  # the old refresh token is dead, the new one on its way
-        process.wait()
-        killed.append(process.returncode)
-        return answer
-
-    user.provider.alter["refresh"] = kill_the_caller
-    process = user.start(user.command())
-    process.communicate()
+    assert user.run_until_the_exchange(user.command()) == -signal.SIGKILL
     wait_for_worker(user)
 
-    assert killed == [-signal.SIGKILL]
     assert user.refresh_token != before
     assert user.is_alive
 

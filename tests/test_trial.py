@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from tests import canaries
-from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn
 from thv_llm import files, trial
 from thv_llm.errors import LoginRequiredError, ThvLlmError
@@ -31,21 +30,11 @@ def test_a_command_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_
     user: LoggedIn, verb: str
 ) -> None:
     before = user.refresh_token
-    killed: list[int] = []
 
-    def kill_the_caller(answer: Answer) -> Answer:
-        os.killpg(process.pid, signal.SIGKILL)  # the old refresh token is dead, the new one on its way
-        process.wait()
-        killed.append(process.returncode)
-        return answer
-
-    user.provider.alter["refresh"] = kill_the_caller
-    process = user.start(user.command(verb=verb))
-    process.communicate()
+    assert user.run_until_the_exchange(user.command(verb=verb)) == -signal.SIGKILL
     with files.lock(user.paths.lock("session"), timeout_s=10, what="the session"):
         after = user.refresh_token
 
-    assert killed == [-signal.SIGKILL]
     assert after != before
     assert user.is_alive
 

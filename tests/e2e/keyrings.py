@@ -8,10 +8,14 @@ import os
 import signal
 import subprocess
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
+
+from tests.fakes.provider import FakeProvider
+from tests.logged_in import User, wait_for_worker
 
 UNLOCK = "printf %s test | gnome-keyring-daemon --unlock --components=secrets >/dev/null 2>&1; "
 START = "gnome-keyring-daemon --start --components=secrets >/dev/null 2>&1; "
@@ -146,3 +150,17 @@ def keepassxc(place: Path, *, is_open: bool = True, confirms: bool = False) -> s
     # Whoever asks for the name before it is owned starts gnome-keyring.
     is_ready = f"{OWNED} | grep -q true && {LOCKED} | grep -q {'false' if is_open else 'true'}"
     return f"{start} >/dev/null 2>&1 & until {is_ready}; do sleep 0.1; done; "
+
+
+def use_a_stored_session(home: Path, keyring: Mapping[str, str]) -> None:
+    """Take a token from a session in the keyring of that environment: it lives on, and nothing is on disk."""
+    environ = {name: value for name, value in keyring.items() if name != "HOME"}
+    with FakeProvider() as provider:
+        user = User(home, provider, keyring=True, **environ)
+
+        done = user.token()
+        wait_for_worker(user)
+
+        assert provider.verify_access_token(done.stdout.strip())
+        assert user.is_alive
+        assert user.leaks() == []

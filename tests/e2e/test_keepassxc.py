@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.keyrings import Home, Keyring, keepassxc
-from tests.fakes.provider import FakeProvider
-from tests.logged_in import User, wait_for_worker
+from tests.e2e.keyrings import Home, Keyring, keepassxc, use_a_stored_session
 from tests.store.contract import KEY, StoreContract
 from thv_llm.secret import Secret
 from thv_llm.store.model import LockedError
@@ -42,16 +40,7 @@ def test_other_programs_of_the_desktop_read_the_entry(home: Home) -> None:
 
 
 def test_a_token_from_a_session_in_the_database(home: Home, tmp_path: Path) -> None:
-    environ = {name: value for name, value in home.environ.items() if name != "HOME"}
-    with FakeProvider() as provider:
-        user = User(tmp_path / "user", provider, keyring=True, **environ)
-
-        done = user.token()
-        wait_for_worker(user)
-
-        assert provider.verify_access_token(done.stdout.strip())
-        assert user.is_alive
-        assert user.leaks() == []
+    use_a_stored_session(tmp_path / "user", home.environ)
 
 
 def test_a_locked_database_is_said_at_once(tmp_path: Path) -> None:

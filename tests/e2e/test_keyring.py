@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.install import BIN
-from tests.e2e.keyrings import LOCK, START, UNLOCK, Home, Keyring
-from tests.fakes.provider import FakeProvider
-from tests.logged_in import User, wait_for_worker
+from tests.e2e.keyrings import LOCK, START, UNLOCK, Home, Keyring, use_a_stored_session
 from tests.store.contract import KEY, StoreContract
 from thv_llm import paths
 from thv_llm.secret import Secret
@@ -123,14 +121,4 @@ def test_a_keyring_that_stops_answering_is_given_up_after_five_seconds(session: 
 
 
 def test_a_token_from_a_session_in_the_keyring(session: Session, tmp_path: Path) -> None:
-    environ = session(UNLOCK)
-    del environ["HOME"]
-    with FakeProvider() as provider:
-        user = User(tmp_path / "user", provider, keyring=True, **environ)
-
-        done = user.token()
-        wait_for_worker(user)
-
-        assert provider.verify_access_token(done.stdout.strip())
-        assert user.is_alive
-        assert user.leaks() == []
+    use_a_stored_session(tmp_path / "user", session(UNLOCK))
