@@ -126,6 +126,21 @@ def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "error", [LoginRequiredError("no session"), ValueError("sk-secret-text"), OSError(13, "refused")]
+)
+def test_debug_says_where_an_error_came_from_and_not_its_text(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(cli, "_module", lambda verb: _Verb(error))
+
+    assert "came from" not in typed(world, "status")[2]
+    _, _, err = typed(world, "status", "--debug")
+
+    assert f"came from: {type(error).__name__} at " in err
+    assert "sk-secret-text" not in err
+
+
 def test_debug_may_stand_before_the_command(world: World) -> None:
     code, out, _ = typed(world, *cli.arranged(["--debug", "config", "show"]))
 

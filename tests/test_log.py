@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -266,3 +267,15 @@ def test_the_token_path_pays_nothing_for_it() -> None:
     )
 
     assert {"re", "typing", "threading", "logging", "json"}.isdisjoint(done.stdout.split())
+
+
+def test_the_trail_of_an_error_leads_to_where_it_began_without_its_text() -> None:
+    try:
+        try:
+            raise OSError("canary")
+        except OSError:
+            raise ValueError("canary") from None
+    except ValueError as error:
+        trail = log.trail(error)
+
+    assert re.fullmatch(r"ValueError at \S+py:\d+, after OSError at \S+py:\d+", trail)

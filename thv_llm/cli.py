@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     import argparse
@@ -91,14 +91,17 @@ def bounded(arguments: list[str], world: World) -> int:
         return code
     except ThvLlmError as error:
         _complain(world, str(error))
+        _trace(error)
         return error.exit_code
     except KeyboardInterrupt:
         _complain(world, "interrupted")
         return ExitCode.INTERRUPTED
     except OSError as error:
+        _trace(error)
         return _os_error(world, error)
     except Exception as error:
         _complain(world, _bug(error))
+        _trace(error)
         return ExitCode.BUG
 
 
@@ -147,8 +150,8 @@ def overview() -> str:
             *lines,
             "",
             "thv-llm COMMAND --help shows examples and options of one command.",
-            "--debug, with any of them, says more. --version tells the version;",
-            "--version --licenses also what is inside the file.",
+            "--debug, with any of them, says where in the program an error came from.",
+            "--version tells the version; --version --licenses also what is inside the file.",
         ]
     )
 
@@ -202,13 +205,12 @@ def _bug(error: Exception) -> str:
     return f"this is a bug in thv-llm\n  why:  {log.place(error)}\n  next: please report these lines"
 
 
+def _trace(error: Exception) -> None:
+    """With `--debug`, say where in the program it began."""
+    from thv_llm import log
+
+    log.debug(f"  came from: {log.trail(error)}")
+
+
 def _complain(world: World, text: str) -> None:
     world.say(f"thv-llm: error: {text}")
-
-
-def _exit() -> NoReturn:
-    raise SystemExit(main())
-
-
-if __name__ == "__main__":
-    _exit()

@@ -177,6 +177,16 @@ def place(error: BaseException) -> str:
     return f"{type(error).__name__} at {_where(trace)}"
 
 
+def trail(error: BaseException) -> str:
+    """Return the places of an exception and of those it came from, latest first."""
+    places = []
+    one: BaseException | None = error
+    while one is not None:
+        places.append(place(one))
+        one = one.__cause__ or one.__context__
+    return ", after ".join(places)
+
+
 def _where(trace: TracebackType | None) -> str:
     """Return the innermost line of ours, or the innermost of all when none is."""
     innermost = ours = ""

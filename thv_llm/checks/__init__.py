@@ -61,6 +61,7 @@ def _guarded(name: str, checker: Checker, ground: Ground) -> Iterator[Check]:
     try:
         yield from checker(ground)
     except ThvLlmError as error:
+        log.debug(f"{name} came from: {log.trail(error)}")
         yield failed(name, error)
     except Exception as error:
         yield Check(

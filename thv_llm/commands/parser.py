@@ -20,7 +20,9 @@ class Parser(argparse.ArgumentParser):
         kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(*args, **kwargs)
         self.examples = examples
-        self.add_argument("--debug", action="store_true", default=False, help="say more on stderr")
+        self.add_argument(
+            "--debug", action="store_true", default=False, help="say where in the program an error came from"
+        )
 
     def format_help(self) -> str:
         """Return description, examples, then usage and options."""

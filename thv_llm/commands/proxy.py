@@ -36,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run it here, one line per request; with --background, detached",
         description="run the service here and show every request",
         examples="thv-llm proxy start                  until Ctrl-C\n"
-        "thv-llm proxy start --debug          also why a request was refused\n"
         "thv-llm proxy start --background     detached, as setup does",
     )
     start.add_argument("--background", action="store_true", help="start it detached and return")
