@@ -67,8 +67,8 @@ def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, fir
 def test_unset_names_every_variable_and_needs_no_settings(tmp_path: Path, shell: str) -> None:
     lines = worlds.make(tmp_path).run("env", "--unset", "--shell", shell).out.splitlines()
 
-    assert [name for name in env.NAMES if not any(name in line for line in lines)] == []
-    assert len(lines) == len(env.NAMES)
+    assert [name for name in env.VARIABLES if not any(name in line for line in lines)] == []
+    assert len(lines) == len(env.VARIABLES)
 
 
 def test_without_settings_it_says_what_to_run(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ def test_following_goes_on_in_the_file_that_replaces_a_full_one_until_interrupte
     assert steps == []
 
 
+def test_a_log_that_was_replaced_many_times_costs_one_open_file(tmp_path: Path) -> None:
+    rotations = iter(range(20))
+    open_files: list[int] = []
+
+    def sleep(_: float) -> None:
+        open_files.append(len(os.listdir("/dev/fd")))
+        number = next(rotations, None)
+        if number is None:
+            raise KeyboardInterrupt
+        os.replace(there.paths.log, f"{there.paths.log}.1")
+        Path(there.paths.log).write_text(f"line {number}\n")
+
+    there = world(tmp_path, sleep)
+    Path(there.paths.log).write_text("")
+
+    proxy_logs.show(there, follow=True)
+
+    assert shown(there) == [f"line {number}" for number in range(20)]
+    assert len(set(open_files)) == 1
+
+
 def test_what_is_in_the_file_cannot_move_the_cursor(tmp_path: Path) -> None:
     there = world(tmp_path)
     file = log.File(there.paths.log)

@@ -98,7 +98,9 @@ def helper_program(ground: Ground) -> Iterator[Check]:
         if is_needed:
             yield fail("helper", f"{path} is missing", "thv-llm setup")
         return
-    gone = [word for word in _absolute_paths(path) if not os.path.exists(word)]
+    from thv_llm.service import helper
+
+    gone = [word for word in helper.names(path) if not os.path.exists(word)]
     if not os.access(path, os.X_OK):
         yield fail("helper", f"{path} is not executable", f"chmod u+x {_shell(path)}")
     elif gone:
@@ -117,13 +119,6 @@ def _has_token(ground: Ground) -> bool:
         return bool(ground.token)
     except ThvLlmError:
         return False
-
-
-def _absolute_paths(path: str) -> list[str]:
-    """Return the interpreter and the program that the helper names."""
-    from thv_llm.service import helper
-
-    return list(helper.names(path))
 
 
 def _tried(ground: Ground, path: str) -> Check:

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
     """Print one line per variable; the local key in them is good on this machine only."""
     shell = args.shell or _own_shell(world)
     if args.unset:
-        for name in NAMES:
+        for name in VARIABLES:
             world.answer(UNSET[shell].format(name=name))
         return ExitCode.DONE
     found = settings.load(world.paths.settings)
@@ -51,26 +51,18 @@ def run(args: argparse.Namespace, world: World) -> ExitCode:
 def variables(found: Settings, key: Secret) -> dict[str, str]:
     """Return what programs built on the vendors' libraries look for."""
     origin = f"http://127.0.0.1:{found.proxy_port}"
-    values = {
-        "OPENAI_BASE_URL": f"{origin}/v1",
-        "OPENAI_API_KEY": key.reveal(),
-        "ANTHROPIC_BASE_URL": origin + (found.anthropic_path_prefix or ""),
-        "ANTHROPIC_AUTH_TOKEN": key.reveal(),
-        "GOOGLE_GEMINI_BASE_URL": origin,
-        "GEMINI_API_KEY": key.reveal(),
-    }
-    assert tuple(values) == NAMES
-    return values
+    parts = {"origin": origin, "anthropic": found.anthropic_path_prefix or "", "key": key.reveal()}
+    return {name: value.format(**parts) for name, value in VARIABLES.items()}
 
 
-NAMES = (
-    "OPENAI_BASE_URL",
-    "OPENAI_API_KEY",
-    "ANTHROPIC_BASE_URL",
-    "ANTHROPIC_AUTH_TOKEN",
-    "GOOGLE_GEMINI_BASE_URL",
-    "GEMINI_API_KEY",
-)
+VARIABLES = {
+    "OPENAI_BASE_URL": "{origin}/v1",
+    "OPENAI_API_KEY": "{key}",
+    "ANTHROPIC_BASE_URL": "{origin}{anthropic}",
+    "ANTHROPIC_AUTH_TOKEN": "{key}",
+    "GOOGLE_GEMINI_BASE_URL": "{origin}",
+    "GEMINI_API_KEY": "{key}",
+}
 
 
 def _posix(name: str, value: str) -> str:

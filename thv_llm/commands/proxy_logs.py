@@ -52,18 +52,21 @@ def _skip_all_but_the_last(file: BinaryIO) -> None:
 def _lines(file: BinaryIO, world: World) -> Iterator[bytes]:
     """Yield new lines for ever, also those in the file that takes the place of a full one."""
     rest = b""
-    while True:
-        piece = file.readline()
-        if piece:
-            rest += piece
-            if rest.endswith(b"\n"):
-                yield rest
-                rest = b""
-        elif _was_replaced(file, world.paths.log):
-            with open(world.paths.log, "rb") as newer:
-                yield from _lines(newer, world)
-        else:
-            world.sleep(POLL_S)
+    try:
+        while True:
+            piece = file.readline()
+            if piece:
+                rest += piece
+                if rest.endswith(b"\n"):
+                    yield rest
+                    rest = b""
+            elif _was_replaced(file, world.paths.log):
+                file.close()
+                file = open(world.paths.log, "rb")  # noqa: SIM115 - closed below
+            else:
+                world.sleep(POLL_S)
+    finally:
+        file.close()
 
 
 def _was_replaced(file: BinaryIO, path: str) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WIDTH = 80
-CODES = {"green": "32", "yellow": "33", "red": "31", "dim": "2", "bold": "1"}
+CODES = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
 
 def colours(stream: TextIO, environ: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from thv_llm import obtain
+from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, LoginRequiredError
 from thv_llm.service import detached
 from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force-refresh", action="store_true", help="a new one; several commands at once share it"
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    add_format(parser)
     parser.add_argument("--login", action="store_true", help="log in first if nobody is")
     parser.add_argument(detached.WORKER_FLAG, help=argparse.SUPPRESS)
 
