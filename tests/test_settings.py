@@ -10,6 +10,7 @@ import pytest
 from thv_llm import settings
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.files import FileChangedError
+from thv_llm.paths import Paths
 
 CONFIGURED = {
     "gateway_url": "https://llm.example.com",
@@ -21,6 +22,10 @@ CONFIGURED = {
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "toolhive" / "llm.toml")
+
+
+def save(path: str, changes: dict[str, Any]) -> settings.Settings:
+    return settings.save(Paths(str(Path(path).parent), "", ""), changes)
 
 
 def written(path: str, text: str) -> str:
@@ -38,7 +43,7 @@ def test_a_missing_file_means_all_defaults(path: str) -> None:
 
 
 def test_what_is_saved_is_loaded_and_defaults_stay_out_of_the_file(path: str) -> None:
-    settings.save(path, {**CONFIGURED, "proxy.listen_port": 14000, "models": ("a", "b")})
+    save(path, {**CONFIGURED, "proxy.listen_port": 14000, "models": ("a", "b")})
 
     found = settings.load(path)
 
@@ -55,7 +60,7 @@ def test_comments_survive_a_change(path: str) -> None:
         '# mine\ngateway_url = "https://a.example" # why\n\n[oidc] # the provider\nissuer = "https://i"\n',
     )
 
-    settings.save(path, {"gateway_url": "https://b.example", "oidc.client_id": "cli"})
+    save(path, {"gateway_url": "https://b.example", "oidc.client_id": "cli"})
 
     text = Path(path).read_text()
     assert '# mine\ngateway_url = "https://b.example" # why\n' in text
@@ -64,8 +69,8 @@ def test_comments_survive_a_change(path: str) -> None:
 
 
 def test_a_value_set_back_to_its_default_leaves_the_file(path: str) -> None:
-    settings.save(path, {**CONFIGURED, "oidc.audience": "gw", "proxy.require_key": False})
-    settings.save(path, {"oidc.audience": "", "proxy.require_key": True})
+    save(path, {**CONFIGURED, "oidc.audience": "gw", "proxy.require_key": False})
+    save(path, {"oidc.audience": "", "proxy.require_key": True})
 
     assert "audience" not in Path(path).read_text()
     assert "require_key" not in Path(path).read_text()
@@ -77,13 +82,13 @@ def test_an_empty_value_is_the_default_in_the_file_and_as_a_change(path: str) ->
     )
     assert found == settings.Settings()
 
-    settings.save(path, {"oidc.scopes": ("openid",), "oidc.redirect_host": "localhost"})
-    assert settings.save(path, {"oidc.scopes": (), "oidc.redirect_host": ""}) == settings.Settings()
+    save(path, {"oidc.scopes": ("openid",), "oidc.redirect_host": "localhost"})
+    assert save(path, {"oidc.scopes": (), "oidc.redirect_host": ""}) == settings.Settings()
     assert "scopes" not in Path(path).read_text()
 
 
 def test_an_empty_path_prefix_is_the_root_which_is_no_default(path: str) -> None:
-    settings.save(path, {"anthropic_path_prefix": ""})
+    save(path, {"anthropic_path_prefix": ""})
 
     assert settings.load(path).anthropic_path_prefix == ""
 
@@ -98,7 +103,7 @@ def test_what_an_editor_saves_at_this_moment_stays(path: str, monkeypatch: pytes
 
     monkeypatch.setattr(settings, "overlaid", meanwhile)
     with pytest.raises(FileChangedError):
-        settings.save(path, CONFIGURED)
+        save(path, CONFIGURED)
 
     assert Path(path).read_text() == "# theirs\n"
 
@@ -111,7 +116,7 @@ def test_a_file_that_is_not_toml_is_refused_with_line_and_column(path: str) -> N
 
     assert path in str(caught.value)
     with pytest.raises(ThvLlmError):
-        settings.save(path, {"gateway_url": "https://b.example"})
+        save(path, {"gateway_url": "https://b.example"})
     assert "not toml" in Path(path).read_text()
 
 
@@ -137,14 +142,14 @@ def test_a_bad_value_in_the_file_is_named_with_what_is_wanted(path: str, text: s
 def test_a_bad_value_in_the_file_can_be_replaced_by_its_flag(path: str) -> None:
     written(path, '# kept\nca_file = "/gone.pem"\n')
 
-    settings.save(path, {"ca_file": ""})
+    save(path, {"ca_file": ""})
 
     assert Path(path).read_text() == "# kept\n"
 
 
 def test_a_bad_value_is_refused_before_anything_is_written(path: str) -> None:
     with pytest.raises(UsageError) as caught:
-        settings.save(path, {**CONFIGURED, "gateway_url": "https://user:hunter2@a.example"})
+        save(path, {**CONFIGURED, "gateway_url": "https://user:hunter2@a.example"})
 
     assert "hunter2" not in str(caught.value)
     assert "gateway_url" in str(caught.value)
@@ -153,8 +158,8 @@ def test_a_bad_value_is_refused_before_anything_is_written(path: str) -> None:
 
 def test_what_is_missing_is_named(path: str) -> None:
     with pytest.raises(NotConfiguredError, match=r"oidc.issuer, oidc.client_id"):
-        settings.save(path, {"gateway_url": "https://a.example"}).require_configured()
-    settings.save(path, CONFIGURED).require_configured()
+        save(path, {"gateway_url": "https://a.example"}).require_configured()
+    save(path, CONFIGURED).require_configured()
 
 
 def test_every_row_names_a_field_and_every_field_has_a_row() -> None:

@@ -7,14 +7,16 @@ table are made from it. A person may edit the file: comments and order survive `
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thv_llm import files, validation
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError, shown
 from thv_llm.validation import Value
+
+if TYPE_CHECKING:
+    from thv_llm.paths import Paths
 
 LOCK_TIMEOUT_S = 10.0
 NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with their defaults.\n"
@@ -282,8 +284,8 @@ def overlaid(settings: Settings, changes: Mapping[str, object]) -> Settings:
     return settings
 
 
-def save(path: str, changes: Mapping[str, object]) -> Settings:
-    """Write these values (by key) into the file and return the settings then in effect.
+def save(where: Paths, changes: Mapping[str, object]) -> Settings:
+    """Write these values (by key) into the settings file and return the settings then in effect.
 
     A value that equals the default takes its key out of the file. Comments survive.
 
@@ -293,9 +295,8 @@ def save(path: str, changes: Mapping[str, object]) -> Settings:
     """
     from thv_llm.edit import toml
 
-    directory = os.path.dirname(path)
-    lock = os.path.join(directory, "llm-settings.lock")
-    with files.lock(lock, timeout_s=LOCK_TIMEOUT_S, what="the settings file"):
+    path = where.settings
+    with files.lock(where.lock("settings"), timeout_s=LOCK_TIMEOUT_S, what="the settings file"):
         before = files.read(path)
         settings = overlaid(_understood(path, before, leaving_out=changes), changes)
         text = NEW_FILE if before is None else before.decode()

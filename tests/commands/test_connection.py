@@ -10,6 +10,7 @@ from thv_llm import settings
 from thv_llm.commands import connection
 from thv_llm.commands.parser import Parser
 from thv_llm.errors import UsageError
+from thv_llm.paths import Paths
 
 
 def parsed(*words: str) -> dict[str, object]:
@@ -46,7 +47,7 @@ def test_a_bad_value_names_its_setting() -> None:
 
 def test_flags_lie_over_what_is_saved(tmp_path: Path) -> None:
     path = str(tmp_path / "llm.toml")
-    settings.save(path, {"gateway_url": "https://a.example", "oidc.audience": "old"})
+    settings.save(Paths(str(tmp_path), "", ""), {"gateway_url": "https://a.example", "oidc.audience": "old"})
     parser = Parser()
     connection.add_arguments(parser)
 

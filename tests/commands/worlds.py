@@ -54,7 +54,7 @@ class Home:
             "oidc.client_id": "thv-llm",
         }
         wanted.update({key.replace("__", "."): value for key, value in changes.items()})
-        settings.save(self.paths.settings, wanted)
+        settings.save(self.paths, wanted)
 
     def paths_ready(self) -> None:
         Path(self.paths.directory).mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def _set(args: argparse.Namespace, world: World) -> ExitCode:
     changes = connection.given(args, before)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    after = settings.save(world.paths.settings, changes)
+    after = settings.save(world.paths, changes)
     connection.warn(after, world.say)
     world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
     session.say_left_behind(world, before, after)

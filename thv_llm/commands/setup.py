@@ -200,7 +200,7 @@ class Setup:
             self._tell(outcome)
         if not plans or all(outcome.error for outcome in outcomes):
             return ExitCode.FAILED
-        settings.save(self.world.paths.settings, changes)
+        settings.save(self.world.paths, changes)
         state.update(self.world.paths, lambda known: wiring.with_service(known, wanted=with_service))
         line = background.match(self.world.paths, self.world.environ)
         if line:
