@@ -45,7 +45,7 @@ def choose(
         StoreError: the store that it must be cannot be used.
     """
     name = _name(environ, wanted, recorded, platform)
-    if name == "secret-service" and not wanted and not recorded and _is_absent(environ):
+    if name == "secret-service" and not wanted and not recorded and _is_absent(environ, interactive):
         name = "file"
     return open_named(name, paths, environ, interactive=interactive, ask_passphrase=ask_passphrase)
 
@@ -70,11 +70,11 @@ def open_named(
     return SecretService(environ, interactive=interactive)
 
 
-def _is_absent(environ: Mapping[str, str]) -> bool:
+def _is_absent(environ: Mapping[str, str], interactive: bool) -> bool:
     from thv_llm.store.secret_service import SecretService
 
     try:
-        SecretService(environ).probe()
+        SecretService(environ, interactive=interactive).probe()
     except AbsentError:
         return True
     return False
