@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,12 +20,6 @@ from thv_llm.oidc.http import Provider
 from thv_llm.oidc.interaction import Interaction
 from thv_llm.oidc.login import LoginResult
 from thv_llm.secret import Secret
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    with FakeProvider() as provider:
-        yield Client(provider)
 
 
 class Person:
