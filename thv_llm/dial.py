@@ -14,7 +14,7 @@ def dial(host: str | bytes, port: int, timeout_s: float) -> socket.socket:
     """Return a connection to the first address that takes it.
 
     Args:
-        timeout_s: for all addresses, and something behind them; each has a share of what is left.
+        timeout_s: for all addresses; each has a share of what is left, the last one all of it.
             It becomes the socket's timeout, too.
 
     Raises:
@@ -28,7 +28,7 @@ def dial(host: str | bytes, port: int, timeout_s: float) -> socket.socket:
     ):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(max(0.01, (deadline - time.monotonic()) / (left + 1)))
+            sock.settimeout(max(0.01, (deadline - time.monotonic()) / left))
             sock.connect(address)
         except OSError as error:
             sock.close()

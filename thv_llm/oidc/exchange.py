@@ -14,9 +14,10 @@ import http.client
 import socket
 import threading
 from ssl import SSLContext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import SplitResult
 
+from thv_llm.dial import dial
 from thv_llm.env_proxy import EnvProxy
 
 MAX_BODY_BYTES = 1 << 20  # ToolHive's limit as well; real documents have some 10 kB
@@ -181,10 +182,10 @@ class _Connection(http.client.HTTPConnection):
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
-def _open(address: tuple[str, int], *limits: Any) -> socket.socket:
+def _open(address: tuple[str, int], timeout_s: float, _near: object) -> socket.socket:
     """Connect to a host whose name is ASCII, as `oidc.endpoint` and `env_proxy` see to.
 
     As bytes, here and for TLS, it does not load the tables of IDNA: milliseconds of a cold `token`.
     """
     host, port = address
-    return socket.create_connection((host.encode("ascii"), port), *limits)  # type: ignore[arg-type]
+    return dial(host.encode("ascii"), port, timeout_s)
