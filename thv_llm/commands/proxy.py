@@ -26,6 +26,7 @@ thv-llm proxy logs --follow        the same from the service's log
 thv-llm proxy install              have it started at every login
 """
 DETACHED = argparse.SUPPRESS  # options that only our own processes and unit files use
+WAITING = "Waiting for the token refresh that it is at …"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +199,7 @@ def _stop(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 -
     if found is None:
         world.say("The service is not running.")
         return ExitCode.DONE
-    background.stop(world.paths, waiting=lambda: world.say("Waiting for the token refresh that it is at …"))
+    background.stop(world.paths, waiting=lambda: world.say(WAITING))
     world.say(f"Stopped the service (pid {found.record.pid}).")
     if wired:
         world.say(f"Until thv-llm proxy start --background these tools cannot work: {', '.join(wired)}.")
@@ -224,7 +225,7 @@ def _restart(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG00
     wired = state.load(world.paths.state).wired
     needs_proxy = not wired or any(tool.mode == "proxy" for tool in wired)
     _want(world, proxy=found.record.port is not None if found else needs_proxy)
-    running = background.restart(world.paths, world.environ)
+    running = background.restart(world.paths, world.environ, waiting=lambda: world.say(WAITING))
     world.say(f"{'Restarted' if found else 'Started'} the service ({background.described(running.record)}).")
     return ExitCode.DONE
 

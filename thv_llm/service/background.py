@@ -205,9 +205,11 @@ def _gone(where: Paths, running: Running, timeout_s: float) -> bool:
     return True
 
 
-def restart(where: Paths, environ: Mapping[str, str]) -> Running:
+def restart(
+    where: Paths, environ: Mapping[str, str], *, waiting: Callable[[], None] = lambda: None
+) -> Running:
     """Stop the service if it runs, and start it from the program of this process."""
-    stop(where)
+    stop(where, waiting=waiting)
     return start(where, environ)[0]
 
 
