@@ -111,9 +111,13 @@ class Lab:
     def hang(self) -> int:
         """Start a service that then hangs, in the middle of nothing; return its process id."""
         pid = self.start(proxy=False).record.pid
-        until(lambda: background.facts(self.paths).get("token_expires_at"))
+        self.until_it_has_a_token()
         os.kill(pid, signal.SIGSTOP)
         return pid
+
+    def until_it_has_a_token(self) -> None:
+        """Wait for the service's first refresh: this provider forgives nobody who is killed in one."""
+        until(lambda: background.facts(self.paths).get("token_expires_at"))
 
     def run(self, *arguments: str) -> Run:
         """Type a command."""

@@ -349,6 +349,7 @@ def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
 
 def test_after_a_reboot_the_next_cold_token_brings_it_back(lab: Lab) -> None:
     before = lab.start()
+    lab.until_it_has_a_token()
     lab.kill()
     os.unlink(lab.paths.socket)
     assert background.find(lab.paths) is None
@@ -363,6 +364,7 @@ def test_after_a_reboot_the_next_cold_token_brings_it_back(lab: Lab) -> None:
 def test_after_a_reboot_the_next_call_of_the_helper_works_and_brings_it_back(lab: Lab) -> None:
     helper.write(lab.paths)
     lab.start()
+    lab.until_it_has_a_token()
     lab.kill()
     os.unlink(lab.paths.socket)
 
