@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     change = actions.add_parser(
         "set",
         help="change settings; services and wired tools stay as they are",
-        description="change settings; an empty value means the default",
+        description="change settings; an empty value means the default, unless the flag says otherwise",
         examples='thv-llm config set --gateway-url https://llm.example.com\nthv-llm config set --audience ""',
     )
     connection.add_arguments(change)
