@@ -52,7 +52,29 @@ class HasPaths(Protocol):
     def paths(self) -> paths.Paths: ...
 
 
-class User:
+class HasSession:
+    """Somebody with a session, or without one: where it is stored, and whose it is."""
+
+    provider: Provider
+    store: SessionStore
+    key: str
+
+    def log_in(self) -> None:
+        """Store a session, as a login on another day would have."""
+        self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
+
+    @property
+    def refresh_token(self) -> str | None:
+        found = self.store.load(self.key)
+        return found.reveal() if found else None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the stored session is good at the provider."""
+        return bool(self.refresh_token and self.provider.is_live(self.refresh_token))
+
+
+class User(HasSession):
     """One user of one provider.
 
     Args:
@@ -89,20 +111,6 @@ class User:
     @property
     def settings(self) -> Settings:
         return load(self.paths.settings)
-
-    def log_in(self) -> None:
-        """Store a session, as a login on another day would have."""
-        self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
-
-    @property
-    def refresh_token(self) -> str | None:
-        found = self.store.load(self.key)
-        return found.reveal() if found else None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the stored session is good at the provider."""
-        return bool(self.refresh_token and self.provider.is_live(self.refresh_token))
 
     def source(self) -> tokens.TokenSource:
         """Return the token source that a service of this user has."""

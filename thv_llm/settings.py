@@ -35,6 +35,11 @@ class OidcSettings(NamedTuple):
     callback_port: int = 0
     redirect_host: str = "127.0.0.1"
 
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What every request says: who asks, and for whom the tokens are to be; empty ones are not sent."""
+        return {"client_id": self.client_id, "audience": self.audience, "resource": self.resource}
+
 
 class Settings(NamedTuple):
     """Every setting in effect, defaults included. `ROWS` says what each field means."""

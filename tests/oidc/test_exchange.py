@@ -6,6 +6,7 @@ import http.client
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -121,4 +122,7 @@ def test_an_interrupted_wait_cuts_the_connection(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(KeyboardInterrupt):
                 talk.run(5.0)
 
+    deadline = time.monotonic() + 5  # less than what the server has left to say
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert threading.active_count() == before

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
+from tests.logged_in import HasSession
 from thv_llm import paths, tokens
 from thv_llm.oidc.login import LoginResult
 from thv_llm.oidc.token_endpoint import Tokens
@@ -42,13 +43,14 @@ class FakeTime:
         self.steady += seconds
 
 
-class Rig:
+class Rig(HasSession):
     """One user of one provider.
 
     Attributes:
         source: like the one of a process that runs; `another()` is another process'.
-        refresh_token: what is stored now.
     """
+
+    provider: FakeProvider
 
     def __init__(self, directory: Path, provider: FakeProvider, clock: FakeTime) -> None:
         self.environ = {"HOME": str(directory)}
@@ -70,20 +72,6 @@ class Rig:
 
     def clock_as_value(self) -> tokens.Clock:
         return tokens.Clock(self.clock.now, self.clock.monotonic, self.clock.sleep)
-
-    def log_in(self) -> None:
-        """Store a session, as a login on another day would have."""
-        self.store.save(self.key, Secret(self.provider.issue_refresh_token()))
-
-    @property
-    def refresh_token(self) -> str | None:
-        found = self.store.load(self.key)
-        return found.reveal() if found else None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the stored session is good at the provider."""
-        return bool(self.refresh_token and self.provider.grants.is_live(self.refresh_token))
 
 
 @contextlib.contextmanager

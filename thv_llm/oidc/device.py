@@ -70,10 +70,8 @@ def authorize(
 
 def _ask(oidc: OidcSettings, http: Provider, metadata: Metadata) -> Offer:
     fields: dict[str, str | Secret] = {
-        "client_id": oidc.client_id,
+        **oidc.parameters,
         "scope": " ".join(oidc.scopes),
-        "audience": oidc.audience,
-        "resource": oidc.resource,
     }
     reply = http.post_form(metadata.device_authorization_endpoint, fields)
     if reply.status != 200 or reply.json is None:
@@ -136,9 +134,7 @@ def _poll(
     fields: dict[str, str | Secret] = {
         "grant_type": GRANT_TYPE,
         "device_code": offer.device_code,
-        "client_id": oidc.client_id,
-        "audience": oidc.audience,
-        "resource": oidc.resource,
+        **oidc.parameters,
     }
     interval_s, waited_s = offer.interval_s, 0.0
     while waited_s + interval_s <= offer.lifetime_s:

@@ -105,7 +105,7 @@ def authorization_url(
     """Return the URL at which the person logs in; it holds no secret beyond `state` and the challenge."""
     fields = {
         "response_type": "code",
-        "client_id": oidc.client_id,
+        **oidc.parameters,
         "redirect_uri": redirect_uri,
         "scope": " ".join(oidc.scopes),
         "state": attempt.state.reveal(),
@@ -113,8 +113,6 @@ def authorization_url(
         "code_challenge": attempt.code_challenge,
         "code_challenge_method": "S256",
         "prompt": prompt,
-        "audience": oidc.audience,
-        "resource": oidc.resource,
     }
     query = urlencode({name: value for name, value in fields.items() if value})
     # RFC 6749 section 3.1: a query that the endpoint has already must be kept.

@@ -65,10 +65,8 @@ def exchange(
         "grant_type": "authorization_code",
         "code": code,
         "redirect_uri": redirect_uri,
-        "client_id": oidc.client_id,
+        **oidc.parameters,
         "code_verifier": code_verifier,
-        "resource": oidc.resource,
-        "audience": oidc.audience,
     }
     reply = http.post_form(metadata.token_endpoint, fields)
     if reply.status != 200:
@@ -104,9 +102,7 @@ def refresh(
     fields: dict[str, str | Secret] = {
         "grant_type": "refresh_token",
         "refresh_token": token,
-        "client_id": oidc.client_id,
-        "resource": oidc.resource,
-        "audience": oidc.audience,
+        **oidc.parameters,
     }
     reply = http.post_form(metadata.token_endpoint, fields)
     if reply.status != 200:
