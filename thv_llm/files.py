@@ -41,6 +41,9 @@ REMEDIES = {
     errno.EPERM: "check the owner of the file and of its directory",
 }
 
+IN_USE_OR_GONE = {errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOENT, errno.ENOTDIR}
+"""What `rmdir` says of a directory that is not ours to remove any more."""
+
 
 class FileChangedError(ThvLlmError):
     """Another program wrote the file between our reading and our writing."""
@@ -113,10 +116,18 @@ def missing_directories(path: str) -> tuple[str, ...]:
 
 
 def remove_empty_directories(directories: Iterable[str]) -> None:
-    """Remove the given directories, innermost first; those that are gone or in use stay."""
+    """Remove the given directories, innermost first; those that are gone or in use stay.
+
+    Raises:
+        ThvLlmError: one could not be removed, which is empty.
+    """
     for directory in sorted(directories, key=len, reverse=True):
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+        with _named("remove the directory", directory):
+            try:
+                os.rmdir(directory)
+            except OSError as error:
+                if error.errno not in IN_USE_OR_GONE:
+                    raise
 
 
 def replace(

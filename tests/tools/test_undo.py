@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -211,6 +212,25 @@ def test_a_tool_that_the_table_no_longer_has_is_undone(machine: Machine, setting
     machine.setup(CLAUDE)
     assert succeeded(machine.teardown(tools=[replace(CODEX), replace(CLAUDE, id="renamed")]))
     assert settings.read_bytes() == before
+
+
+def test_a_directory_of_ours_that_cannot_be_removed_is_told_and_can_be_tried_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = machine.snapshot()
+    machine.setup(CODEX)
+
+    def refused(path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rmdir", refused)
+        (undone,) = machine.teardown()
+
+    assert undone.done is Done.FAILED
+    assert f"cannot remove the directory {machine.home / '.codex'}" in str(undone.error)
+    assert succeeded(machine.teardown())
+    assert machine.snapshot() == before
 
 
 def test_a_directory_that_a_variable_moved_is_found_again(tmp_path: Path) -> None:
