@@ -92,6 +92,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  service.deadlines           how long the end of a service may take
 4  service.detached            a process that outlives its caller, and reports to it through a pipe
 4  service.hardening           keep other programs of this user, and crash reports, away from our memory
+4  service.heap                one heap for all threads of the service
 4  service.helper              the helper: the small program that direct tools run for a token
 4  service.processes           other processes: who they are, what they listen on
 4  service.record              the pid file: which process is our service, and what it was started from

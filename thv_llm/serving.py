@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from thv_llm import files, log, settings, state, tokens
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
-from thv_llm.service import answers, background, challenge, processes, record
+from thv_llm.service import answers, background, challenge, heap, processes, record
 from thv_llm.service.agent import Agent
 from thv_llm.service.deadlines import DRAIN_S, REFRESH_S
 
@@ -120,6 +120,7 @@ class Service:
             AlreadyRunningError: another process is the service.
             ThvLlmError: the port or the socket cannot be opened.
         """
+        heap.share()
         with contextlib.ExitStack() as closing:
             locked = self._be_the_only_one(closing)
             # On the way out what is registered last comes first.

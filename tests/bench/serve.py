@@ -12,6 +12,7 @@ from thv_llm.proxy.server import Proxy
 from thv_llm.proxy.stats import Exchange
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
+from thv_llm.service import heap
 
 KEY = "bench-key"
 
@@ -22,6 +23,7 @@ def _tell_defects(exchange: Exchange) -> None:
 
 
 def main(port: str, url: str, ca_file: str) -> None:
+    heap.share()  # as the service does
     token = Secret("bench-token")
     gateway = Gateway(url, environ={}, ca_file=ca_file)
     proxy = Proxy(
