@@ -22,7 +22,8 @@ threads = [threading.Thread(target=work) for _ in range(4)]
 for thread in threads:
     thread.start()
 maps = open("/proc/self/maps").read()
-sizes = [int(end, 16) - int(start, 16) for start, end in re.findall(r"(?m)^(\\w+)-(\\w+) ---p \\S+ 00:00", maps)]
+reserved = re.findall(r"(?m)^(\\w+)-(\\w+) ---p \\S+ 00:00", maps)
+sizes = [int(end, 16) - int(start, 16) for start, end in reserved]
 print(sum(size > 60_000_000 for size in sizes))
 go.wait()
 """
