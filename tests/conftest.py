@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -40,8 +41,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_sessionstart() -> None:
-    """From here on, look at whatever this process starts."""
+    """From here on, look at whatever this process starts; and let that hear of Ctrl-C.
+
+    A shell has what it starts in the background ignore SIGINT, and programs inherit that.
+    """
     sys.addaudithook(_on_event)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _on_event(event: str, arguments: tuple[object, ...]) -> None:
