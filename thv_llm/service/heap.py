@@ -1,7 +1,7 @@
 """One heap for all threads of the service.
 
 glibc gives new threads heaps of their own, up to eight for each core, and what a thread that lived
-for one request has left in one stays there: 60 MB after half an hour instead of 35. Python runs one
+for one request has left in one stays there: 60 MB after half an hour instead of 40. Python runs one
 thread at a time, so they hardly ever wait for each other at the one heap.
 """
 
