@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import Answer
 from tests.service.lab import Lab, until
 from thv_llm import files, serving, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
@@ -188,14 +187,7 @@ def test_it_ends_when_its_directory_was_replaced_and_leaves_the_new_ones_files_a
 
 
 def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> None:
-    asked, answer = threading.Event(), threading.Event()
-
-    def wait(good: Answer) -> Answer:
-        asked.set()
-        answer.wait(10)
-        return good
-
-    lab.provider.alter["refresh"] = wait
+    asked, answer = lab.provider.hold("refresh")
     one = service(lab)
     thread = threading.Thread(target=one.run, args=(nothing,))
     thread.start()

@@ -60,14 +60,7 @@ def test_threads_that_waited_for_a_failure_do_not_try_each_by_himself(rig: Rig) 
 def test_while_one_thread_refreshes_the_others_get_the_token_in_hand(rig: Rig) -> None:
     first = rig.source.get()
     rig.clock.pass_(HOUR_S - 590)
-    asked, answer = threading.Event(), threading.Event()
-
-    def wait(good: Answer) -> Answer:
-        asked.set()
-        answer.wait(5)
-        return good
-
-    rig.provider.alter["refresh"] = wait
+    asked, answer = rig.provider.hold("refresh")
     refreshing = threading.Thread(target=rig.source.get)
     refreshing.start()
     assert asked.wait(5)

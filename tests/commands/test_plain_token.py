@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import Answer
 from tests.logged_in import LoggedIn, wait_for_worker
 
 TOP = str(Path(__file__).parents[2])
@@ -27,14 +25,7 @@ def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_know
 
 
 def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: LoggedIn) -> None:
-    asked, answer = threading.Event(), threading.Event()
-
-    def wait(good: Answer) -> Answer:
-        asked.set()
-        answer.wait(10)
-        return good
-
-    user.provider.alter["refresh"] = wait
+    asked, answer = user.provider.hold("refresh")
     process = user.start(user.command())
     assert asked.wait(10)
 

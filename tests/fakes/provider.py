@@ -17,6 +17,7 @@ Standard library only: `make demo` runs on it.
 from __future__ import annotations
 
 import html
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,8 @@ from tests import canaries
 from tests.fakes import rsa
 from tests.fakes.grants import Grant, Grants, OAuthError
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+
+HELD_S = 10.0
 
 Pairs = list[tuple[str, str]]
 
@@ -110,6 +113,18 @@ class FakeProvider(WebServer):
     def is_live(self, refresh_token: str) -> bool:
         """Tell whether a refresh token is the one to use next."""
         return self.grants.is_live(refresh_token)
+
+    def hold(self, endpoint: str) -> tuple[threading.Event, threading.Event]:
+        """Have the answers of an endpoint wait; return the events "one waits" and "they may go"."""
+        asked, answer = threading.Event(), threading.Event()
+
+        def wait(good: Answer) -> Answer:
+            asked.set()
+            answer.wait(HELD_S)
+            return good
+
+        self.alter[endpoint] = wait
+        return asked, answer
 
     def approve_device(self) -> None:
         """Let the device logins that wait succeed."""

@@ -174,14 +174,7 @@ def _stream(lab: Lab) -> tuple[int, bytes]:
 
 
 def test_a_second_stop_does_not_cut_off_the_refresh_that_the_first_one_waits_for(lab: Lab) -> None:
-    asked, answer = threading.Event(), threading.Event()
-
-    def wait(good: Answer) -> Answer:
-        asked.set()
-        answer.wait(10)
-        return good
-
-    lab.provider.alter["refresh"] = wait
+    asked, answer = lab.provider.hold("refresh")
     before = lab.refresh_token()
     process = lab.start().record.process()
     assert process is not None
