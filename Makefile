@@ -1,9 +1,9 @@
 # `make help` lists what can be done. Everything that is made lands in dist/ and .cache/.
 PYTHON ?= python3
 # With the directories, so that a module that is gone counts as a change.
-SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -type d -not -name __pycache__)
+SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -name '*.md' -o -type d -not -name __pycache__)
 
-.PHONY: help demo test e2e check fmt bench soak fuzz faults pyz clean
+.PHONY: help demo test e2e windows check fmt bench soak fuzz faults pyz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -17,7 +17,10 @@ test: pyz ## unit and integration tests on every Python from 3.11 that is instal
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
 	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
 
-check: ## ruff, mypy --strict and the architecture tests
+windows: ## the tests that must pass on Windows, under CPython for Windows with Wine
+	@$(PYTHON) -m tests.windows
+
+check: ## ruff, mypy --strict and the architecture tests; prints how large the program is
 	@$(PYTHON) tests/matrix.py --check
 
 fmt: ## format the sources

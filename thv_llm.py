@@ -28,11 +28,36 @@ def start_newer():
     if os.environ.get(GUARD):
         return
     os.environ[GUARD] = "1"
+    if os.name == "nt":
+        start_newer_on_windows()
+        return
     for place in os.environ.get("PATH", "").split(os.pathsep) + PLACES:
         for name in NEWER:
             path = os.path.join(place, name)
             if os.path.isabs(path) and os.access(path, os.X_OK) and is_new_enough(path):
                 os.execv(path, [path, "-I", os.path.abspath(__file__ if IS_FILE else OWN)] + sys.argv[1:])
+
+
+def start_newer_on_windows():
+    """The same by `py`, the launcher that python.org's installer brings; exec would not hand on the exit code."""
+    import subprocess
+
+    for minor in range(20, 10, -1):
+        python = ["py", "-3.%d" % minor]
+        try:
+            found = subprocess.call(python + ["-I", "-c", ""], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError:  # there is no such launcher
+            return
+        if found == 0:
+            sys.exit(subprocess.call(python + ["-I", os.path.abspath(__file__ if IS_FILE else OWN)] + sys.argv[1:]))
+
+
+def refuse_store():
+    """Microsoft Store's Python writes below AppData into a copy of its own, which no tool would ever see."""
+    if "windowsapps" in (sys.executable + sys.base_prefix).lower():
+        sys.exit("thv-llm: error: Python from the Microsoft Store cannot be used\n  why:  "
+                 "its programs see a copy of AppData, so tools would not find what is written there\n  next: "
+                 "install Python from python.org, and run this with it")
 
 
 def clean_path():
@@ -60,19 +85,19 @@ def compile_once():
 
 
 def main():
-    if os.name == "nt":
-        sys.exit("thv-llm: error: Windows is not supported yet")
     if sys.version_info < NEEDED:
         start_newer()
         sys.exit("thv-llm: error: Python 3.11 or later is needed; this is %s" % sys.version.split()[0])
     os.environ.pop(GUARD, None)
+    if os.name == "nt":
+        refuse_store()
     clean_path()
     if not IS_FILE:
         compile_once()
     if sys.argv[1:] == ["token"]:  # what tools run all day
-        from thv_llm import shortcut
+        from thv_llm import agent_client
 
-        shortcut.main(os.environ)
+        agent_client.main(os.environ)
     from thv_llm.cli import main as run
 
     sys.exit(run())

@@ -40,6 +40,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Explain our own marker."""
+    config.addinivalue_line("markers", "root: needs root, to be another user or to see all of a process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs root where we are not: `-m root` runs that by itself."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        left_out = [item for item in items if item.get_closest_marker("root")]
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_sessionstart() -> None:
     """From here on, look at whatever this process starts; and let that hear of Ctrl-C.
 

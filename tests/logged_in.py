@@ -22,10 +22,9 @@ from thv_llm import paths, tokens
 from thv_llm.secret import Secret
 from thv_llm.service import helper
 from thv_llm.settings import Settings, load
+from thv_llm.store import SessionStore
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import SessionStore
 from thv_llm.store.secret_service import SecretService
-from thv_llm.tokens.session import session_key
 
 PROGRAM = os.environ.get("THV_LLM_TEST_PROGRAM", str(Path(__file__).parents[1] / "thv_llm.py"))
 TIMEOUT_S = 60.0
@@ -102,9 +101,9 @@ class User(HasSession):
         self.store: SessionStore = (
             SecretService(self.environ)
             if keyring
-            else EncryptedFile(self.paths.session_file, self.paths.session_key)
+            else EncryptedFile(self.paths.session_file, self.paths.session_file_key)
         )
-        self.key = session_key(self.settings.oidc)
+        self.key = self.settings.session_id
         self.log_in()
         helper.write(self.paths, program_path=program)
 
@@ -184,8 +183,8 @@ def wait_for_worker(user: HasPaths) -> None:
     """Wait until no short-lived agent of this user listens any more."""
     import time
 
-    from thv_llm.service.claim import claim
-    from thv_llm.shortcut import converse
+    from thv_llm.agent_client import converse
+    from thv_llm.system.file_system import claim
 
     while True:
         converse(user.paths.socket, "yield")

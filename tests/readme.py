@@ -1,22 +1,27 @@
-"""The parts of README.md that the program itself knows: `python -m tests.readme` writes them anew.
+"""The parts of README.md and the manual that the program knows: `python -m tests.readme` writes them anew.
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test compares it.
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, in one of the documents; a test compares it.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 from tests import screens as machine_screens
+from tests.states import table
 from thv_llm import cli
+from thv_llm.commands import help
 from thv_llm.settings import ROWS
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+MANUAL = README.parent / "thv_llm" / "manual"
+DOCUMENTS = (README, *sorted(MANUAL.glob("*.md")))
 
 
 def tools() -> str:
@@ -31,6 +36,25 @@ def tools() -> str:
         if engine.mode(tool) is Mode.NONE:
             lines.append(f"| {tool.title} | {tool.reason} | {tool.remedy} |")
     return "\n".join(lines)
+
+
+def names() -> str:
+    """Return the names of the tools, by what can be done for them."""
+    by_mode = {mode: [tool.title for tool in engine.TOOLS if engine.mode(tool) is mode] for mode in Mode}
+    said = {
+        Mode.DIRECT: "**Ask the helper for a token**",
+        Mode.PROXY: "**Use the proxy**",
+        Mode.MANUAL: "**A snippet to paste**",
+        Mode.NONE: "**Not possible**",
+    }
+    lines = [f"{words}: {', '.join(by_mode[mode])}." for mode, words in said.items()]
+    return "\n\n".join(textwrap.fill(line, 120, break_on_hyphens=False) for line in lines)
+
+
+def pages() -> str:
+    """Return a link to each page of the manual."""
+    rows = [f"| [{name}](thv_llm/manual/{name}.md) | {title} |" for name, title in help.topics().items()]
+    return "\n".join(["| topic | |", "|---|---|", *rows])
 
 
 def commands() -> str:
@@ -89,25 +113,32 @@ def _screens() -> machine_screens.Screens:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "names": names,
+    "pages": pages,
     "tools": tools,
     "commands": commands,
     "settings": settings,
     "setup": setup,
     "screens": screens,
     "json": json,
+    "states": table.page,
 }
 
 
 def rewritten(text: str) -> str:
-    """Return the README's text with every part as the program has it."""
-    for name, part in PARTS.items():
-        pattern = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        content = part().replace("\\", r"\\")
-        text, count = pattern.subn(rf"\g<1>{content}\n\g<2>", text)
-        if count != 1:
-            raise ValueError(f"README.md has {count} parts named {name}")
+    """Return a document's text with every part as the program has it."""
+    for name in parts(text):
+        pattern = re.compile(f"(<!-- {name} -->\\n).*?(<!-- /{name} -->)", re.DOTALL)
+        content = PARTS[name]().replace("\\", r"\\")
+        text = pattern.sub(rf"\g<1>{content}\n\g<2>", text)
     return text
 
 
+def parts(text: str) -> list[str]:
+    """Return the names of the parts that a document has."""
+    return re.findall(r"^<!-- (\w+) -->$", text, re.MULTILINE)
+
+
 if __name__ == "__main__":
-    README.write_text(rewritten(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(rewritten(document.read_text()))

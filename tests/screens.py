@@ -10,23 +10,40 @@ import json
 import re
 import secrets
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.commands.machine import Machine, machine
+from thv_llm import paths
 
 HOME = "/home/alex"
 COMMANDS = ("setup", "status", "doctor", "tools")
 IN_JSON = ("config show", "status --check", "doctor", "tools", "tools codex", "proxy status", "token")
+
+
+def _broken(path: str) -> str:
+    """Return the pattern of a path that may be broken into lines."""
+    return r"\s+".join(map(re.escape, path.split(" ")))
+
+
 NUMBERS = (
     (r"pid \d+", "pid 4711"),
-    (r"since \d+ s", "since 2 min"),
-    (r"for \d+ s\b", "for 2 min"),
-    (r"good for \d+ min( \d+ s)?", "good for 60 min"),
-    (r"it answered in \d+ ms", "it answered in 16 ms"),
-    (r"python( +)3\.\d+\.\d+ \(.*\)", r"python\g<1>3.13.0 (/usr/bin/python3)"),
-    (r"\(\S+/thv_llm\.py\)", f"({HOME}/.local/bin/thv-llm)"),
+    (r"\d+ s ago", "2 min ago"),
+    (r"(good for|expires in) \d+ min( \d+ s)?", r"\1 60 min"),
+    (r"responds in \d+ ms", "responds in 16 ms"),
+    (rf"3\.\d+\.\d+\s+\({_broken(sys.executable)}\)", "3.13.0 (/usr/bin/python3)"),
+    (rf"\s+\({_broken(paths.program())}\)", f" ({HOME}/.local/bin/thv-llm)"),
     (r"/authorize\?\S+", "/authorize?…"),
+    # As on a machine with a user manager, which `tests.service.user_manager` brings.
+    (
+        r"The service will not start at login(?:.*\n){2}(Started the service .*)\.",
+        r"\1, now and at every login.",
+    ),
+    (
+        r"Stopped the service\.",
+        f"Stopped the service and removed\n{HOME}/.config/systemd/user/thv-llm.service.",
+    ),
 )
 
 
@@ -59,7 +76,11 @@ def screens() -> Screens:
 
 
 def _shown(here: Machine, command: str) -> str:
-    done = here.setup(with_service=True) if command == "setup" else here.run(command)
+    if command == "setup":
+        done = here.setup(with_service=True)
+        here.run("token")  # from now on the service has one
+    else:
+        done = here.run(command)
     typed = f"$ thv-llm {command}"
     if command == "setup":
         typed += " --gateway-url https://llm.example.com --issuer https://id.example.com --client-id thv-llm"
@@ -72,7 +93,7 @@ def _constant(here: Machine, text: str) -> str:
         here.provider.issuer: "https://id.example.com",
         str(here.home): HOME,
         f"127.0.0.1:{here.port}": "127.0.0.1:14000",
-        f"{here.port} is ours": "14000 is ours",
+        f"{here.port} is used": "14000 is used",
     }
     for found, shown in names.items():
         text = text.replace(found, shown)

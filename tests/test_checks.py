@@ -7,7 +7,7 @@ import pytest
 from tests.checks.finding import look, one_fault, told_time, wire
 from tests.service.lab import Lab
 from thv_llm import checks
-from thv_llm.checks import Check, Ground
+from thv_llm.checks import Check, Installation
 
 
 def test_a_check_covers_everything_on_the_list(lab: Lab) -> None:
@@ -23,7 +23,7 @@ def test_a_check_covers_everything_on_the_list(lab: Lab) -> None:
 
 
 def test_a_check_that_breaks_is_a_finding_without_its_text(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(ground: Ground) -> Iterator[Check]:
+    def broken(here: Installation) -> Iterator[Check]:
         raise ValueError("canary")
 
     monkeypatch.setattr(checks, "CONFIGURED", (("token", broken),))

@@ -9,31 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from thv_llm import __version__, cli, paths
+from thv_llm import __version__, cli
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, LoginRequiredError
-from thv_llm.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def context(tmp_path: Path) -> Context:
     environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
-    return World(environ, io.StringIO(), io.StringIO(), io.StringIO(), paths.find(environ))
+    return Context(environ, io.StringIO(), io.StringIO(), io.StringIO())
 
 
-def typed(world: World, *arguments: str) -> tuple[int, str, str]:
-    code = cli.bounded(list(arguments), world)
-    assert isinstance(world.stdout, io.StringIO)
-    assert isinstance(world.stderr, io.StringIO)
-    return code, world.stdout.getvalue(), world.stderr.getvalue()
+def typed(context: Context, *arguments: str) -> tuple[int, str, str]:
+    code = cli.bounded(list(arguments), context)
+    assert isinstance(context.stdout, io.StringIO)
+    assert isinstance(context.stderr, io.StringIO)
+    return code, context.stdout.getvalue(), context.stderr.getvalue()
 
 
-def test_help_leads_with_examples_and_lists_every_command_but_the_one_for_tools(world: World) -> None:
-    code, out, err = typed(world, "--help")
+def test_help_leads_with_examples_and_lists_every_command(context: Context) -> None:
+    code, out, err = typed(context, "--help")
 
     assert (code, err) == (0, "")
     assert out.index("thv-llm setup --gateway-url") < out.index("commands:")
     for verb in cli.VERBS:
-        assert bool(re.search(rf"^  {verb} ", out, re.MULTILINE)) is (verb not in cli.HIDDEN)
+        assert re.search(rf"^  {verb} ", out, re.MULTILINE)
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -51,34 +51,72 @@ def test_every_command_explains_itself_by_examples_in_80_columns(
     assert max(map(len, text.splitlines())) <= 80, text
 
 
-def test_the_version_is_printed(world: World) -> None:
-    assert typed(world, "--version") == (0, f"thv-llm {__version__}\n", "")
+def test_the_version_is_printed(context: Context) -> None:
+    assert typed(context, "--version") == (0, f"thv-llm {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["stup"], "next: thv-llm setup --help"),
+        (["staus"], "Did you mean `status`?"),
+        (["doct"], "Did you mean `doctor`?"),
+        (["--verson"], "Did you mean `--version`?"),
         (["xyzzy"], "next: thv-llm --help"),
-        (["config"], "ACTION"),
+        (["help", "staus"], "Did you mean `status`?"),
+        (["config"], "it is one of: set, show, get, reset"),
+        (["config", "sett"], "Did you mean `set`?"),
+        (["config", "get", "gateway-url"], "Did you mean `gateway_url`?"),
+        (["setup", "--isuer", "x"], "Did you mean `--issuer`?"),
+        (["status", "--chekc"], "thv-llm status does not take '--chekc'\n  why:  Did you mean `--check`?"),
+        (["proxy", "logs", "--folow"], "Did you mean `--follow`?"),
+        (["status", "extra"], "thv-llm status does not take 'extra'"),
+        (["status", "--format", "jsn"], "Did you mean `json`?"),
+        (["tools", "claude"], "Did you mean `claude-code` or `claude-desktop`?"),
+        (["setup", "--client", "opncode"], "Did you mean `opencode`?"),
         (["config", "set"], "nothing to set"),
         (["config", "set", "--proxy-port", "80"], "proxy.listen_port"),
-        (["config", "set", "--proxy-port", "many"], "invalid int"),
-        (["config", "set", "--proxy-p", "14000"], "unrecognized"),
+        (["config", "set", "--proxy-port", "many"], "it must be an integer"),
+        (["config", "set", "--proxy-p", "14000"], "Did you mean `--proxy-port`?"),
         (["setup", "--skip-browser", "--device-code"], "not allowed with"),
         (["--version", "--all"], "does not take"),
+        (["config", "set", "--models", "a b\x01"], "models = "),
     ],
 )
 def test_a_wrong_command_line_is_one_error_with_a_next_step(
-    world: World, arguments: list[str], said: str
+    context: Context, arguments: list[str], said: str
 ) -> None:
-    code, out, err = typed(world, *arguments)
+    code, out, err = typed(context, *arguments)
 
     assert code == ExitCode.USAGE
     assert out == ""
     assert err.startswith("thv-llm: error: ")
     assert said in err
     assert "  next: " in err
+
+
+def test_all_wrong_values_are_named_at_once_and_none_as_python_writes_it(context: Context) -> None:
+    words = ["--proxy-port", "80", "--gateway-url", "http://x", "--scopes", "a,b\x02"]
+    _, _, err = typed(context, "config", "set", *words)
+
+    for key in ("proxy.listen_port = '80'", "gateway_url = ", "oidc.scopes = "):
+        assert key in err
+    assert "(" not in err.split("oidc.scopes")[1].split(" cannot")[0]
+
+
+@pytest.mark.parametrize("words", [["-V"], ["version"], ["--version"]])
+def test_the_version_has_three_spellings(context: Context, words: list[str]) -> None:
+    assert typed(context, *words)[1] == f"thv-llm {__version__}\n"
+
+
+def test_help_of_a_command_is_what_its_option_prints(
+    context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = typed(context, "help", "config", "set")
+    with pytest.raises(SystemExit):
+        cli.build_parser("config").parse_args(["config", "set", "--help"])
+
+    assert code == 0
+    assert out == capsys.readouterr().out
 
 
 def failing(error: BaseException) -> Callable[..., int]:
@@ -98,7 +136,7 @@ class _Verb:
     def add_arguments(self, parser: object) -> None:
         """Take none."""
 
-    def run(self, args: object, world: World) -> int:
+    def run(self, args: object, context: Context) -> int:
         raise self.error
 
 
@@ -114,11 +152,11 @@ class _Verb:
     ],
 )
 def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+    context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
 ) -> None:
     monkeypatch.setattr(cli, "_module", lambda verb: _Verb(error))
 
-    ended, out, err = typed(world, "status")
+    ended, out, err = typed(context, "status")
 
     assert ended == code
     assert said in err
@@ -130,19 +168,43 @@ def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
     "error", [LoginRequiredError("no session"), ValueError("sk-secret-text"), OSError(13, "refused")]
 )
 def test_debug_says_where_an_error_came_from_and_not_its_text(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+    context: Context, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(cli, "_module", lambda verb: _Verb(error))
 
-    assert "came from" not in typed(world, "status")[2]
-    _, _, err = typed(world, "status", "--debug")
+    assert "came from" not in typed(context, "status")[2]
+    _, _, err = typed(context, "status", "--debug")
 
     assert f"came from: {type(error).__name__} at " in err
     assert "sk-secret-text" not in err
 
 
-def test_debug_may_stand_before_the_command(world: World) -> None:
-    code, out, _ = typed(world, *cli.arranged(["--debug", "config", "show"]))
+def test_debug_may_stand_before_the_command(context: Context) -> None:
+    code, out, _ = typed(context, *cli.arranged(["--debug", "config", "show"]))
 
     assert code == 0
     assert out.startswith("not configured")
+
+
+@pytest.mark.parametrize("words", [["setup"], ["config", "set"], ["proxy", "logs"]])
+def test_help_of_a_command_is_what_the_command_itself_prints(
+    context: Context, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.build_parser(words[0]).parse_args([*words, "--help"])
+
+    assert typed(context, "help", *words)[1] == capsys.readouterr().out
+
+
+def test_help_of_a_topic_is_a_page_of_the_manual(context: Context) -> None:
+    code, out, _ = typed(context, "help", "troubleshooting")
+
+    assert code == 0
+    assert out.startswith("# What to do when something is wrong\n")
+
+
+def test_a_mistyped_topic_gets_the_nearest_one(context: Context) -> None:
+    code, _, err = typed(context, "help", "trubleshooting")
+
+    assert code == 2
+    assert "Did you mean `troubleshooting`?" in err

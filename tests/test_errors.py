@@ -7,8 +7,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import thv_llm
-from thv_llm.errors import ExitCode, ThvLlmError, UnreachableError, shown
+from thv_llm.errors import (
+    ExitCode,
+    InvalidResponseError,
+    LoginRequiredError,
+    NoResponseError,
+    ThvLlmError,
+    UnreachableError,
+    did_you_mean,
+    shown,
+)
 
 
 def test_an_error_reads_what_why_next() -> None:
@@ -27,6 +38,12 @@ def test_an_unreachable_server_may_say_when_to_come_back() -> None:
     assert error.exit_code is ExitCode.UNREACHABLE
     assert int(error.exit_code) == 6
     assert error.retry_after_s == 3.0
+
+
+def test_failures_of_a_server_keep_the_session() -> None:
+    for kind in (NoResponseError, InvalidResponseError):
+        assert kind("what").exit_code is ExitCode.UNREACHABLE
+        assert not isinstance(kind("what"), LoginRequiredError)
 
 
 def test_untrusted_text_is_cut_and_shows_no_control_bytes() -> None:
@@ -58,3 +75,17 @@ def _name(function: ast.expr) -> str:
 
 def test_people_are_spoken_to_in_words_that_they_know() -> None:
     assert [text for text in said() if OUR_WORDS.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("stat", "Did you mean `status`?"),
+        ("STATUSS", "Did you mean `status`?"),
+        ("claude", "Did you mean `claude-code` or `claude-desktop`?"),
+        ("xyzzy", ""),
+        ("", ""),
+    ],
+)
+def test_the_nearest_words_are_offered(word: str, said: str) -> None:
+    assert did_you_mean(word, ["status", "claude-code", "claude-desktop"]) == said

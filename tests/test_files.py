@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from thv_llm import files, renaming
+from thv_llm import files
 from thv_llm.errors import ThvLlmError
+from thv_llm.system import file_system
 
 OLD, NEW = b"old bytes\n", b"new bytes\n"
 
@@ -108,7 +109,7 @@ def test_a_chain_of_links_stays_a_chain(old: Path, tmp_path: Path) -> None:
     assert old.read_bytes() == NEW
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.root
 def test_owner_and_group_are_kept(old: Path) -> None:
     os.chown(old, 4242, 4343)
     old.chmod(0o2640)
@@ -117,12 +118,10 @@ def test_owner_and_group_are_kept(old: Path) -> None:
     assert (found.st_uid, found.st_gid, mode(old)) == (4242, 4343, 0o2640)
 
 
+@pytest.mark.root
 def test_a_file_whose_owner_cannot_be_kept_is_left_alone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.geteuid() == 0:
-        os.chown(old, 4242, 4343)
+    os.chown(old, 4242, 4343)
     refuse(monkeypatch, "fchown", errno.EPERM)
-    if os.geteuid() != 0:
-        pytest.skip("a file of somebody else's is needed")
     with pytest.raises(ThvLlmError, match="cannot write"):
         files.replace(str(old), NEW)
     assert old.read_bytes() == OLD
@@ -243,8 +242,8 @@ def test_another_writer_is_noticed_right_before_the_rename(
 @pytest.fixture(params=["the system can swap files", "the system cannot"])
 def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "the system cannot":
-        monkeypatch.setattr(renaming, "swap", lambda first, second: False)
-        monkeypatch.setattr(renaming, "move_to_free_name", lambda source, target: False)
+        monkeypatch.setattr(file_system, "swap", lambda first, second: False)
+        monkeypatch.setattr(file_system, "move_to_free_name", lambda source, target: False)
 
 
 @pytest.mark.usefixtures("_both_ways")
@@ -260,7 +259,7 @@ def test_what_is_as_expected_is_replaced_or_made(old: Path, tmp_path: Path) -> N
 def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
     old: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    swap = renaming.swap
+    swap = file_system.swap
     written: list[bytes] = []
 
     def late(first: str, second: str) -> bool:
@@ -270,7 +269,7 @@ def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
             old.with_name("beside").rename(old)
         return swap(first, second)
 
-    monkeypatch.setattr(renaming, "swap", late)
+    monkeypatch.setattr(file_system, "swap", late)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
     assert old.read_bytes() == written[-1]
@@ -280,7 +279,7 @@ def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
 def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swap, move = renaming.swap, renaming.move_to_free_name
+    swap, move = file_system.swap, file_system.move_to_free_name
 
     def vanishing(first: str, second: str) -> bool:
         old.unlink()
@@ -290,8 +289,8 @@ def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
         old.write_bytes(b"theirs")
         return move(source, target)
 
-    monkeypatch.setattr(renaming, "swap", vanishing)
-    monkeypatch.setattr(renaming, "move_to_free_name", appearing)
+    monkeypatch.setattr(file_system, "swap", vanishing)
+    monkeypatch.setattr(file_system, "move_to_free_name", appearing)
     with pytest.raises(files.FileChangedError):
         files.replace(str(old), NEW, expected=OLD)
     with pytest.raises(files.FileChangedError):
@@ -335,27 +334,49 @@ def test_a_file_is_deleted_only_as_expected(old: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_goes_with_the_next_write(old: Path) -> None:
-    stray = old.with_name(files.TEMP_PREFIX + "0123456789abcdef")
-    stray.write_bytes(b"half")
+    old.with_name(files.TEMP_PREFIX + old.name).write_bytes(b"half")
     files.replace(str(old), NEW)
     assert os.listdir(old.parent) == [old.name]
 
 
-def test_the_temporary_file_of_a_writer_at_work_stays(old: Path) -> None:
-    busy = old.with_name(files.TEMP_PREFIX + "0123456789abcdef")
-    with busy.open("wb") as file:
+@pytest.mark.parametrize("name", ["env", "0123456789abcdef", "backup.json"])
+def test_a_file_that_only_looks_like_one_of_ours_stays(old: Path, name: str) -> None:
+    theirs = old.with_name(files.TEMP_PREFIX + name)
+    theirs.write_bytes(b"theirs")
+    files.replace(str(old), NEW)
+    files.replace(str(old), OLD, temporary=files.temporary_name(str(old)))
+    files.replace(str(old), NEW, temporary=str(theirs))
+    assert (theirs.read_bytes(), old.read_bytes()) == (b"theirs", NEW)
+    assert sorted(os.listdir(old.parent)) == sorted([theirs.name, old.name])
+
+
+def test_a_recorded_left_over_goes_but_not_while_its_writer_is_at_work(old: Path) -> None:
+    left = Path(files.temporary_name(str(old)))
+    with left.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        files.sweep(str(old.parent))
-        assert busy.exists()
-    files.sweep(str(old.parent))
-    assert not busy.exists()
+        files.remove_temporary(str(left), str(old))
+        assert left.exists()
+    files.remove_temporary(str(left), str(old))
+    assert not left.exists()
+
+
+def test_a_record_that_was_tampered_with_removes_nothing(old: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = old.with_name(files.TEMP_PREFIX + "0" * 16)
+    link.symlink_to(old)
+    stay = [old, old.with_name("mine"), elsewhere / (files.TEMP_PREFIX + "1" * 16)]
+    for path in stay[1:]:
+        path.write_bytes(OLD)
+    for path in (*stay, link):
+        files.remove_temporary(str(path), str(old))
+    assert all(path.read_bytes() == OLD for path in (*stay, link))
 
 
 def test_a_link_that_looks_like_a_left_over_is_not_followed(old: Path) -> None:
-    trap = old.with_name(files.TEMP_PREFIX + "trap")
-    trap.symlink_to(old)
-    files.sweep(str(old.parent))
-    assert old.read_bytes() == OLD
+    old.with_name(files.TEMP_PREFIX + old.name).symlink_to(old)
+    files.replace(str(old), NEW)
+    assert old.read_bytes() == NEW
 
 
 def test_parallel_writers_never_tear_a_file(old: Path) -> None:

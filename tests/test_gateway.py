@@ -9,6 +9,8 @@ import pytest
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 from thv_llm import gateway
 from thv_llm.errors import ThvLlmError, UnreachableError
+from thv_llm.gateway import Presence
+from thv_llm.net.http_client import Response, response_with
 from thv_llm.secret import Secret
 from thv_llm.settings import Settings
 
@@ -46,9 +48,9 @@ def test_the_token_is_sent_as_bearer() -> None:
     ("body", "status", "said"),
     [
         ({"error": "x"}, 403, "403"),
-        ("<html>", 200, "no list of models"),
-        ([], 200, "no list of models"),
-        ({"data": "m"}, 200, "no list of models"),
+        ("<html>", 200, "not a list of models"),
+        ([], 200, "not a list of models"),
+        ({"data": "m"}, 200, "not a list of models"),
         ({"data": []}, 200, "empty"),
         ({"data": [{"id": "x" * 500}]}, 200, "empty"),
     ],
@@ -66,11 +68,87 @@ def test_a_gateway_that_is_not_there_is_unreachable() -> None:
         gateway.models(settings_for("https://127.0.0.1:9"), {}, Secret("t-1"))
 
 
-@pytest.mark.parametrize(("status", "path"), [(401, "/anthropic"), (404, ""), (200, ""), (302, "")])
-def test_anthropics_api_is_where_a_request_without_a_token_is_refused(status: int, path: str) -> None:
-    with WebServer(answering({}, status)) as server:
-        assert gateway.anthropic_path(settings_for(server.url), {}) == path
+JSON = {"content-type": "application/json"}
 
 
-def test_a_gateway_that_is_not_there_has_no_known_path() -> None:
-    assert gateway.anthropic_path(settings_for("https://127.0.0.1:9"), {}) == ""
+@pytest.mark.parametrize(
+    ("response", "says"),
+    [
+        (response_with("g", 200, JSON, b"{}"), Presence.PRESENT),
+        (response_with("g", 400, JSON, b'{"error": "x"}'), Presence.PRESENT),
+        (response_with("g", 422, JSON, b"{}"), Presence.PRESENT),
+        (response_with("g", 501, JSON, b"{}"), Presence.PRESENT),
+        (response_with("g", 404, JSON, b"{}"), Presence.ABSENT),
+        (response_with("g", 405, JSON, b""), Presence.ABSENT),
+        (response_with("g", 302, {"location": "/login"}, b""), Presence.ABSENT),
+        (response_with("g", 200, {"content-type": "text/html"}, b"<html>"), Presence.ABSENT),
+        (response_with("g", 401, JSON, b"{}"), Presence.UNKNOWN),
+        (response_with("g", 403, JSON, b"{}"), Presence.UNKNOWN),
+        (response_with("g", 429, JSON, b"{}"), Presence.UNKNOWN),
+        (response_with("g", 500, JSON, b"{}"), Presence.UNKNOWN),
+        (response_with("g", 200, {"content-type": "text/plain"}, b"hello"), Presence.UNKNOWN),
+    ],
+)
+def test_a_route_is_there_when_it_returns_json(response: Response, says: Presence) -> None:
+    assert gateway.presence(response) is says
+
+
+def serving(*paths: str) -> Callable[[Request], Answer]:
+    """Return a gateway that has these paths, and checks the token before it routes."""
+
+    def respond(request: Request) -> Answer:
+        if request.headers.get("authorization") != "Bearer t-1":
+            return Answer(401, {"error": "no token"})
+        return Answer(400, {"error": "no model"}) if request.path in paths else Answer(404, {"error": "x"})
+
+    return respond
+
+
+ANTHROPIC, OPENAI, GEMINI = "anthropic_path_prefix", "openai_path_prefix", "gemini_path_prefix"
+
+
+@pytest.mark.parametrize(
+    ("base", "paths", "found"),
+    [
+        ("", ("/v1/messages", "/v1/chat/completions"), {ANTHROPIC: "", OPENAI: ""}),
+        ("", ("/anthropic/v1/messages", "/v1/messages"), {ANTHROPIC: "/anthropic"}),
+        ("/v1", ("/v1/chat/completions",), {OPENAI: ""}),
+        (
+            "/ai",
+            ("/ai/anthropic/v1/messages", "/ai/openai/v1/chat/completions", "/ai/genai/v1beta/models"),
+            {ANTHROPIC: "/anthropic", OPENAI: "/openai", GEMINI: "/genai"},
+        ),
+        ("/anthropic", ("/anthropic/v1/messages", "/anthropic/anthropic/v1/messages"), {ANTHROPIC: ""}),
+        ("", (), {}),
+    ],
+)
+def test_each_api_is_found_with_a_token_in_hand(base: str, paths: tuple[str, ...], found: object) -> None:
+    with WebServer(serving(*paths)) as server:
+        assert gateway.find_prefixes(settings_for(server.url + base), {}, Secret("t-1")) == found
+
+
+def test_what_is_saved_stays_unless_the_gateway_has_no_such_path() -> None:
+    with WebServer(serving("/v1/messages", "/v1/chat/completions")) as server:
+        kept = settings_for(server.url)._replace(openai_path_prefix="")
+        gone = kept._replace(anthropic_path_prefix="/anthropic")
+
+        assert gateway.find_prefixes(kept, {}, Secret("t-1")) == {ANTHROPIC: ""}
+        assert gateway.find_prefixes(gone, {}, Secret("t-1")) == {ANTHROPIC: ""}
+        assert gateway.find_prefixes(gone, {}, Secret("t-1"), given=(ANTHROPIC,)) == {}
+        assert gateway.find_prefixes(gone, {}, Secret("wrong")) == {}
+
+
+def test_a_gateway_that_is_not_there_tells_no_path() -> None:
+    assert gateway.find_prefixes(settings_for("https://127.0.0.1:9"), {}, Secret("t-1")) == {}
+
+
+def test_the_models_are_asked_for_where_the_settings_say() -> None:
+    listed = {"data": [{"id": "m"}]}
+    with WebServer(
+        lambda request: Answer(200, listed) if request.path == "/openai/v1/models" else Answer(404)
+    ) as web:
+        below = settings_for(web.url)._replace(openai_path_prefix="/openai")
+        named = settings_for(web.url)._replace(models_path="/openai/v1/models")
+
+        assert gateway.models(below, {}, Secret("t-1")) == ("m",)
+        assert gateway.models(named, {}, Secret("t-1")) == ("m",)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from thv_llm import paths
+from thv_llm.errors import ThvLlmError
 
 
 def test_the_directory_is_ours_else_that_of_xdg_else_below_home() -> None:
@@ -49,3 +53,41 @@ def test_the_own_command_runs_from_anywhere(tmp_path: Path) -> None:
 
 def test_a_checkout_has_no_bundled_files() -> None:
     assert paths.bundled("LICENSES.txt") == ""
+
+
+@pytest.mark.parametrize("home", [None, "", "relative", "~"])
+def test_without_an_absolute_home_directory_nothing_is_read_or_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
+) -> None:
+    """As a user id of its own in a container has it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "no/passwd/entry")  # what `expanduser` finds then
+    environ = {} if home is None else {"HOME": home}
+
+    with pytest.raises(ThvLlmError, match="there is no home directory") as caught:
+        paths.find(environ)
+    assert caught.value.next_step.startswith("export HOME=")
+    own = paths.find({**environ, "THV_LLM_HOME": "/own"})
+    assert (own.directory, own.home, own.socket) == ("/own", "", "/own/llm.sock")
+
+
+@pytest.mark.parametrize("arguments", [["token"], ["token", "--min-valid", "5"], ["status"], ["setup"]])
+def test_a_user_without_a_home_directory_gets_one_clear_error(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        paths.own_command(*arguments),
+        cwd=tmp_path,
+        env={"HOME": "~", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        "thv-llm: error: there is no home directory\n"
+        "  why:  HOME is a relative path: '~'\n"
+        "  next: export HOME=/PATH (an absolute path), and try again\n"
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,12 @@ def test_without_a_file_there_are_none(ours: paths.Paths) -> None:
 
 
 def test_what_the_state_keeps_of_them_is_read_without_the_rest(ours: paths.Paths) -> None:
-    facts = SessionFacts("keyring", "second", "sub", "me@example", 12.5, 3)
+    facts = SessionFacts("keyring", "second", "sub", "me@example", 12.5, 3, 99.5, True)
     state.update_sessions(ours, lambda known: known.after_login(SessionFacts("file", "first")))
     state.update_sessions(ours, lambda known: known.after_login(facts))
     document = json.loads(Path(ours.state).read_text())
-    Path(ours.state).write_text(json.dumps({**document, "wired": "no record at all"}))
+    del document["checksum"]
+    Path(ours.state).write_bytes(sessions.encoded({**document, "wired": "no record at all"}))
 
     assert sessions.load(ours.state) == Sessions(facts, (StoredSession("file", "first"),))
 
@@ -47,6 +49,53 @@ def test_a_file_that_cannot_be_understood_is_an_error(ours: paths.Paths, text: s
 
     with pytest.raises(ThvLlmError, match=r"cannot understand .*llm-state\.json"):
         sessions.load(ours.state)
+
+
+NOW, DAY_S = 1_800_000_000.0, 86400.0
+
+
+@pytest.mark.parametrize(
+    ("ends", "ending_s"),
+    [
+        ([2 * DAY_S], None),
+        ([DAY_S - 1], DAY_S - 1),
+        ([3600], 3600),
+        ([3600, 3600, 3601], 3600),
+        ([-5], -5),
+        ([math.inf], None),
+        ([3600, math.inf], None),
+        ([1800, 1800 + 70], None),  # each refresh moves it
+        ([1800, 1800 + 600, 1800 + 1200], None),
+        ([1800, 1800 + 600, 1800 + 600], 2400),  # no further: some limit was reached
+        ([30 * DAY_S, 600], 600),
+    ],
+)
+def test_the_end_that_a_provider_has_said_is_near(ends: list[float], ending_s: float | None) -> None:
+    facts = SessionFacts("file", "a")
+    for end_s in ends:
+        facts = facts.with_end(NOW + end_s, NOW)
+
+    assert facts.ending_s(NOW) == ending_s
+    assert SessionFacts("file", "a").ending_s(NOW) is None
+
+
+def test_an_end_that_moves_with_each_refresh_changes_the_file_now_and_then() -> None:
+    facts, changes = SessionFacts("file", "a").with_end(NOW + 1800, NOW), 0
+    for minute in range(5, 105, 5):
+        later = facts.with_end(NOW + 60 * minute + 1800, NOW + 60 * minute)
+        changes += later != facts
+        facts = later
+
+    assert changes <= 11
+    assert facts.ends_at is not None
+    assert facts.ends_at > NOW + 100 * 60
+
+
+def test_an_end_is_of_the_latest_session_alone() -> None:
+    known = Sessions(SessionFacts("file", "b"))
+
+    assert known.with_end("a", NOW, NOW) == known
+    assert known.with_end("b", NOW, NOW).latest.ends_at == NOW
 
 
 def test_a_login_with_other_settings_leaves_the_session_before_on_record() -> None:

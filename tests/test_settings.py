@@ -11,6 +11,7 @@ from thv_llm import settings
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.files import FileChangedError
 from thv_llm.paths import Paths
+from thv_llm.settings import ROWS, OidcSettings, Row, Settings
 
 CONFIGURED = {
     "gateway_url": "https://llm.example.com",
@@ -123,7 +124,7 @@ def test_a_file_that_is_not_toml_is_refused_with_line_and_column(path: str) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('gatway_url = "x"', "did you mean gateway_url"),
+        ('gatway_url = "x"', "Did you mean `gateway_url`?"),
         ('[proxy]\nlisten_port = "14000"', "must be an integer"),
         ("[proxy]\nlisten_port = 80", "1024 to 65535"),
         ("[proxy]\nrequire_key = 1", "must be true or false"),
@@ -167,3 +168,48 @@ def test_every_row_names_a_field_and_every_field_has_a_row() -> None:
 
     assert {row.field for row in settings.ROWS} == fields
     assert len({row.flag for row in settings.ROWS}) == len(settings.ROWS)
+
+
+def other_value(row: Row) -> Any:
+    if row.type is tuple:
+        return ("other=1",)
+    return {str: "other", int: 9, bool: not row.default}[row.type]
+
+
+@pytest.mark.parametrize(
+    ("oidc", "named"),
+    [
+        (OidcSettings("https://idp.example", "cli"), "cli https://idp.example 7a06a139bca62ac2"),
+        (
+            OidcSettings("https://idp.example", "cli", ("openid", "a"), "aud", "urn:r", "login", 9000),
+            "cli https://idp.example 133f361dec047a2d",
+        ),
+        (
+            OidcSettings("https://idp.example", "cli", ("a", "openid"), "aud", "urn:r"),
+            "cli https://idp.example 133f361dec047a2d",
+        ),
+    ],
+)
+def test_the_ids_that_0_1_0_gave_to_sessions_stay_valid(oidc: OidcSettings, named: str) -> None:
+    assert Settings(oidc=oidc).session_id == named
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.key)
+def test_another_value_is_another_session_exactly_if_the_row_says_so(row: Row) -> None:
+    before = Settings(oidc=OidcSettings("https://idp.example", "cli"))
+    after = before.with_value(row, other_value(row))
+
+    assert (after.session_id != before.session_id) == row.distinguishes
+
+
+def test_values_of_two_rows_that_changed_places_are_two_sessions() -> None:
+    rows = [row for row in ROWS if row.distinguishes and row.type is str]
+    ids = [Settings().with_value(row, "x").session_id for row in rows]
+
+    assert len(set(ids)) == len(rows)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.parameter], ids=lambda row: row.key)
+def test_what_a_request_to_the_provider_holds_distinguishes_sessions(row: Row) -> None:
+    assert Settings().with_value(row, "x").oidc.parameters[row.parameter] == "x"
+    assert row.distinguishes

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from thv_llm import paths, state
-from thv_llm.edit.change import Change
+from thv_llm import paths, sessions, state
+from thv_llm.edit.model import Change
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.sessions import SessionFacts, Sessions, StoredSession
@@ -116,9 +116,60 @@ def test_a_file_that_cannot_be_understood_is_an_error_and_stays(ours: paths.Path
 def test_a_record_of_another_shape_is_not_understood(ours: paths.Paths, editions: list[object]) -> None:
     state.update(ours, lambda _: FULL)
     document = json.loads(Path(ours.state).read_text())
+    del document["checksum"]
     document["wired"][0]["files"][0]["editions"] = editions
-    Path(ours.state).write_text(json.dumps(document))
+    Path(ours.state).write_bytes(sessions.encoded(document))
     with pytest.raises(ThvLlmError, match="cannot understand"):
+        state.load(ours.state)
+
+
+def test_each_flipped_bit_is_noticed(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    whole = Path(ours.state).read_bytes()
+    unnoticed = []
+    for position in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            Path(ours.state).write_bytes(damaged)
+            try:
+                state.load(ours.state)
+            except ThvLlmError:
+                continue
+            unnoticed.append((position, bit))
+    assert unnoticed == []
+
+
+def test_a_record_that_does_not_tell_the_previous_value_is_not_understood(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    document = json.loads(Path(ours.state).read_text())
+    del document["checksum"], document["wired"][0]["files"][0]["editions"][0]["changes"][0]["before"]
+    Path(ours.state).write_bytes(sessions.encoded(document))
+    with pytest.raises(ThvLlmError, match="cannot understand"):
+        state.load(ours.state)
+
+
+def test_members_of_a_later_version_stay(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    document = json.loads(Path(ours.state).read_text())
+    del document["checksum"]
+    (tool, *_), later = document["wired"], {"later": [1]}
+    for place in (document, tool, tool["files"][0]):
+        place.update(later)
+    Path(ours.state).write_bytes(sessions.encoded(document))
+    new = state.update(
+        ours, lambda old: state.with_tool(replace(old, local_key=Secret("thv-new")), old.wired[0])
+    )
+    written = json.loads(Path(ours.state).read_text())
+    assert state.load(ours.state) == new
+    assert written.pop("checksum")
+    assert written == {**document, "local_key": "thv-new"}
+
+
+def test_a_state_file_of_a_newer_version_is_refused_by_its_name(ours: paths.Paths) -> None:
+    Path(ours.directory).mkdir()
+    Path(ours.state).write_bytes(sessions.encoded({"version": 2}))
+    with pytest.raises(ThvLlmError, match="a newer version of thv-llm wrote it"):
         state.load(ours.state)
 
 

@@ -7,20 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests import matrix
 from thv_llm import __version__
 
 TOP = Path(__file__).resolve().parent.parent
 LAUNCHER = TOP / "thv_llm.py"
 STANDARD_NAMES = ("argparse", "json", "socket", "ssl", "struct", "tomllib", "typing", "dataclasses")
 OLD = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10")
-
-
-def _old_pythons() -> list[str]:
-    """Return the real old ones, where a version manager keeps some."""
-    kept = Path(os.environ.get("PYENV_ROOT") or Path("~/.pyenv").expanduser()) / "versions"
-    return [str(path) for version in OLD for path in sorted(kept.glob(f"{version}.*/bin/python"))]
 
 
 def _run(command: list[str | Path], **environ: str) -> subprocess.CompletedProcess[str]:
@@ -103,9 +96,9 @@ def test_a_newer_python_that_is_none_is_not_started_again_and_again(tmp_path: Pa
     assert "is needed" in told.stderr
 
 
-@pytest.mark.parametrize("python", _old_pythons())
-def test_an_old_python_of_this_machine_can_read_it(python: str) -> None:
-    told = _run([Path(python), LAUNCHER, "--version"])
+def test_the_old_pythons_of_this_machine_can_read_it() -> None:
+    for python in (path for version in OLD for path in matrix.pyenv(version)):
+        told = _run([python, LAUNCHER, "--version"])
 
-    assert told.stdout == f"thv-llm {__version__}\n" or "is needed" in told.stderr
-    assert "Traceback" not in told.stderr
+        assert told.stdout == f"thv-llm {__version__}\n" or "is needed" in told.stderr, python
+        assert "Traceback" not in told.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -56,10 +57,10 @@ def test_every_python_directory_and_umask_builds_the_same_bytes(built: Path, tmp
         shutil.copy(TOP / name, checkout)
         (checkout / name).chmod(0o600)
     shutil.copytree(TOP / "thv_llm", checkout / "thv_llm", copy_function=shutil.copyfile)
-    for version, python in matrix.installed().items():
-        dist = tmp_path / version
+    for python in matrix.installed():
+        dist = tmp_path / f"{python.version}-{python.build}"
         dist.mkdir()
-        assert _build(python, checkout, dist, umask=0o077).read_bytes() == built.read_bytes(), version
+        assert _build(python.path, checkout, dist, umask=0o077).read_bytes() == built.read_bytes(), python
 
 
 def test_the_checksum_lies_beside_the_file_in_the_form_of_sha256sum(built: Path) -> None:
@@ -109,7 +110,7 @@ def test_keyring_and_its_needs_are_inside(built: Path) -> None:
     code = (
         "import sys, json; sys.path[:0] = [sys.argv[1]]; import keyring.core, keyring.backends.fail\n"
         "import jeepney.io.blocking, tomli_w, keyring.backends.macOS, keyring.backends.chainer\n"
-        "names = ('keyring', 'jeepney', 'tomli_w', 'jaraco.context', 'more_itertools')\n"
+        "names = ('keyring', 'jeepney', 'tomli_w', 'jaraco.context')\n"
         "print(json.dumps([sys.modules[name].__file__ for name in names]))"
     )
 
@@ -132,7 +133,8 @@ def test_licences_and_hashes_of_all_packages_are_listed_by_the_file_itself(built
 
 
 def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_licence(built: Path) -> None:
-    known = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in (TOP / "thv_llm").rglob("*.py")}
+    ours = [*(TOP / "thv_llm").rglob("*.py"), *(TOP / "thv_llm" / "manual").glob("*.md")]
+    known = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in ours}
     known["__main__.py"] = (TOP / "thv_llm.py").read_bytes()
     for path, (_, _, licence, _) in zip(_recipe().wheels(WHEELS), _recipe().WHEELS, strict=True):
         with zipfile.ZipFile(path) as wheel:
@@ -140,7 +142,7 @@ def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_licence
         metadata = next(data.decode() for member, data in members.items() if member.endswith("METADATA"))
         assert f"License-Expression: {licence}\n" in metadata or f"{licence} License\n" in metadata, path
         known.update(members)
-    known.update({f"{name}/__init__.py": b"" for name in _recipe().NAMESPACES})
+    known.update({f"{name}/__init__.py": text for name, text in _recipe().STAND_INS.items()})
 
     with zipfile.ZipFile(built) as archive:
         inside = {name: archive.read(name) for name in archive.namelist() if name != "LICENSES.txt"}
@@ -156,10 +158,61 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
     shutil.copytree(WHEELS, cache)
     altered = next(cache.glob("tomli_w-*.whl"))
     altered.write_bytes(altered.read_bytes() + b"\n")
-    monkeypatch.setattr(recipe.subprocess, "run", lambda *_, **__: None)  # no pip mends the cache
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(recipe.subprocess, "run", lambda *_, **__: done)  # no pip repairs the cache
 
-    with pytest.raises(SystemExit, match="no wheel of tomli-w"):
+    with pytest.raises(SystemExit, match=r"has its SHA-256: tomli-w[^\n]*\n  next: remove"):
         recipe.wheels(cache)
+
+
+def test_without_network_one_error_says_what_else_can_be_done(tmp_path: Path) -> None:
+    environ = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "PIP_RETRIES": "0", "PIP_NO_INDEX": "1"}
+    environ.pop("PIP_FIND_LINKS", None)
+    command = [sys.executable, str(TOP / "zipapp.spec"), "--cache", str(tmp_path), "--dist", str(tmp_path)]
+
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("zipapp.spec: error: the packages could not be downloaded\n  why:  ERROR")
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_without_pip_and_venv_one_error_names_the_package_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe()
+    monkeypatch.setattr(recipe, "find_spec", lambda _: None)
+
+    with pytest.raises(SystemExit, match=r"next: sudo apt install python3\.\d+-venv"):
+        recipe.wheels(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("module", "needed", "users"),
+    [
+        ("jaraco/functools", "more_itertools", {"print_yielded"}),
+        ("jaraco/context", "tarfile", {"tarball", "strip_first_component"}),
+    ],
+)
+def test_nothing_that_is_used_needs_what_has_a_stand_in(
+    built: Path, module: str, needed: str, users: set[str]
+) -> None:
+    with zipfile.ZipFile(built) as archive:
+        sources = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
+
+    found = {
+        outer.name
+        for outer in ast.parse(sources.pop(f"{module}/__init__.py")).body
+        if isinstance(outer, ast.FunctionDef)
+        for node in ast.walk(outer)
+        if isinstance(node, ast.Name) and node.id == needed
+    }
+    assert found == users
+    assert not [name for name, source in sources.items() for user in users if f"{user}(" in source]
+
+
+def test_the_file_is_small(built: Path) -> None:
+    assert built.stat().st_size <= 1_400_000
 
 
 @pytest.mark.parametrize("name", ["a/b.so", "a.pyd", "x.dylib", "x.dll", "c.pyc", "run.pth"])

@@ -4,32 +4,39 @@ The map. A module imports only from lower layers, or from siblings in its own su
 
 0  errors                      failures a user can meet, and their exit codes
 0  secret                      a string that cannot be printed by accident
-0  shortcut                    the shortest way to a token: find the socket, ask the agent, print
-0  renaming                    rename without dropping what another program has put at the target
-1  aesgcm                      AES-256-GCM, bytes to bytes
-1  dial                        a TCP connection to a host that may have several addresses, some of them dead
-1  env_proxy                   which HTTP proxy the environment asks for
+0  agent_client                the shortest way to a token: find the socket, ask the agent, print
+0  system                      what differs by operating system: its name, and whether there is a display
+0  system.detach               a process that outlives its caller, and reports to it through a pipe
+0  system.file_system          exact renames, private directories, the claim on a socket
+0  system.memory               keep other programs and crash reports away from our memory; one heap
+0  system.peers                which user is at the other end of a connection on this machine
+0  system.processes            other processes: who they are, what they listen on
+0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
+0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
 1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks
 1  log                         stderr and file logging; a last filter that hides anything token-shaped
 1  paths                       every path we use, and the command lines by which we start ourselves
-1  tls                         the client's TLS context: which authorities, which checks
+1  policy                      what the administrator of this machine has decided: its settings file
 1  validation                  what a setting's value may be
-1  edit.change                 what an edit leaves behind: the record of one key
 1  edit.document               the rules of editing that hold for every format: what is ours
 1  edit.dotenv                 set and remove variables in a `.env` file, touching nothing else
 1  edit.formats                which editor a file's format has: the one place where formats are told apart
 1  edit.jsonc                  set and remove members of JSON settings, touching nothing else
 1  edit.jsonc_parse            JSON (RFC 8259), with or without comments and trailing commas
-1  edit.model                  paths into plain values: what an edit has to come to once the text is parsed
+1  edit.model                  plain values by path, and the record of a changed key: what every format shares
 1  edit.splice                 bracketed lists in text (objects, arrays, inline tables): entries in and out
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else
-1  edit.toml_lex               TOML 1.0: where every header, pair and value of a valid text stands
+1  edit.toml_lex               TOML 1.0: where every header, pair and value stands; keys and values as text
 1  edit.toml_places            where the values and tables of a TOML text are written
-1  edit.toml_text              keys and values as TOML text; keys also the other way round
 1  edit.yaml_block             a marked block of ours at the end of a YAML file
 1  edit.yaml_scan              the shape of a YAML file's top level
+1  net.dial                    a TCP connection to a host that may have several addresses, some of them dead
+1  net.env_proxy               which HTTP proxy the environment asks for
+1  net.failures                why a connection to a server failed, in words that a user can act on
+1  net.http_client             the one HTTP client for requests of our own: one connection, one deadline
+1  net.tls                     the client's TLS context: which authorities, which checks
 1  proxy.headers               which headers pass through the proxy, in each direction
-1  proxy.http1                 heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
+1  proxy.http1                 heads and targets of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
 2  sessions                    which sessions are stored, and where: the state file's part for a cold `token`
 2  settings                    `llm.toml`: the connection settings
 2  tools.model                 the words in which an AI tool is described: where it is, what marks it
@@ -38,86 +45,60 @@ The map. A module imports only from lower layers, or from siblings in its own su
 2  tools.registry.editors      editors and IDEs with a settings file of their own: all go through our proxy
 2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste, or why there is none
 2  tools.registry.proxy        tools that can only hold a base URL and a fixed key
-2  tools.registry.words        what we call ourselves in the settings of other programs
 3  state                       `llm-state.json`: undo record, local key, facts about service and sessions
-3  oidc.callback               what the browser brings back: the query of the redirect
 3  oidc.device                 a login with a code that is typed in on another device
-3  oidc.discovery              what a provider says of itself: its metadata, checked and kept for a day
-3  oidc.endpoint               which URLs of a provider we are willing to use
-3  oidc.exchange               one HTTP request on one connection, under one deadline for everything
-3  oidc.failures               how a provider can fail us
-3  oidc.http                   the only door to the provider: JSON over https, with limits, without redirects
-3  oidc.id_token               who logged in: the claims of an ID token, checked
+3  oidc.discovery              provider metadata: fetched, checked, and kept for a day
+3  oidc.http                   requests to the provider: JSON over https; which URLs of a provider are used
+3  oidc.id_token               ID tokens, checked: who logged in; the one reader of JWTs
 3  oidc.interaction            the person at the machine, as a login sees them
 3  oidc.login                  a login, from the first URL to checked tokens
 3  oidc.login_once             one login at a time per machine
-3  oidc.loopback               the listener to which the browser brings the answer of a login
-3  oidc.page                   the page that the browser shows when a login has ended
-3  oidc.pkce                   what makes one login attempt unguessable: code verifier, state, nonce
-3  oidc.revocation             tell the provider that a session is over
-3  oidc.rs256                  RS256 signatures with what Python brings: one `pow`
-3  oidc.strict_json            JSON objects from a server that may be broken or hostile
-3  oidc.tls_trouble            what is wrong with a server's certificate, in words a person can act on
-3  oidc.token_endpoint         codes and refresh tokens in, access tokens out (RFC 6749)
-3  store.choose                which store holds the session
+3  oidc.loopback               the redirect listener of a login, and the pages that it shows
+3  oidc.token_endpoint         codes and refresh tokens in, access tokens out; revocation (RFC 6749, 7009)
+3  store                       what every store of the session offers, and how a store can fail
+3  store.aesgcm                AES-256-GCM, bytes to bytes
 3  store.encrypted_file        the session in an encrypted file, where there is no OS keyring
-3  store.model                 what every store of the session offers, and how a store can fail
 3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain, or one named
 3  store.secret_service        the session in the Secret Service of the Linux desktop
 4  tokens                      a fresh access token: from memory, else by refreshing the session
 4  proxy.access                who may use the proxy
-4  proxy.ask                   a small question of ours to the gateway: its models, whether it takes our token
-4  proxy.attempt               one request to the gateway, as far as the head of its answer
-4  proxy.body                  the body of a tool's request: decoded as it comes, encoded for the gateway
 4  proxy.connection            one connection of a tool, a task of the loop: request after request
+4  proxy.error_responses       our own responses: health, errors
+4  proxy.event_loop            one thread that moves all bytes, and threads for what blocks
+4  proxy.exchange              one exchange with the gateway, as far as the head of its response
 4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
-4  proxy.link                  a connection to the gateway: TLS that never blocks
-4  proxy.loop                  one thread that moves all bytes, and threads for what blocks
-4  proxy.peer                  which user is at the other end of a loopback connection (Linux only)
-4  proxy.relay                 one answer on its way from the gateway to the tool, a read at a time
-4  proxy.replies               our own answers: health, errors
+4  proxy.response_body         one response on its way from the gateway to the tool, a read at a time
 4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: limits, start, stop
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
-4  proxy.target                where a request goes: the path and query of its target
+4  proxy.transport             a byte stream over a socket that never blocks, plain or with TLS
 4  proxy.upgrade               another protocol over the same connection (WebSocket)
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
-4  proxy.wire                  one end of a connection that never blocks
 4  service.agent               the socket that answers the helper
-4  service.answers             what the lines between agent and client mean
+4  service.agent_protocol      what the lines between agent and client mean
 4  service.autostart           have the service started at every login: systemd user unit, launchd agent
 4  service.background          the detached service process: start it, find it, stop it
 4  service.challenge           is the other end our own service? It proves that it knows the local key
-4  service.claim               the right to listen on a socket: one process at a time
-4  service.deadlines           how long the end of a service may take
-4  service.detached            a process that outlives its caller, and reports to it through a pipe
-4  service.hardening           keep other programs of this user, and crash reports, away from our memory
-4  service.heap                one heap for all threads of the service
 4  service.helper              the helper: the small program that direct tools run for a token
-4  service.processes           other processes: who they are, what they listen on
-4  service.record              the pid file: which process is our service, and what it was started from
-4  service.spawn               both ends of the moment in which a service process comes to life
-4  tokens.ending               the end of sessions here, those that earlier settings left behind, too
+4  service.pid_file            which process is our service, what it was started from, how long its end takes
 4  tokens.failure              the last refresh that failed, remembered across processes, with no token in it
-4  tokens.keep_fresh           the next token before anybody has to wait for it: a thread of the service
-4  tokens.renewal              one refresh at the provider, with the retries that are safe
+4  tokens.grants               tokens for a workload instead of a user; the client secret of either
 4  tokens.session              from settings to a `TokenSource`: which session, which store, which provider
 4  tokens.source               `TokenSource`: the one place where a session is used up and replaced
 4  tools.apply                 write what was planned, so that a kill at any instant can be undone
-4  tools.detect                is a tool on this machine, and how do we know?
+4  tools.desired               what a tool's files should be: texts in, texts out
+4  tools.detect                is a tool on this machine, how do we know, and what may keep it from working
 4  tools.difference            what a run would change, as a unified diff that can be shown to anyone
 4  tools.engine                find, plan, apply and undo the wiring of any tool; knows none by name
-4  tools.original              what a file was before us: our editions taken out of its present bytes
-4  tools.place                 where things are on this machine: directories that variables can move, programs
-4  tools.plan                  what setup would write for one tool, and what it would say: texts in, texts out
+4  tools.machine               where things are on this machine: directories that variables can move, programs
+4  tools.ownership             whose values are in a tool's file when no record tells
 4  tools.undo                  put back what setup changed, from the undo record alone
 4  tools.values                turn an entry's templates into plain values
-4  tools.warnings              what may keep a wired tool from reaching the gateway: variables, policies
+5  context                     what tests replace, as one value: environment, streams, clock, browser
 5  gateway                     what the gateway says of itself: its models, where it serves Anthropic's API
-5  obtain                      one access token for a process that does not stay
-5  serving                     the service itself: token source, agent and proxy put together
-5  trial                       does a session still give tokens? tried by a worker that outlives whoever asks
-5  world                       what tests replace, as one value: environment, streams, clock, browser
+5  service.cold_token          one access token for a process that does not stay
+5  service.network             the network as the user's shell knows it, kept for the service
+5  service.service             the service itself: token source, agent and proxy put together
 6  checks                      what `doctor` checks and `status --check` asks
 6  checks.local                checks of this machine alone: Python, our files and their modes, the helper
 6  checks.model                the words of a finding, and what the checks look at
@@ -126,17 +107,15 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
 6  checks.wiring               checks of the wired tools: do they still hold our values
 7  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
-7  commands.completion_scripts  completion scripts for bash, zsh and fish, from a tree of what can be typed
 7  commands.config             `thv-llm config set|show|reset`: the settings by hand
-7  commands.connection         the connection flags that `setup` and `config set` share
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
 7  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
+7  commands.help               `thv-llm help [COMMAND]`: the list of commands, or what one of them takes
 7  commands.login              `thv-llm login`: log in, and keep the session
 7  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
-7  commands.parser             the command-line parser: examples first, no abbreviations
-7  commands.plain_token        `thv-llm token` without options, when no agent answers: no parser, no world
+7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
-7  commands.proxy_logs         `thv-llm proxy logs`: the service's log, and what comes after it
+7  commands.run                `thv-llm run`: a command with the proxy's environment variables
 7  commands.screen             how things are shown to people: colour, times, sizes
 7  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
 7  commands.session            the session as commands begin and end it: logging a person in, and out
@@ -144,7 +123,9 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.teardown           `thv-llm teardown`: put back what setup changed
 7  commands.token              `thv-llm token`: print one fresh access token, for programs
 7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
-7  commands.watching           how the service is shown: one line per request
+7  commands.uninstall          `thv-llm uninstall`: teardown, logout, and remove all that is ours
+7  commands.version            `thv-llm version`: what is installed, and the licenses of what is inside
+7  commands.watching           how the service is shown: one line per request, counts, its log
 7  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
 8  cli                         what can be typed, and how a run ends
 9  __main__                    `python -m thv_llm`: the same as running the built file

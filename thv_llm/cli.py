@@ -1,7 +1,7 @@
 """What can be typed, and how a run ends.
 
 `VERBS` names every command; each is one module of `thv_llm.commands` with `SUMMARY`,
-`EXAMPLES`, `add_arguments(parser)` and `run(args, world)`. Only the module of the verb that
+`EXAMPLES`, `add_arguments(parser)` and `run(args, context)`. Only the module of the verb that
 was typed is imported. `main` is the one error boundary: it alone prints errors and turns
 exceptions into exit codes.
 """
@@ -16,32 +16,36 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     import argparse
 
+    from thv_llm.context import Context
     from thv_llm.errors import ExitCode
-    from thv_llm.world import World
 
 VERBS = (
     "setup",
     "teardown",
+    "uninstall",
     "status",
     "doctor",
     "login",
     "logout",
     "tools",
+    "run",
     "env",
     "config",
     "proxy",
     "completion",
+    "help",
+    "version",
     "token",
 )
-HIDDEN = ("token",)
-"""Commands that tools run, not people; they work, but the list leaves them out."""
+
+ALIASES = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 TAGLINE = "One login lets every AI tool on this machine use your company's LLM gateway."
 EXAMPLES = """\
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
-thv-llm status        what is wired, and is the session alive
-thv-llm doctor        what is wrong, and the command that mends it
+thv-llm status        what is configured, and is the session alive
+thv-llm doctor        what is wrong, and the command that fixes it
 thv-llm teardown      put every file back as it was
 """
 
@@ -55,7 +59,7 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare what the verb takes."""
 
-    def run(self, args: argparse.Namespace, world: World) -> ExitCode:
+    def run(self, args: argparse.Namespace, context: Context) -> ExitCode:
         """Do it."""
 
 
@@ -67,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["token"]:  # what tools run all day needs no parser
-        from thv_llm.commands import plain_token
+        from thv_llm.service import cold_token
 
-        return plain_token.main()
-    from thv_llm import world
+        return cold_token.main()
+    from thv_llm import context
 
-    return bounded(arranged(arguments), world.real())
+    return bounded(arranged(arguments), context.real())
 
 
 def arranged(arguments: list[str]) -> list[str]:
@@ -81,44 +85,42 @@ def arranged(arguments: list[str]) -> list[str]:
     return [arguments[1], "--debug", *arguments[2:]] if is_early else arguments
 
 
-def bounded(arguments: list[str], world: World) -> int:
+def bounded(arguments: list[str], context: Context) -> int:
     """Run, and end every way a run can end with a sentence and an exit code."""
     from thv_llm.errors import ExitCode, ThvLlmError
 
     try:
-        code = _dispatch(arguments, world)
-        world.stdout.flush()
+        code = _dispatch(arguments, context)
+        context.stdout.flush()
         return code
     except ThvLlmError as error:
-        _complain(world, str(error))
+        _complain(context, str(error))
         _trace(error)
         return error.exit_code
     except KeyboardInterrupt:
-        _complain(world, "interrupted")
+        _complain(context, "interrupted")
         return ExitCode.INTERRUPTED
     except OSError as error:
         _trace(error)
-        return _os_error(world, error)
+        return _os_error(context, error)
     except Exception as error:
-        _complain(world, _bug(error))
+        _complain(context, _bug(error))
         _trace(error)
         return ExitCode.BUG
 
 
-def _dispatch(arguments: list[str], world: World) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        world.answer(overview())
-        return 0
-    if arguments[0] == "--version":
-        return _version(arguments[1:], world)
+def _dispatch(arguments: list[str], context: Context) -> int:
+    arguments = arguments or ["help"]
+    if arguments[0] in ALIASES:
+        arguments = [ALIASES[arguments[0]], *arguments[1:]]
     from thv_llm import log
 
     log.install_hooks()
     verb = _known(arguments[0])
     args = build_parser(verb).parse_args(arguments)
     if args.debug:
-        log.to(world.stderr, debug=True)
-    return int(_module(verb).run(args, world))
+        log.to(context.stderr, debug=True)
+    return int(_module(verb).run(args, context))
 
 
 def build_parser(*verbs: str) -> argparse.ArgumentParser:
@@ -131,14 +133,15 @@ def build_parser(*verbs: str) -> argparse.ArgumentParser:
         module = _module(verb)
         child = below.add_parser(verb, description=module.SUMMARY, examples=module.EXAMPLES)
         module.add_arguments(child)
-        child.set_defaults(whole_parser=build_parser, hidden_verbs=HIDDEN)
+        child.set_defaults(whole_parser=build_parser, overview=overview)
     return parser
 
 
 def overview() -> str:
     """Return what `thv-llm --help` prints."""
-    listed = [verb for verb in VERBS if verb not in HIDDEN]
-    lines = [f"  {verb:<12}{_module(verb).SUMMARY}" for verb in listed]
+    from thv_llm.commands import help
+
+    lines = [f"  {verb:<12}{_module(verb).SUMMARY}" for verb in VERBS]
     examples = [f"  {line}" for line in EXAMPLES.splitlines()]
     return "\n".join(
         [
@@ -149,9 +152,11 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
+            "topics of the manual (thv-llm help TOPIC):",
+            *(f"  {topic:<17}{title}" for topic, title in help.topics().items()),
+            "",
             "thv-llm COMMAND --help shows examples and options of one command.",
             "--debug, with any of them, says where in the program an error came from.",
-            "--version tells the version; --version --licenses also what is inside the file.",
         ]
     )
 
@@ -163,38 +168,21 @@ def _module(verb: str) -> Command:
 def _known(word: str) -> str:
     if word in VERBS:
         return word
-    import difflib
+    from thv_llm.errors import UsageError, did_you_mean, shown
 
-    from thv_llm.errors import UsageError, shown
-
-    near = difflib.get_close_matches(word, VERBS, 1)
-    raise UsageError(
-        f"there is no command {shown(word)}",
-        next_step=f"thv-llm {near[0]} --help" if near else "thv-llm --help",
-    )
+    why = did_you_mean(word, [*VERBS, *(alias for alias in ALIASES if word.startswith("-"))])
+    raise UsageError(f"there is no command {shown(word)}", why=why, next_step="thv-llm --help")
 
 
-def _version(arguments: list[str], world: World) -> int:
-    from thv_llm import __version__, paths
-    from thv_llm.errors import UsageError, shown
-
-    if arguments not in ([], ["--licenses"]):
-        raise UsageError(f"--version does not take {shown(arguments[0])}", next_step="thv-llm --version")
-    world.answer(f"thv-llm {__version__}")
-    if arguments:
-        world.answer(paths.bundled("LICENSES.txt"))
-    return 0
-
-
-def _os_error(world: World, error: OSError) -> int:
-    """Explain a failed system call; a reader that went away (a closed pipe) needs no words."""
+def _os_error(context: Context, error: OSError) -> int:
+    """Explain a failed system call; a reader that disconnected (a closed pipe) needs no words."""
+    from thv_llm.context import discard
     from thv_llm.errors import ExitCode, shown
-    from thv_llm.world import discard
 
-    discard(world.stdout)
+    discard(context.stdout)
     if not isinstance(error, BrokenPipeError):
-        where = f" {shown(error.filename)}" if error.filename else ""
-        _complain(world, f"the system refused{where}\n  why:  {error.strerror or type(error).__name__}")
+        what = f"cannot use {shown(error.filename)}" if error.filename else "cannot write to standard output"
+        _complain(context, f"{what}\n  why:  {error.strerror or type(error).__name__}")
     return ExitCode.FAILED
 
 
@@ -212,5 +200,5 @@ def _trace(error: Exception) -> None:
     log.debug(f"  came from: {log.trail(error)}")
 
 
-def _complain(world: World, text: str) -> None:
-    world.say(f"thv-llm: error: {text}")
+def _complain(context: Context, text: str) -> None:
+    context.say(f"thv-llm: error: {text}")

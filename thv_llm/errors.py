@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 class ExitCode(IntEnum):
     """How a run ends. Part of the contract with scripts: values never change."""
@@ -20,6 +24,7 @@ class ExitCode(IntEnum):
     LOGIN_REQUIRED = 4
     NOT_CONFIGURED = 5
     UNREACHABLE = 6
+    NOT_FOUND = 127
     INTERRUPTED = 130
 
 
@@ -57,15 +62,37 @@ class UsageError(ThvLlmError):
 
 
 class LoginRequiredError(ThvLlmError):
-    """There is no session, or the provider ended it for good."""
+    """No token without a login: there is no session, or the provider wants its user to come."""
 
     exit_code = ExitCode.LOGIN_REQUIRED
+
+
+class InteractionRequiredError(LoginRequiredError):
+    """The provider gives no token until its user has done something there; the session is kept.
+
+    Args:
+        claims: what the next authorization request must carry as `claims`; "" for nothing.
+    """
+
+    def __init__(self, what: str, *, why: str = "", next_step: str = "", claims: str = "") -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.claims = claims
+
+
+class RefusedError(ThvLlmError):
+    """The provider refuses what the settings make us ask for: repeating it is no use."""
 
 
 class NotConfiguredError(ThvLlmError):
     """The connection settings are missing or incomplete."""
 
     exit_code = ExitCode.NOT_CONFIGURED
+
+
+class NotFoundError(ThvLlmError):
+    """The program that `run` is to start does not exist."""
+
+    exit_code = ExitCode.NOT_FOUND
 
 
 class UnreachableError(ThvLlmError):
@@ -82,6 +109,38 @@ class UnreachableError(ThvLlmError):
     ) -> None:
         super().__init__(what, why=why, next_step=next_step)
         self.retry_after_s = retry_after_s
+
+
+class NoResponseError(UnreachableError):
+    """The server gave no complete response.
+
+    Args:
+        maybe_sent: the server may have received the request and acted on it. A refresh can then be
+            repeated once with the same token: providers that rotate tokens allow for a lost response.
+            False: it has certainly seen nothing.
+    """
+
+    def __init__(self, what: str, *, why: str = "", next_step: str = "", maybe_sent: bool = False) -> None:
+        super().__init__(what, why=why, next_step=next_step)
+        self.maybe_sent = maybe_sent
+
+
+class InvalidResponseError(UnreachableError):
+    """The response failed a check, so nothing of it is used; the session stays as it is."""
+
+
+LOGIN_FAILED = "the login failed"
+"""What is said of a login, whichever step of it went wrong."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "Did you mean `x`?" for the words that are meant, perhaps; "" when none is near."""
+    import difflib
+
+    names, lower = list(known), word.lower()
+    near = [name for name in names if lower and name.lower().startswith(lower)][:3]
+    near = near or difflib.get_close_matches(lower, names, 1)
+    return f"Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
 
 
 def shown(text: object, limit: int = 80) -> str:

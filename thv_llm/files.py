@@ -9,26 +9,30 @@ devices and directories, dangling links, read-only files, and files whose owner 
 could not be kept. What another program wrote since we read the file is noticed and stays
 (`expected`), up to the very rename where the system can swap files.
 
-A temporary file that a killed run left behind goes at the next look into its directory: its
-writer holds a lock on it, so that one in use is never taken for a left-over.
+A file is deleted only when it is proven to be ours. A temporary file in a directory of the user's
+has a name that its writer has recorded beforehand; one in a directory of ours has one fixed name for
+each file. What a killed run left under such a name is removed; its writer holds a lock on it, so that
+one in use is never taken for a left-over. A name that only looks like one of ours proves nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
 from types import EllipsisType
 
-from thv_llm import renaming
 from thv_llm.errors import ThvLlmError
+from thv_llm.system import file_system
+from thv_llm.system.file_system import sync_directory
 
 LOCK_POLL_S = 0.02
 TEMP_PREFIX = ".thv-llm-"
+TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}[0-9a-f]{{16}}")
 SHARED = stat.S_IRWXG | stat.S_IRWXO
 READ_BYTES = 1 << 20
 """How much to ask of one read call; settings files are far smaller."""
@@ -68,8 +72,7 @@ def read(path: str) -> bytes | None:
     """Return the bytes of a regular file, or None when there is no such file."""
     with _named("read", path):
         try:
-            # O_NONBLOCK: opening a FIFO that nobody writes to would hang.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = file_system.open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
@@ -90,19 +93,8 @@ def is_still(path: str, known: os.stat_result) -> bool:
 
 def private_directory(path: str) -> None:
     """Make a directory that only its owner can enter, parents too; existing ones stay as they are."""
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(path)
-    if parent and not os.path.isdir(parent):
-        private_directory(parent)
     with _named("make the directory", path):
-        try:
-            os.mkdir(path, 0o700)
-            os.chmod(path, 0o700)  # mkdir's mode is narrowed by the umask, chmod's is not
-            sync_directory(parent)
-        except FileExistsError:
-            if not os.path.isdir(path):  # else another process was faster
-                raise
+        file_system.private_directory(path)
 
 
 def missing_directories(path: str) -> tuple[str, ...]:
@@ -137,12 +129,15 @@ def replace(
     mode: int = 0o600,
     expected: bytes | EllipsisType | None = ...,
     denied: int = 0,
+    temporary: str | None = None,
 ) -> None:
     """Replace a file's bytes, or create it with `mode`. The directory must exist.
 
     An existing file keeps its mode and owner, a symbolic link (or a chain of them) stays one.
 
     Args:
+        temporary: the name to write under first, from `temporary_name`; left out, the fixed name of a
+            file in a directory of ours.
         expected: what the caller read before (None = no such file); left out, anything goes.
         denied: permissions that an existing file loses.
 
@@ -154,21 +149,40 @@ def replace(
     with _named("write", path):
         target, found = _replaceable(path)
         directory = os.path.dirname(target)
-        sweep(directory)
-        temp, descriptor = _temporary(directory)
+        temp, descriptor = _temporary(path, target, temporary)
         try:
             try:
                 _write_all(descriptor, data)
-                _dress(descriptor, found, mode, denied)
+                if found is not None:
+                    mode = stat.S_IMODE(found.st_mode) & ~denied
+                file_system.dress(descriptor, found, mode)
                 os.fsync(descriptor)
-                _put(temp, target, data, expected)
+                if file_system.SWAPS_OPEN_FILES or not isinstance(expected, bytes):
+                    _put(temp, target, data, expected)
             finally:
                 os.close(descriptor)
+            if not file_system.SWAPS_OPEN_FILES and isinstance(expected, bytes):
+                _put(temp, target, data, expected)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temp)
             raise
         sync_directory(directory)
+
+
+def require_writable(path: str) -> None:
+    """Raise unless `replace` could write there; nothing is touched.
+
+    Raises:
+        ThvLlmError: the file must not be replaced, or its directory (or the one to make it in) is read-only.
+    """
+    with _named("write", path):
+        target, _ = _replaceable(path)
+    directory = os.path.dirname(target)
+    while not os.path.lexists(directory):
+        directory = os.path.dirname(directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise _refused(path, f"the directory {directory} cannot be written")
 
 
 def delete(path: str, *, expected: bytes) -> None:
@@ -190,7 +204,7 @@ def shared(path: str) -> int:
     """
     with contextlib.suppress(FileNotFoundError):
         found = os.stat(path)
-        return stat.S_IMODE(found.st_mode) & SHARED if found.st_uid == os.geteuid() else 0
+        return file_system.shared(path, found) if file_system.is_own(found) else 0
     return 0
 
 
@@ -202,37 +216,36 @@ def share(path: str, permissions: int) -> None:
             os.chmod(path, stat.S_IMODE(found.st_mode) | permissions & SHARED)
 
 
-def sync_directory(directory: str) -> None:
-    """Make a rename in this directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems cannot sync a directory
-            raise
-    finally:
-        os.close(descriptor)
+def temporary_name(path: str) -> str:
+    """Return a new name beside what a path leads to, to be recorded before `replace` makes it."""
+    return os.path.join(os.path.dirname(os.path.realpath(path)), TEMP_PREFIX + os.urandom(8).hex())
 
 
-def sweep(directory: str) -> None:
-    """Remove the temporary files that killed runs of ours left in this directory."""
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return
-    for name in names:
-        if name.startswith(TEMP_PREFIX):
-            with contextlib.suppress(OSError):
-                _remove_if_abandoned(os.path.join(directory, name))
+def temporary_of(path: str) -> str:
+    """Return the fixed temporary name of a file in a directory of ours, which a killed run may leave."""
+    directory, base = os.path.split(path)
+    return os.path.join(directory, TEMP_PREFIX + base)
+
+
+def remove_temporary(temporary: str, path: str) -> None:
+    """Remove what a killed `replace` of a path left under a recorded name.
+
+    The record is not trusted: a name that `temporary_name` could not have made for this path stays.
+    """
+    directory, name = os.path.split(temporary)
+    if directory == os.path.dirname(os.path.realpath(path)) and TEMP_NAME.fullmatch(name):
+        with contextlib.suppress(OSError):
+            _remove_if_abandoned(temporary)
 
 
 def _remove_if_abandoned(temp: str) -> None:
-    descriptor = os.open(temp, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
     try:
         found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(temp)
+        if stat.S_ISREG(found.st_mode) and file_system.is_own(found):
+            file_system.try_lock(descriptor)
+            if is_still(temp, found):  # else its writer has just put it into its place
+                os.unlink(temp)
     finally:
         os.close(descriptor)
 
@@ -260,19 +273,27 @@ def _refused(path: str, why: str, next_step: str = "") -> ThvLlmError:
     return ThvLlmError(f"cannot write {path}", why=why, next_step=next_step)
 
 
-def _temporary(directory: str) -> tuple[str, int]:
+def _temporary(path: str, target: str, name: str | None) -> tuple[str, int]:
     """Create a temporary file that is private from its first byte, and lock it."""
+    if name is None and not os.path.islink(path):  # a link of the user's leads out of our directories
+        name = temporary_of(target)
+        with contextlib.suppress(OSError):
+            _remove_if_abandoned(name)
     while True:
-        temp = os.path.join(directory, TEMP_PREFIX + os.urandom(8).hex())
-        descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        temp, name = name or temporary_name(path), None
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = file_system.open_file(temp, flags, renamed=True)
+        except FileExistsError:  # another writer's, or not ours
+            continue
         if _locked(descriptor) and os.fstat(descriptor).st_nlink:
             return temp, descriptor
-        os.close(descriptor)  # a sweep came between the two calls and takes it away
+        os.close(descriptor)  # another writer took it for a left-over between the two calls
 
 
 def _locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_system.try_lock(descriptor)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks has no sweeps, either
@@ -286,29 +307,19 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _dress(descriptor: int, old: os.stat_result | None, mode: int, denied: int) -> None:
-    """Give a new file the owner, group and mode of the old one."""
-    if old is not None:
-        mine = os.fstat(descriptor)
-        if (mine.st_uid, mine.st_gid) != (old.st_uid, old.st_gid):
-            os.fchown(descriptor, old.st_uid, old.st_gid)
-        mode = stat.S_IMODE(old.st_mode) & ~denied
-    os.fchmod(descriptor, mode)
-
-
 def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | None) -> None:
     """Rename the new file into its place, unless the old one is not as expected."""
     if isinstance(expected, EllipsisType):
-        os.rename(temp, target)
+        file_system.replace(temp, target)
         return
     _must_hold(target, expected)
-    move = renaming.move_to_free_name if expected is None else renaming.swap
+    move = file_system.move_to_free_name if expected is None else file_system.swap
     try:
         is_moved = move(temp, target)
     except (FileExistsError, FileNotFoundError):
         raise _changed(target) from None
     if not is_moved:
-        os.rename(temp, target)
+        file_system.replace(temp, target)
     elif expected is not None:
         _look_at_the_old(temp, target, data, expected)
 
@@ -319,9 +330,9 @@ def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> No
         with contextlib.suppress(FileNotFoundError):  # nobody holds a lock on it: a sweep may take it
             os.unlink(temp)
         return
-    renaming.swap(temp, target)
+    file_system.swap(temp, target)
     if read(temp) != data:  # they have written once more, and theirs is the latest
-        renaming.swap(temp, target)
+        file_system.swap(temp, target)
     raise _changed(target)
 
 
@@ -348,15 +359,14 @@ def lock(path: str, *, timeout_s: float, what: str) -> Iterator[None]:
     """
     private_directory(os.path.dirname(path))
     with _named("lock", path):
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = file_system.open_file(path, os.O_RDWR | os.O_CREAT, follow=False)
     try:
         with _named("lock", path):
             _acquire(descriptor, timeout_s, what)
-            os.fchmod(descriptor, 0o600)  # whatever the umask made of it
+            file_system.dress(descriptor, None, 0o600)  # whatever the umask made of it
         with contextlib.suppress(OSError):  # only a message needs it, and the disk may be full
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
         os.close(descriptor)  # releases the lock, too
@@ -366,13 +376,12 @@ def _acquire(descriptor: int, timeout_s: float, what: str) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file_system.try_lock(descriptor)
             return
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
+        except BlockingIOError:
+            pass
         if time.monotonic() >= deadline:
-            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown"
+            holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
             raise LockHeldError(
                 f"{what} is in use by another process",
                 why=f"process {holder} has held its lock for over {timeout_s:.0f} s",

@@ -17,6 +17,8 @@ import os
 import sys
 import time
 
+from thv_llm.system import file_system
+
 TYPE_CHECKING = False  # as in `typing`, whose import would bring `re`
 if TYPE_CHECKING:
     import re
@@ -76,9 +78,9 @@ class File:
         self._open()
 
     def _open(self) -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self.path, flags, 0o600)
-        os.fchmod(descriptor, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = file_system.open_file(self.path, flags, follow=False, renamed=True)
+        file_system.dress(descriptor, None, 0o600)
         self.close()
         self._descriptor = descriptor
         if self._takes_stderr:

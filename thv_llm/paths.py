@@ -1,12 +1,13 @@
 """Every path we use, and the command lines by which we start ourselves.
 
 The directory is `$THV_LLM_HOME`, else `$XDG_CONFIG_HOME/toolhive`, else `~/.config/toolhive`,
-on Linux and macOS alike. The socket goes to `$XDG_RUNTIME_DIR/toolhive` when that directory
-is private, because a home directory may be on a file system without sockets.
+on Linux and macOS alike; `%LOCALAPPDATA%/toolhive` on Windows. The socket goes to
+`$XDG_RUNTIME_DIR/toolhive` when that directory is private, because a home directory may be on a
+file system without sockets.
 
 Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings and a plain class: importing pathlib
 or dataclasses would cost a cold `token` several milliseconds. How the directory and the socket
-are found is in `shortcut`, which has no time to import this module.
+are found is in `agent_client`, which has no time to import this module.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ from __future__ import annotations
 import os
 import sys
 
-from thv_llm import shortcut
+from thv_llm import agent_client, system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from thv_llm.errors import ThvLlmError
+
 MAX_SOCKET_PATH_BYTES = 103
 """Room in `sockaddr_un.sun_path` on macOS (104, with its NUL); Linux has 108."""
+
+LOCKS = ("session", "login", "state", "setup", "settings", "service")
 
 
 class Paths:
@@ -29,7 +34,7 @@ class Paths:
 
     Attributes:
         directory: ours, 0700; everything but (perhaps) the socket lies in it.
-        home: the user's home directory, for the tools' files.
+        home: the user's home directory, for the tools' files; "" when there is none.
         socket: where the agent listens, or where `$THV_LLM_SOCKET` says it does.
     """
 
@@ -53,7 +58,13 @@ class Paths:
     @property
     def helper(self) -> str:
         """What direct tools run for a token."""
-        return os.path.join(self.directory, "bin", "thv-llm-token")
+        ending = ".py" if system.NEEDS_INTERPRETER else ""
+        return os.path.join(self.directory, "bin", f"thv-llm-token{ending}")
+
+    @property
+    def launcher(self) -> str:
+        """What a user types as `thv-llm` where a script cannot be started by its name."""
+        return os.path.join(self.directory, "bin", "thv-llm.cmd")
 
     @property
     def pid(self) -> str:
@@ -71,7 +82,7 @@ class Paths:
         return os.path.join(self.directory, "llm-session.enc")
 
     @property
-    def session_key(self) -> str:
+    def session_file_key(self) -> str:
         """The key of `session_file` when no passphrase is set."""
         return os.path.join(self.directory, "llm-session.key")
 
@@ -91,15 +102,38 @@ class Paths:
         return os.path.join(self.directory, "llm-refresh-failure.json")
 
     def lock(self, name: str) -> str:
-        """Return the lock file of that name: `session`, `login`, `state`, `setup`, `service`."""
+        """Return the lock file of that name, one of `LOCKS`."""
         return os.path.join(self.directory, f"llm-{name}.lock")
+
+    def files(self) -> tuple[str, ...]:
+        """Return every file that may be ours, but for locks and socket."""
+        session = (self.session_file, self.session_file_key, f"{self.session_file}.broken")
+        service = (self.pid, self.log, f"{self.log}.1", self.discovery_cache, self.refresh_failure)
+        commands = (self.helper, self.launcher) if system.NEEDS_INTERPRETER else (self.helper,)
+        return (self.settings, self.state, *commands, *session, *service)
 
 
 def find(environ: Mapping[str, str]) -> Paths:
-    """Return the paths that hold for this environment."""
-    home = environ.get("HOME") or os.path.expanduser("~")
-    directory = shortcut.directory(environ)
-    return Paths(directory, home, shortcut.socket_path(environ, directory))
+    """Return the paths that hold for this environment.
+
+    Raises:
+        ThvLlmError: there is no place for our directory.
+    """
+    directory = agent_client.directory(environ)
+    if not directory:
+        raise no_home(environ)
+    return Paths(directory, agent_client.home(environ), agent_client.socket_path(environ, directory))
+
+
+def no_home(environ: Mapping[str, str]) -> ThvLlmError:
+    """Return the error of a user without a home directory: no relative path may stand for one."""
+    from thv_llm.errors import ThvLlmError
+
+    named = environ.get("HOME")
+    why = f"HOME is a relative path: {named!r}" if named else "HOME is not set, and this user has no account"
+    return ThvLlmError(
+        "there is no home directory", why=why, next_step="export HOME=/PATH (an absolute path), and try again"
+    )
 
 
 def require_socket(path: str) -> None:

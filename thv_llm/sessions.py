@@ -7,7 +7,10 @@ it is here, and `state`, which knows the rest, builds on this. Nothing here is s
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +19,18 @@ from thv_llm.errors import ThvLlmError
 
 VERSION = 1
 """Of the whole state file."""
+
+MEMBERS = frozenset({"version", "local_key", "service", "session", "earlier_sessions", "wired"})
+"""What the state file of 0.1.0 holds, which has no checksum."""
+
+CHECKSUM = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
+"""How a state file begins: the SHA-256 of all that follows this."""
+
+SOON_S = 86400.0
+"""How long before its end a session is called about to end."""
+
+CLOCK_SLACK_S = 5.0
+"""An end that differs by less is the same one: the provider counts in seconds, from its own clock."""
 
 T = TypeVar("T")
 
@@ -34,6 +49,8 @@ class SessionFacts(NamedTuple):
         store: name of the store; "" when there is no session.
         key: what the session is called there.
         expires_at, logged_in_at: seconds since the epoch.
+        ends_at: when the provider ends the session, if it has said so and will.
+        ends_later: the latest refresh has moved that end.
     """
 
     store: str = ""
@@ -42,6 +59,31 @@ class SessionFacts(NamedTuple):
     who: str = ""
     expires_at: float | None = None
     logged_in_at: float | None = None
+    ends_at: float | None = None
+    ends_later: bool = False
+
+    def ending_s(self, now: float) -> float | None:
+        """Return in how many seconds the session ends, if that is soon and no refresh prevents it."""
+        if self.ends_at is None or self.ends_later or not self.store:
+            return None
+        left_s = self.ends_at - now
+        return left_s if left_s < SOON_S else None
+
+    def with_end(self, ends_at: float, now: float) -> SessionFacts:
+        """Return the facts after the provider has said when the session ends; inf: never.
+
+        An end that has moved by little stays as it is, because each change is one of the state file.
+        """
+        if math.isinf(ends_at):
+            return self._replace(ends_at=None, ends_later=False)
+        if self.ends_at is None:
+            return self._replace(ends_at=ends_at)
+        moved_s = ends_at - self.ends_at
+        ends_later = moved_s > CLOCK_SLACK_S
+        is_small = abs(moved_s) < max(CLOCK_SLACK_S, (ends_at - now) / 4)
+        if is_small and ends_later == self.ends_later:
+            return self
+        return self._replace(ends_at=ends_at, ends_later=ends_later)
 
     @property
     def place(self) -> StoredSession:
@@ -77,6 +119,12 @@ class Sessions(NamedTuple):
         """Return the sessions after a login; one elsewhere, or of other settings, becomes an earlier one."""
         return Sessions(facts, tuple(place for place in self.stored if place != facts.place))
 
+    def with_end(self, key: str, ends_at: float, now: float) -> Sessions:
+        """Return the sessions after the provider has said when the latest one ends."""
+        if not self.latest.store or self.latest.key != key:
+            return self
+        return self._replace(latest=self.latest.with_end(ends_at, now))
+
     def without(self, ended: StoredSession) -> Sessions:
         """Return the sessions after one was removed."""
         latest = SessionFacts() if ended == self.latest.place else self.latest
@@ -101,9 +149,7 @@ def understood(path: str) -> Iterator[Mapping[str, object]]:
     """
     data = files.read(path)
     try:
-        document = {"version": VERSION} if data is None else mapping(json.loads(data))
-        if typed(document["version"], int) > VERSION:
-            raise ValueError("written by a newer version")
+        document = {"version": VERSION} if data is None else _checked(data, path)
         yield document
         return
     except json.JSONDecodeError as error:
@@ -117,6 +163,37 @@ def understood(path: str) -> Iterator[Mapping[str, object]]:
         why=why,
         next_step="restore it from a backup, or move it away: then teardown no longer knows what to undo",
     )
+
+
+def _checked(data: bytes, path: str) -> Mapping[str, object]:
+    """Return the members of a state file whose bytes are as they were written.
+
+    Raises:
+        ThvLlmError: a newer version wrote it, or somebody changed it.
+        ValueError, TypeError, KeyError: it is no state file.
+    """
+    document = mapping(json.loads(data))
+    if typed(document["version"], int) > VERSION:
+        raise ThvLlmError(
+            f"cannot understand {path}",
+            why=f"a newer version of thv-llm wrote it (format {document['version']}, known: {VERSION})",
+            next_step="run the newer thv-llm",
+        )
+    begin = CHECKSUM.match(data)
+    is_sound = _digest(data[begin.end() :]) == begin[1] if begin else document.keys() <= MEMBERS
+    if not is_sound:
+        raise ValueError("checksum")
+    return {name: value for name, value in document.items() if name != "checksum"}
+
+
+def encoded(document: Mapping[str, object]) -> bytes:
+    """Return the bytes of a state file with these members."""
+    rest = json.dumps(document, indent=1, ensure_ascii=True).encode().removeprefix(b"{\n") + b"\n"
+    return b'{\n "checksum": "%b",\n%b' % (_digest(rest), rest)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def parse(document: Mapping[str, object]) -> Sessions:
@@ -133,6 +210,8 @@ def parse(document: Mapping[str, object]) -> Sessions:
         who=typed(latest.get("who", ""), str),
         expires_at=_time(latest.get("expires_at")),
         logged_in_at=_time(latest.get("logged_in_at")),
+        ends_at=_time(latest.get("ends_at")),
+        ends_later=typed(latest.get("ends_later", False), bool),
     )
     earlier = items(document.get("earlier_sessions", []))
     return Sessions(facts, tuple(_place(mapping(item)) for item in earlier))

@@ -3,23 +3,32 @@
 `ROWS` is the one place that knows a setting: its key in the file, its flag, its check, its
 default and its help. `config show`, the flags of `setup` and `config set`, and the README's
 table are made from it. A person may edit the file: comments and order survive `save`.
+
+From low to high: the default, the administrator's value (`policy`), `llm.toml`, the command line. A
+key that the administrator has locked has his value whatever the others say.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thv_llm import files, validation
-from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError, shown
+from thv_llm import files, policy, validation
+from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError, did_you_mean, shown
+from thv_llm.policy import Policy
 from thv_llm.validation import Value
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
 
 LOCK_TIMEOUT_S = 10.0
+FIX = "fix that line, or move the file away and run thv-llm setup"
 NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with their defaults.\n"
+STORED = "stored"
+"""In place of the client secret's path: the session's store has it."""
+ID_FIELDS_OF_0_1_0 = ("issuer", "client_id", "scopes", "audience", "resource")
+PATHS = ("anthropic_path_prefix", "openai_path_prefix", "gemini_path_prefix", "models_path")
+"""What belongs to one gateway, and is found anew at another one."""
 TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", tuple: "a list of strings"}
 
 
@@ -34,11 +43,25 @@ class OidcSettings(NamedTuple):
     prompt: str = ""
     callback_port: int = 0
     redirect_host: str = "127.0.0.1"
+    extra_params: tuple[str, ...] = ()
+    gateway_token: str = "access_token"
+    client_secret: str = ""
+    grant: str = "user"
+    token_file: str = ""
+    assertion_file: str = ""
+    assertion_env: str = ""
+    exchange: bool = False
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What every request says: who asks, and for whom the tokens are to be; empty ones are not sent."""
-        return {"client_id": self.client_id, "audience": self.audience, "resource": self.resource}
+        """What each request to the provider holds: the rows with a `parameter` that have a value."""
+        values = {row.parameter: getattr(self, row.field) for row in ROWS if row.parameter}
+        return {name: value for name, value in values.items() if value}
+
+    @property
+    def extra_parameters(self) -> dict[str, str]:
+        """What a request for a login holds besides."""
+        return dict(piece.split("=", 1) for piece in self.extra_params)
 
 
 class Settings(NamedTuple):
@@ -48,23 +71,65 @@ class Settings(NamedTuple):
     tls_skip_verify: bool = False
     ca_file: str = ""
     anthropic_path_prefix: str | None = None
+    openai_path_prefix: str | None = None
+    gemini_path_prefix: str | None = None
+    models_path: str = ""
     models: tuple[str, ...] = ()
+    gateway_timeout_s: int = 600
     token_store: str = ""
     proxy_port: int = 14000
     require_key: bool = True
     bedrock_compat: bool = False
     bedrock_enable_1m: bool = False
+    autostart: bool = True
+    network: tuple[str, ...] = ()
     oidc: OidcSettings = OidcSettings()
 
     def require_configured(self) -> None:
         """Raise NotConfiguredError, naming what is missing, unless all that is required is set."""
-        missing = [row for row in ROWS if row.required and not self.get(row)]
-        if missing:
+        if missing := self.missing():
             raise NotConfiguredError(
                 "thv-llm is not configured",
-                why=f"not set: {', '.join(row.key for row in missing)}",
+                why=f"not set: {', '.join(missing)}",
                 next_step="thv-llm setup --gateway-url URL --issuer URL --client-id ID",
             )
+
+    def missing(self) -> list[str]:
+        """Return the keys of what is required and not set; the identity decides what is."""
+        oidc = self.oidc
+        asks_provider = oidc.grant != "token-file"
+        missing = [
+            row.key
+            for row in ROWS
+            if row.required and not self.get(row) and (asks_provider or not row.in_oidc)
+        ]
+        if oidc.grant == "token-file" and not oidc.token_file:
+            missing.append("oidc.token_file")
+        if oidc.grant == "federated" and not (oidc.assertion_file or oidc.assertion_env):
+            missing.append("oidc.assertion_file or oidc.assertion_env")
+        if oidc.grant == "client-credentials" and not oidc.client_secret:
+            missing.append("oidc.client_secret")
+        return missing
+
+    @property
+    def session_id(self) -> str:
+        """The name of this session in its store: readable, and another one for other tokens.
+
+        A row that distinguishes sessions is in it by that alone. The rows of 0.1.0 are always there,
+        in their old order, the others only with a value that is not the default: so the ids that
+        0.1.0 has stored stay valid.
+        """
+        import hashlib
+        import json
+
+        parts: list[Any] = [_unordered(getattr(self.oidc, field)) for field in ID_FIELDS_OF_0_1_0]
+        later = {
+            row.key: _unordered(self.get(row))
+            for row in ROWS
+            if row.distinguishes and row.field not in ID_FIELDS_OF_0_1_0 and self.get(row) != row.default
+        }
+        digest = hashlib.sha256(json.dumps([*parts, later] if later else parts, sort_keys=True).encode())
+        return f"{self.oidc.client_id} {self.oidc.issuer} {digest.hexdigest()[:16]}"
 
     def get(self, row: Row) -> Value | None:
         """Return the value of one row."""
@@ -86,7 +151,10 @@ class Row(NamedTuple):
         flag: its long option, which a switch takes in the form `--no-…`, too.
         metavar: what stands for the value in the help; empty for a switch.
         check: tidies a value of the right type or raises ValueError with what is wanted.
-        required: there is no default, `setup` has to be told.
+        required: there is no default, `setup` must be told.
+        parameter: the OAuth parameter that carries the value in each request to the provider.
+        is_identity: with another value it is another session, though the value is no parameter.
+        splits: the value of a list's flag is split at commas and blanks.
     """
 
     key: str
@@ -96,16 +164,29 @@ class Row(NamedTuple):
     help: str
     check: Callable[[Value], Value] = validation.anything
     required: bool = False
+    parameter: str = ""
+    is_identity: bool = False
+    splits: bool = True
+
+    @property
+    def distinguishes(self) -> bool:
+        """Whether tokens got with another value belong to another session."""
+        return self.is_identity or bool(self.parameter)
 
     @property
     def in_oidc(self) -> bool:
         """Whether the field is one of `OidcSettings`."""
-        return self.key.startswith("oidc.")
+        return self.field in OidcSettings._fields
 
     @property
     def default(self) -> Value | None:
         """The value when the file does not name the key; None where absence means more."""
         return Settings().get(self)
+
+    @property
+    def has_default(self) -> bool:
+        """Whether an empty value stands for the default."""
+        return not self.required and self.default is not None
 
     @property
     def type(self) -> type:
@@ -131,6 +212,7 @@ ROWS: tuple[Row, ...] = (
         "the OIDC issuer, exactly as its metadata names it",
         validation.issuer,
         required=True,
+        is_identity=True,
     ),
     Row(
         "oidc.client_id",
@@ -140,15 +222,25 @@ ROWS: tuple[Row, ...] = (
         "our id at the provider, a public client",
         validation.word,
         required=True,
+        parameter="client_id",
     ),
-    Row("oidc.scopes", "scopes", "--scopes", "LIST", "scopes to ask for", validation.scopes),
+    Row(
+        "oidc.scopes",
+        "scopes",
+        "--scopes",
+        "LIST",
+        "scopes to ask for",
+        validation.words,
+        is_identity=True,
+    ),
     Row(
         "oidc.audience",
         "audience",
         "--audience",
         "NAME",
-        "`audience` parameter, for Auth0 and alike",
+        "`audience` parameter, for Auth0 and similar providers",
         validation.word,
+        parameter="audience",
     ),
     Row(
         "oidc.resource",
@@ -157,6 +249,7 @@ ROWS: tuple[Row, ...] = (
         "URI",
         "`resource` parameter (RFC 8707)",
         validation.resource,
+        parameter="resource",
     ),
     Row(
         "oidc.prompt",
@@ -180,7 +273,86 @@ ROWS: tuple[Row, ...] = (
         "--redirect-host",
         "HOST",
         "host in the login's redirect: 127.0.0.1 or localhost",
-        validation.one_of("127.0.0.1", "localhost"),
+        validation.OneOf("127.0.0.1", "localhost"),
+    ),
+    Row(
+        "oidc.extra_params",
+        "extra_params",
+        "--auth-param",
+        "NAME=VALUE",
+        "another parameter of the login, such as access_type=offline; may be repeated",
+        validation.auth_params,
+        is_identity=True,
+        splits=False,
+    ),
+    Row(
+        "gateway.token",
+        "gateway_token",
+        "--gateway-token",
+        "KIND",
+        "what the gateway accepts: access_token or id_token",
+        validation.OneOf("access_token", "id_token"),
+        is_identity=True,
+    ),
+    Row(
+        "gateway.idle_timeout",
+        "gateway_timeout_s",
+        "--gateway-timeout",
+        "SECONDS",
+        "how long the gateway may send nothing, before a response and within it",
+        validation.seconds,
+    ),
+    Row(
+        "oidc.client_secret",
+        "client_secret",
+        "--client-secret-file",
+        "FILE",
+        "file with the secret of a client that has one; setup moves a user's into the session's store",
+        validation.file_or_stored,
+    ),
+    Row(
+        "oidc.grant",
+        "grant",
+        "--grant",
+        "KIND",
+        "whose tokens: user, or without one token-file, federated, client-credentials",
+        validation.OneOf("user", "token-file", "federated", "client-credentials"),
+        is_identity=True,
+    ),
+    Row(
+        "oidc.token_file",
+        "token_file",
+        "--token-file",
+        "FILE",
+        "grant token-file: the file with the token, read at each use",
+        validation.absolute,
+        is_identity=True,
+    ),
+    Row(
+        "oidc.assertion_file",
+        "assertion_file",
+        "--assertion-file",
+        "FILE",
+        "grant federated: the file with the workload's own token",
+        validation.absolute,
+        is_identity=True,
+    ),
+    Row(
+        "oidc.assertion_env",
+        "assertion_env",
+        "--assertion-env",
+        "NAME",
+        "grant federated: the variable with that token; github[:AUDIENCE] asks GitHub Actions for it",
+        validation.word,
+        is_identity=True,
+    ),
+    Row(
+        "oidc.exchange",
+        "exchange",
+        "--exchange",
+        "",
+        "grant federated: by token exchange (RFC 8693) instead of as client assertion",
+        is_identity=True,
     ),
     Row("proxy.listen_port", "proxy_port", "--proxy-port", "PORT", "port of the proxy", validation.port),
     Row("proxy.require_key", "require_key", "--require-key", "", "the proxy asks tools for the local key"),
@@ -207,6 +379,30 @@ ROWS: tuple[Row, ...] = (
         'where the gateway serves Anthropic\'s API, "" for its root; not set: setup finds out',
         validation.path_prefix,
     ),
+    Row(
+        "openai_path_prefix",
+        "openai_path_prefix",
+        "--openai-path-prefix",
+        "PATH",
+        "the same for OpenAI's API",
+        validation.path_prefix,
+    ),
+    Row(
+        "gemini_path_prefix",
+        "gemini_path_prefix",
+        "--gemini-path-prefix",
+        "PATH",
+        "the same for Gemini's API",
+        validation.path_prefix,
+    ),
+    Row(
+        "models_path",
+        "models_path",
+        "--models-path",
+        "PATH",
+        "where the gateway lists its models; not set: /v1/models below OpenAI's API",
+        validation.path,
+    ),
     Row("models", "models", "--models", "A,B", "model ids to offer; else the gateway's", validation.words),
     Row(
         "token_store",
@@ -214,7 +410,7 @@ ROWS: tuple[Row, ...] = (
         "--token-store",
         "WHERE",
         "where the session lives, keyring or file; not set: the best there is",
-        validation.one_of("keyring", "file"),
+        validation.OneOf("keyring", "file"),
     ),
     Row(
         "bedrock.compat",
@@ -224,6 +420,15 @@ ROWS: tuple[Row, ...] = (
         "the gateway passes to Bedrock: its model ids for Claude Code",
     ),
     Row("bedrock.enable_1m", "bedrock_enable_1m", "--enable-1m", "", "ask for the 1M context models"),
+    Row("service.autostart", "autostart", "--autostart", "", "start the service at every login"),
+    Row(
+        "service.network",
+        "network",
+        "--service-network",
+        "A=B,…",
+        "proxy and certificate variables of the service; setup saves those of its environment",
+        validation.network,
+    ),
 )
 
 
@@ -238,7 +443,8 @@ def checked(row: Row, value: object) -> Value:
     try:
         if not isinstance(value, (str, int, tuple)) or type(value) is not row.type:
             raise ValueError(TYPE_NAMES[row.type])
-        if value in ("", ()) and not row.required and row.default is not None:
+        if value in ("", ()) and row.has_default:
+            assert row.default is not None
             return row.default
         return row.check(value)
     except ValueError as wanted:
@@ -249,50 +455,121 @@ def checked(row: Row, value: object) -> Value:
         ) from None
 
 
-def load(path: str, *, leaving_out: Collection[str] = ()) -> Settings:
-    """Read the settings; a missing file means all defaults.
+def load(path: str, *, leaving_out: Collection[str] = (), decided: Policy | None = None) -> Settings:
+    """Read the settings in effect; a missing file means what the administrator decided, else all defaults.
 
     Args:
         leaving_out: keys that are not even checked, because they are about to be replaced.
+        decided: in place of what the administrator of this machine decided.
 
     Raises:
         ThvLlmError: not TOML (names line and column), a key we do not know, or a bad value.
     """
-    return _understood(path, files.read(path), leaving_out)
-
-
-def _understood(path: str, data: bytes | None, leaving_out: Collection[str]) -> Settings:
-    if data is None:
-        return Settings()
-    values = _flat(_parse(path, data))
-    by_key = {row.key: row for row in ROWS}
-    settings = Settings()
-    for key, value in values.items():
-        if key not in by_key:
-            raise _broken(path, f"{shown(key)} is not a setting{_close_to(key, by_key)}")
-        if key in leaving_out:
-            continue
-        try:
-            settings = settings.with_value(by_key[key], checked(by_key[key], value))
-        except UsageError as error:
-            remedy = f"thv-llm config set {by_key[key].flag} …, or mend it in {path}"
-            raise ThvLlmError(error.what, why=error.why, next_step=remedy) from None
-    return settings
-
-
-def overlaid(settings: Settings, changes: Mapping[str, object]) -> Settings:
-    """Return the settings with these values (by key) laid over them, each checked; None is the default."""
+    decided = policy.load() if decided is None else decided
+    settings = _understood(path, files.read(path), leaving_out, decided)
     for row in ROWS:
-        if row.key in changes:
-            value = changes[row.key]
-            settings = settings.with_value(row, row.default if value is None else checked(row, value))
+        if row.key not in leaving_out and decided.forbids(row.key, str(settings.get(row))):
+            what, why = _forbidden(row, settings, decided)
+            raise ThvLlmError(what, why=why, next_step=f"thv-llm setup {row.flag} {row.metavar}")
     return settings
+
+
+def _forbidden(row: Row, settings: Settings, decided: Policy) -> tuple[str, str]:
+    allowed = ", ".join(decided.allowed[row.key])
+    why = f"{decided.path} allows only {allowed}"
+    return f"{row.key} = {_without_user_info(settings.get(row))} is not allowed on this machine", why
+
+
+def base(decided: Policy) -> Settings:
+    """Return the settings as the administrator decided them, over the defaults.
+
+    Raises:
+        ThvLlmError: a key we do not know, or a bad value.
+    """
+    by_key = {row.key: row for row in ROWS}
+    unknown = [key for key in (*decided.values, *decided.locked) if key not in by_key]
+    if unknown:
+        raise _broken(decided.path, _no_setting(unknown[0]), policy.NEXT_STEP)
+    return _with_values(Settings(), decided.path, decided.values, policy.NEXT_STEP)
+
+
+def _understood(path: str, data: bytes | None, leaving_out: Collection[str], decided: Policy) -> Settings:
+    settings = base(decided)
+    if data is None:
+        return settings
+    values = policy.members(path, data, FIX)
+    by_key = {row.key: row for row in ROWS}
+    for key in values:
+        if key not in by_key:
+            raise _broken(path, _no_setting(key), FIX)
+    passed_over = (*leaving_out, *decided.locked)
+    values = {key: value for key, value in values.items() if key not in passed_over}
+    return _with_values(settings, path, values, "")
+
+
+def _with_values(settings: Settings, path: str, values: Mapping[str, object], next_step: str) -> Settings:
+    for row in ROWS:
+        if row.key in values:
+            try:
+                settings = settings.with_value(row, checked(row, values[row.key]))
+            except UsageError as error:
+                remedy = f"thv-llm setup {row.flag} {row.metavar}".rstrip() + f", or fix it in {path}"
+                why = f"{error.why} ({path})" if next_step else error.why
+                raise ThvLlmError(error.what, why=why, next_step=next_step or remedy) from None
+    return settings
+
+
+def overlaid(settings: Settings, changes: Mapping[str, object], decided: Policy | None = None) -> Settings:
+    """Return the settings with these values (by key) laid over them, each checked.
+
+    None, and an empty value where there is a default, is the administrator's value, else the default.
+
+    Args:
+        decided: what the administrator decided; nothing, when it is None.
+
+    Raises:
+        UsageError: a bad value, or one that is not allowed on this machine.
+    """
+    decided = decided or Policy()
+    below = base(decided)
+    for row in ROWS:
+        if row.key in changes and row.key not in decided.locked:
+            value = changes[row.key]
+            is_given = value is not None and not (value in ("", (), []) and row.has_default)
+            settings = settings.with_value(row, checked(row, value) if is_given else below.get(row))
+            if decided.forbids(row.key, str(settings.get(row))):
+                what, why = _forbidden(row, settings, decided)
+                raise UsageError(what, why=why, next_step=policy.NEXT_STEP)
+    return settings
+
+
+def require_unlocked(changes: Mapping[str, object], decided: Policy) -> None:
+    """Raise UsageError, naming the file, when a change would differ from what is locked."""
+    below = base(decided)
+    locked = [row for row in ROWS if row.key in decided.locked and row.key in changes]
+    if names := [row.key for row in locked if changes[row.key] != below.get(row)]:
+        what = f"{', '.join(names)} cannot be changed on this machine"
+        raise UsageError(what, why=f"locked by {decided.path}", next_step=policy.NEXT_STEP)
+
+
+def sources(path: str, decided: Policy) -> dict[str, str]:
+    """Return the file of each value in effect, by key; the defaults are left out."""
+    data = files.read(path)
+    saved = {} if data is None else policy.members(path, data, FIX)
+    found = {}
+    for row in ROWS:
+        if row.key in saved and row.key not in decided.locked:
+            found[row.key] = path
+        elif row.key in decided.values:
+            found[row.key] = decided.path
+    return found
 
 
 def save(where: Paths, changes: Mapping[str, object]) -> Settings:
     """Write these values (by key) into the settings file and return the settings then in effect.
 
-    A value that equals the default takes its key out of the file. Comments survive.
+    A value that equals the administrator's, or else the default, takes its key out of the file: the
+    next decision holds here, too. Comments survive. What is locked is not written.
 
     Raises:
         FileChangedError: somebody else wrote the file at this moment.
@@ -303,13 +580,17 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
     path = where.settings
     with files.lock(where.lock("settings"), timeout_s=LOCK_TIMEOUT_S, what="the settings file"):
         before = files.read(path)
-        settings = overlaid(_understood(path, before, leaving_out=changes), changes)
+        decided = policy.load()
+        settings = overlaid(_understood(path, before, changes, decided), changes, decided)
         text = NEW_FILE if before is None else before.decode()
-        values = {row.key: settings.get(row) for row in ROWS if row.key in changes}
-        defaults = {row.key: row.default for row in ROWS}
+        written = [row for row in ROWS if row.key in changes and row.key not in decided.locked]
+        values = {row.key: settings.get(row) for row in written}
+        below = base(decided)
+        defaults = {row.key: below.get(row) for row in ROWS}
         text = toml.remove(text, [key for key in values if values[key] == defaults[key]])
         text, _ = toml.apply(text, {k: _toml(v) for k, v in values.items() if v != defaults[k]})
-        files.replace(path, text.encode(), expected=before)
+        if text.encode() != before:  # a file that is read-only is fine as long as nothing changes
+            files.replace(path, text.encode(), expected=before)
     return settings
 
 
@@ -317,43 +598,21 @@ def _toml(value: Value | None) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _unordered(value: Value | None) -> Any:
+    return sorted(value) if isinstance(value, tuple) else value
+
+
 def _without_user_info(value: object) -> str:
+    if isinstance(value, tuple):
+        value = " ".join(map(str, value))
     if isinstance(value, str) and "@" in value:  # a URL with a password in it, perhaps
         value = "…@" + value.rsplit("@", 1)[1]
     return shown(value)
 
 
-def _parse(path: str, data: bytes) -> dict[str, object]:
-    try:
-        return tomllib.loads(data.decode())
-    except UnicodeDecodeError as error:
-        raise _broken(path, f"not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _broken(path, f"not TOML: {error}") from None
-    except RecursionError:
-        raise _broken(path, "nested too deeply for a settings file") from None
+def _no_setting(key: str) -> str:
+    return f"{shown(key)} is not a setting. {did_you_mean(key, [row.key for row in ROWS])}".strip()
 
 
-def _broken(path: str, why: str) -> ThvLlmError:
-    return ThvLlmError(
-        f"cannot use the settings file {path}",
-        why=why,
-        next_step="mend that line, or move the file away and run thv-llm setup",
-    )
-
-
-def _flat(document: Mapping[str, object], above: str = "") -> dict[str, object]:
-    values: dict[str, object] = {}
-    for key, value in document.items():
-        if isinstance(value, dict):
-            values.update(_flat(value, f"{above}{key}."))
-        else:
-            values[f"{above}{key}"] = value
-    return values
-
-
-def _close_to(key: str, known: Collection[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(key, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def _broken(path: str, why: str, next_step: str) -> ThvLlmError:
+    return ThvLlmError(f"cannot use the settings file {path}", why=why, next_step=next_step)

@@ -7,15 +7,17 @@ in it is ever shown but paths and names of keys.
 The undo record of one file is a list of *editions*: what we may have written there. A settled
 file has one. While a change is under way there is one more, which is durable before the file is
 touched; when the program is killed in between, both stay, and undoing tries the latest first.
+
+A checksum shows that nothing but this program wrote the file: a damaged record could delete a value
+of the user's. Members that this version does not know are kept (`others`).
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from thv_llm import files, sessions
 from thv_llm.errors import ThvLlmError
@@ -24,7 +26,10 @@ from thv_llm.secret import Secret
 from thv_llm.sessions import VERSION, Sessions, items, mapping, typed, understood
 
 if TYPE_CHECKING:
-    from thv_llm.edit.change import Change
+    from thv_llm.edit.model import Change
+
+Others: TypeAlias = Mapping[str, object]
+"""Members of an object in the file that a later version wrote: they stay in it."""
 
 LOCK_TIMEOUT_S = 10.0
 LOCAL_KEY_BYTES = 32
@@ -58,6 +63,7 @@ class WiredFile:
         created: there was no such file before the first edition.
         created_dirs: directories that were made for it, outermost first.
         denied: permissions of group and others that we took away, because the file holds our key.
+        temporary: the name of a write that is under way, or was when its run was killed; "" = none.
     """
 
     path: str
@@ -66,6 +72,8 @@ class WiredFile:
     created: bool = False
     created_dirs: tuple[str, ...] = ()
     denied: int = 0
+    temporary: str = ""
+    others: Others = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
@@ -75,11 +83,18 @@ class WiredFile:
 
 @dataclass(frozen=True)
 class WiredTool:
-    """One tool that setup wired; `mode` is `direct` or `proxy`."""
+    """One tool that setup wired.
+
+    Attributes:
+        mode: `direct` or `proxy`.
+        models: the model ids that setup knew; None in a record of 0.1.0.
+    """
 
     tool: str
     mode: str
     files: tuple[WiredFile, ...]
+    models: tuple[str, ...] | None = None
+    others: Others = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,11 +105,13 @@ class ServiceState:
         wanted: it should run.
         proxy: with the proxy, because a proxy tool is wired.
         program: the `.pyz` or launcher that setup ran as.
+        created_dirs: directories that were made for the service manager's file, outermost first.
     """
 
     wanted: bool = False
     proxy: bool = False
     program: str = ""
+    created_dirs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,7 @@ class State:
     local_key: Secret | None = None
     service: ServiceState = field(default_factory=ServiceState)
     sessions: Sessions = field(default_factory=Sessions)
+    others: Others = field(default_factory=dict)
 
     def tool(self, name: str) -> WiredTool | None:
         """Return the undo record of one tool."""
@@ -135,7 +153,7 @@ def update(paths: Paths, change: Callable[[State], State]) -> State:
         old = load(paths.state)
         new = change(old)
         if new != old:
-            _save(paths.state, new)
+            files.replace(paths.state, sessions.encoded(_document(new)))
         return new
 
 
@@ -170,22 +188,21 @@ def update_sessions(paths: Paths, change: Callable[[Sessions], Sessions]) -> Non
     update(paths, lambda state: replace(state, sessions=change(state.sessions)))
 
 
-def _save(path: str, state: State) -> None:
-    text = json.dumps(_document(state), indent=1, ensure_ascii=True)
-    files.replace(path, text.encode() + b"\n")
-
-
 def _document(state: State) -> dict[str, object]:
     return {
         "version": VERSION,
         "local_key": state.local_key.reveal() if state.local_key else None,
         "service": vars(state.service),
         **sessions.written(state.sessions),
-        "wired": [
-            {"tool": tool.tool, "mode": tool.mode, "files": [_file_document(file) for file in tool.files]}
-            for tool in state.wired
-        ],
+        "wired": [_tool_document(tool) for tool in state.wired],
+        **state.others,
     }
+
+
+def _tool_document(tool: WiredTool) -> dict[str, object]:
+    files = [_file_document(file) for file in tool.files]
+    models = None if tool.models is None else list(tool.models)
+    return {"tool": tool.tool, "mode": tool.mode, "models": models, "files": files, **tool.others}
 
 
 def _file_document(file: WiredFile) -> dict[str, object]:
@@ -204,8 +221,15 @@ def _file_document(file: WiredFile) -> dict[str, object]:
         "created": file.created,
         "created_dirs": list(file.created_dirs),
         "denied": file.denied,
+        "temporary": file.temporary,
         "editions": editions,
+        **file.others,
     }
+
+
+def _others(item: Mapping[str, object], like: Mapping[str, object]) -> Others:
+    """Return the members that this version does not write."""
+    return {name: value for name, value in item.items() if name not in like}
 
 
 def _state(document: Mapping[str, object]) -> State:
@@ -215,6 +239,7 @@ def _state(document: Mapping[str, object]) -> State:
         local_key=Secret(key) if key else None,
         service=_service(mapping(document.get("service", {}))),
         sessions=sessions.parse(document),
+        others=_others(document, _document(State())),
     )
 
 
@@ -223,15 +248,19 @@ def _service(item: Mapping[str, object]) -> ServiceState:
         wanted=typed(item.get("wanted", False), bool),
         proxy=typed(item.get("proxy", False), bool),
         program=typed(item.get("program", ""), str),
+        created_dirs=tuple(typed(path, str) for path in items(item.get("created_dirs", []))),
     )
 
 
 def _tool(value: object) -> WiredTool:
     item = mapping(value)
+    models = item.get("models")
     return WiredTool(
         tool=typed(item["tool"], str),
         mode=typed(item["mode"], str),
         files=tuple(_file(file) for file in items(item["files"])),
+        models=None if models is None else tuple(typed(model, str) for model in items(models)),
+        others=_others(item, _tool_document(WiredTool("", "", ()))),
     )
 
 
@@ -247,11 +276,13 @@ def _file(value: object) -> WiredFile:
         created=typed(item["created"], bool),
         created_dirs=tuple(typed(path, str) for path in items(item["created_dirs"])),
         denied=typed(item.get("denied", 0), int),
+        temporary=typed(item.get("temporary", ""), str),
+        others=_others(item, _file_document(WiredFile("", "", ()))),
     )
 
 
 def _edition(value: object) -> Edition:
-    from thv_llm.edit.change import Change
+    from thv_llm.edit.model import Change
 
     item = mapping(value)
     return Edition(

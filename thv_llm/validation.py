@@ -9,11 +9,19 @@ Pure, but `ca_file` looks at the file that it is given.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from urllib.parse import SplitResult, urlsplit
+import re
+from urllib.parse import SplitResult, unquote, urlsplit
 
 Value = str | int | bool | tuple[str, ...]
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+NETWORK_VARIABLES = ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What an environment says of the network it is in."""
+PARAMETER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+OWN_PARAMETER = re.compile(r"(client|code|response)_.*|redirect_uri|state|scope|nonce|request(_uri)?|claims")
+"""What decides over the safety of a login is not for a setting to say."""
+ENDPOINTS = ("/messages", "/chat/completions", "/completions", "/responses", "/models", "/.well-known")
+"""What is at the end of a URL that was copied from an example of a request."""
+DOT_SEGMENT = re.compile(r"(^|[/\\])\.{1,2}($|[/\\;])")
 
 
 def anything(value: Value) -> Value:
@@ -42,10 +50,24 @@ def _url(value: Value, wanted: str) -> SplitResult:
 
 def gateway_url(value: Value) -> Value:
     """Take an https URL; a trailing slash goes."""
-    wanted = "an https URL with a host and without user info, query or fragment"
-    if _url(value, wanted).scheme != "https":
+    wanted = "an https URL with a host and without user info, query, fragment or dot segments"
+    parts = _url(value, wanted)
+    path = unquote(parts.path)  # what is still encoded then was encoded twice, or wrongly
+    is_plain = "%" not in path and not path.startswith("//") and not DOT_SEGMENT.search(path)
+    if parts.scheme != "https" or not is_plain:
         raise ValueError(wanted)
+    if path.rstrip("/").endswith(ENDPOINTS):
+        raise ValueError("the base URL of the gateway, without the path of a single endpoint")
     return str(value).rstrip("/")
+
+
+def gateway_root(url: str) -> str:
+    """Return a gateway's URL without a final `/v1`.
+
+    That belongs to the API, and the tools' own paths bring it (`/v1/messages`, `/v1beta/models/…`,
+    `/anthropic/v1/messages`). So `https://host/team` and `https://host/team/v1` are one gateway.
+    """
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def issuer(value: Value) -> Value:
@@ -88,12 +110,25 @@ def words(value: Value) -> Value:
     return value
 
 
-def scopes(value: Value) -> Value:
-    """Take scopes; without `openid` it would be no OIDC login."""
+def auth_params(value: Value) -> Value:
+    """Take `NAME=VALUE` of additional parameters of an authorization request; the last of a name counts."""
     assert isinstance(value, tuple)
-    if "openid" not in value:
-        raise ValueError("a list that contains openid")
-    return words(value)
+    found: dict[str, str] = {}
+    for piece in value:
+        name, separator, rest = piece.partition("=")
+        if not separator or not PARAMETER_NAME.fullmatch(name) or not (rest.isascii() and rest.isprintable()):
+            raise ValueError("NAME=VALUE, such as access_type=offline")
+        if OWN_PARAMETER.fullmatch(name.lower()):
+            raise ValueError(f"a parameter that thv-llm does not set itself, unlike {name}")
+        found[name] = rest
+    return tuple(f"{name}={rest}" for name, rest in found.items())
+
+
+def seconds(value: Value) -> Value:
+    """Take a time limit that a model can keep and that ends on the same day."""
+    if not isinstance(value, int) or not 10 <= value <= 86_400:
+        raise ValueError("a number of seconds from 10 to 86400")
+    return value
 
 
 def port(value: Value) -> Value:
@@ -112,12 +147,29 @@ def port_or_any(value: Value) -> Value:
 
 
 def path_prefix(value: Value) -> Value:
-    """Take an absolute path without a trailing slash; empty means the root."""
+    """Take the path below which an API's `/v1` is; a final `/v1` or slash goes, empty means the root."""
+    return gateway_root(str(path(value)))
+
+
+def path(value: Value) -> Value:
+    """Take an absolute path; a trailing slash goes, empty means the root."""
     _plain(str(value), "a path such as /anthropic")
-    path = str(value).rstrip("/")
-    if path and (not path.startswith("/") or "//" in path or "?" in path or "#" in path or ".." in path):
+    found = str(value).rstrip("/")
+    if found and (not found.startswith("/") or any(bad in found for bad in ("//", "?", "#", ".."))):
         raise ValueError("a path such as /anthropic, or an empty one")
-    return path
+    return found
+
+
+def absolute(value: Value) -> Value:
+    """Take the path of a file, which becomes absolute; it need not be there yet."""
+    if not str(value).isprintable():
+        raise ValueError("the path of a file")
+    return os.path.abspath(os.path.expanduser(str(value)))
+
+
+def file_or_stored(value: Value) -> Value:
+    """Take the path of a file, or the word that says where setup has put what was in it."""
+    return value if value == "stored" else absolute(value)
 
 
 def ca_file(value: Value) -> Value:
@@ -133,12 +185,38 @@ def ca_file(value: Value) -> Value:
     return path
 
 
-def one_of(*choices: str) -> Callable[[Value], Value]:
-    """Return a check that takes these values only."""
+class OneOf:
+    """A check that takes these values only."""
 
-    def check(value: Value) -> Value:
-        if value not in choices:
-            raise ValueError(f"one of: {', '.join(choices)}")
+    __slots__ = ("choices",)
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+    def __call__(self, value: Value) -> Value:
+        """Return the value, or raise ValueError."""
+        if value not in self.choices:
+            raise ValueError(f"one of: {', '.join(self.choices)}")
         return value
 
-    return check
+
+def network(value: Value) -> Value:
+    """Take `NAME=VALUE` of network variables; the parts of NO_PROXY that a flag has split are joined."""
+    wanted = f"NAME=VALUE with NAME one of {', '.join(NETWORK_VARIABLES)}"
+    assert isinstance(value, tuple)
+    rows: dict[str, str] = {}
+    last = ""
+    for piece in value:
+        name, separator, rest = piece.partition("=")
+        if name in NETWORK_VARIABLES and separator and rest and piece.isprintable():
+            rows[name], last = rest, name
+        elif last == "NO_PROXY" and not separator:
+            rows[last] += f",{piece}"
+        else:
+            raise ValueError(wanted)
+    info, at, _ = rows.get("HTTPS_PROXY", "").rpartition("@")
+    if at and ":" in info.rpartition("://")[2]:
+        raise ValueError(
+            "a proxy without its password; run setup with HTTPS_PROXY set, which stores it safely"
+        )
+    return tuple(f"{name}={rows[name]}" for name in NETWORK_VARIABLES if name in rows)

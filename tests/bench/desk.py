@@ -149,7 +149,7 @@ class Desk:
 
     def store(self) -> EncryptedFile:
         """Return the store of the session."""
-        return EncryptedFile(self.here.paths.session_file, self.here.paths.session_key)
+        return EncryptedFile(self.here.paths.session_file, self.here.paths.session_file_key)
 
     def session(self) -> str:
         """Return what the store holds."""

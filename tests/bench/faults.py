@@ -176,7 +176,7 @@ def _store(here: Machine) -> list[str]:
         "from thv_llm.store.encrypted_file import EncryptedFile\n"
         f"EncryptedFile(*sys.argv[2:]).save({SESSION!r}, Secret(sys.stdin.read()))"
     )
-    return ["-c", code, str(PYZ), here.paths.session_file, here.paths.session_key]
+    return ["-c", code, str(PYZ), here.paths.session_file, here.paths.session_file_key]
 
 
 SCENARIOS = {

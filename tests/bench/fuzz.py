@@ -25,12 +25,12 @@ from tests.edit.invariants import check_invariants
 from thv_llm import settings, state
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
-from thv_llm.oidc import callback, id_token, token_endpoint
+from thv_llm.net.http_client import response_with
+from thv_llm.oidc import id_token, token_endpoint
+from thv_llm.oidc import login as login_module
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.exchange import Answer
-from thv_llm.oidc.http import _reply
 from thv_llm.proxy import framing
-from thv_llm.proxy.http1 import HeadReader, Refused, parse_answer, parse_request
+from thv_llm.proxy.http1 import HeadReader, Rejected, parse_request, parse_response
 from thv_llm.secret import Secret
 
 KEPT = Path(__file__).resolve().parent.parent / "data" / "fuzz"
@@ -76,9 +76,9 @@ def _request(data: bytes, step: int) -> object:
 
 def _answer(data: bytes, step: int) -> object:
     def decoder(head: bytes) -> framing.Decoder:
-        return framing.of_answer(parse_answer(head), b"GET")
+        return framing.of_response(parse_response(head), b"GET")
 
-    return _message(data, step, HeadReader(of_answer=True), decoder)
+    return _message(data, step, HeadReader(of_response=True), decoder)
 
 
 def _message(
@@ -104,7 +104,7 @@ def _message(
             return "not whole"
         if not body.done:
             body.end()
-    except Refused:
+    except Rejected:
         return "refused"
     return content, rest
 
@@ -131,14 +131,14 @@ def redirect(data: bytes) -> None:
     """The query with which the browser comes back."""
     metadata = Metadata("https://id.example", "https://id.example/token", iss_in_callback=len(data) % 2 > 0)
     query = data.decode("latin-1")
-    assert not callback.is_ours(query, Secret("a-state-that-nobody-guesses"))
+    assert not login_module.is_response(query, Secret("a-state-that-nobody-guesses"))
     with contextlib.suppress(ThvLlmError):
-        callback.code(query, metadata)
+        login_module.code_of(query, metadata)
 
 
 def token_answer(data: bytes) -> None:
     """What the token endpoint says."""
-    reply = _reply("id.example", Answer(200, {"content-type": "application/json"}, data))
+    reply = response_with("id.example", 200, {"content-type": "application/json"}, data)
     with contextlib.suppress(ThvLlmError):
         found = token_endpoint.tokens(reply, now=0.0)
         text = found.access.reveal()

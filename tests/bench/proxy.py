@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.bench import stage
 from tests.bench.serve import KEY
-from tests.bench.stage import GATEWAY, PEER, TLS, WRK, Stage
+from tests.bench.stage import GATEWAY, NGINX, PEER, TLS, WRK, Stage
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = int(os.environ.get("BENCH_SECONDS", "2"))
@@ -211,18 +211,20 @@ def _places(at: Stage):  # type: ignore[no-untyped-def]
 
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
-        enter(at.nginx("gateway", gateway, GATEWAY))
+        if NGINX:
+            enter(at.nginx("gateway", gateway, GATEWAY))
         if go_streams:
             files = ("-cert", str(TLS / "server.pem"), "-cert-key", str(TLS / "server.key"))
             enter(at.run(go_streams, "-listen", f"127.0.0.1:{emitter}", *files, port=emitter))
         places = [Place("direct", local(gateway, "https"), local(emitter, "https"), 0, 0)]
-        pids = [
-            enter(at.nginx("peer", peer, PEER, gateway)),
-            enter(at.nginx("peer-events", peer_events, PEER, emitter)),
-        ]
-        # A worker does nginx's work, not the process that was started.
-        pids = [_child(pid) for pid in pids]
-        places.append(Place("nginx", local(peer), local(peer_events), *pids))
+        if NGINX:
+            pids = [
+                enter(at.nginx("peer", peer, PEER, gateway)),
+                enter(at.nginx("peer-events", peer_events, PEER, emitter)),
+            ]
+            # A worker does nginx's work, not the process that was started.
+            pids = [_child(pid) for pid in pids]
+            places.append(Place("nginx", local(peer), local(peer_events), *pids))
         if go_proxy:
             pids = []
             for port, upstream in ((go, gateway), (go_events, emitter)):
@@ -266,8 +268,12 @@ def main(arguments: list[str]) -> int:
         known = ", ".join(row.name for row in ROWS)
         print(f"usage: python -m tests.bench proxy [ROW…], with each ROW one of {known}", file=sys.stderr)
         return 2
-    if not WRK:
-        print("wrk is not installed", file=sys.stderr)
+    if lacking := stage.lacking():
+        left_out = [row.name for row in rows if not row.name.startswith("events")]
+        print(f"not measured without {' and '.join(lacking)}: {', '.join(left_out)}", file=sys.stderr)
+        print(f"  next: sudo apt install {' '.join(lacking.values())}", file=sys.stderr)
+        rows = [row for row in rows if row.name not in left_out]
+    if not rows:
         return 2
     with tempfile.TemporaryDirectory(prefix="thv-llm-bench-") as work:
         at = Stage(Path(work), os.environ.get("BENCH_PYTHON", sys.executable))

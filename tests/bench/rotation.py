@@ -34,7 +34,7 @@ from tests.bench.traffic import Traffic
 from tests.e2e.machine import free_port
 from tests.e2e.npm_provider import TokenCheck
 from tests.logged_in import User, wait_for_worker
-from thv_llm.shortcut import converse
+from thv_llm.agent_client import converse
 
 PROCESSES = int(os.environ.get("BENCH_PROCESSES", "50"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "20"))

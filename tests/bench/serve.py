@@ -9,21 +9,21 @@ import signal
 import sys
 
 from thv_llm.proxy.server import Proxy
-from thv_llm.proxy.stats import Exchange
+from thv_llm.proxy.stats import LogEntry
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
-from thv_llm.service import heap
+from thv_llm.system import memory
 
 KEY = "bench-key"
 
 
-def _tell_defects(exchange: Exchange) -> None:
-    if "defect" in exchange.refusal:
-        print(exchange, file=sys.stderr, flush=True)
+def _tell_defects(entry: LogEntry) -> None:
+    if "defect" in entry.reason:
+        print(entry, file=sys.stderr, flush=True)
 
 
 def main(port: str, url: str, ca_file: str) -> None:
-    heap.share()  # as the service does
+    memory.share_one_heap()  # as the service does
     token = Secret("bench-token")
     gateway = Gateway(url, environ={}, ca_file=ca_file)
     proxy = Proxy(

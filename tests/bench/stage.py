@@ -1,7 +1,8 @@
 """The programs that a measurement of the proxy needs, each a process of its own on loopback.
 
 nginx is the gateway (TLS) and one of the peers (a reverse proxy), a Go program the other peer,
-another one sends and reads event streams. Without a Go toolchain their columns and rows stay out.
+another one sends and reads event streams. Without a Go toolchain their columns and rows stay out;
+without nginx or wrk, all rows but those of the event streams.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TLS = HERE.parent / "data" / "tls"
 TOP = HERE.parent.parent
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
 WRK = shutil.which("wrk") or ""
 GO = shutil.which("go") or "/usr/local/go/bin/go"
 
@@ -54,6 +55,12 @@ PEER = """server {{
     proxy_request_buffering off;
   }}
 }}"""
+
+
+def lacking() -> dict[str, str]:
+    """Return the programs that are not installed, and the Debian packages that have them."""
+    found = {"wrk": WRK, "nginx": NGINX}
+    return {name: package for name, package in (("wrk", "wrk"), ("nginx", "nginx-light")) if not found[name]}
 
 
 class Stage:

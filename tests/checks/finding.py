@@ -11,19 +11,18 @@ from pathlib import Path
 
 from tests.fakes.web import Answer
 from tests.service.lab import Lab
-from thv_llm import checks, state
-from thv_llm.checks import Check, Ground, Level
+from thv_llm import checks, settings, state
+from thv_llm.checks import Check, Installation, Level
 from thv_llm.errors import ExitCode
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Values
 
 PATIENCE_S = 60.0
 """No test may fail because the machine is busy."""
 
 
 def look(lab: Lab, *only: str, **environ: str) -> list[Check]:
-    ground = Ground({**lab.environ, **environ}, lab.paths, "linux", time.time, slow_helper_s=PATIENCE_S)
-    return list(checks.run(ground, only=only))
+    here = Installation({**lab.environ, **environ}, lab.paths, "linux", time.time, slow_helper_s=PATIENCE_S)
+    return list(checks.run(here, only=only))
 
 
 def faults(lab: Lab, *only: str, **environ: str) -> list[Check]:
@@ -38,8 +37,8 @@ def one_fault(lab: Lab, *only: str, **environ: str) -> Check:
 
 def mend(lab: Lab, check: Check) -> None:
     """Run the command that doctor printed."""
-    first = check.remedy.split(", then ")[0].split(", or ")[-1]
-    words = shlex.split(first)
+    assert not isinstance(check.remedy, str), check
+    words = shlex.split(check.next_step)
     if words[0] == "thv-llm":
         assert lab.run(*words[1:]).code is ExitCode.DONE
     else:
@@ -48,7 +47,8 @@ def mend(lab: Lab, check: Check) -> None:
 
 def wire(lab: Lab, tool: str) -> Path:
     """Wire a tool as setup does; return its settings file."""
-    values = Values(lab.gateway.url, lab.port, state.local_key(lab.paths), lab.paths.helper, models=("m-1",))
+    wanted = settings.load(lab.paths.settings)
+    values = engine.values_of(wanted, state.local_key(lab.paths), lab.paths.helper, ("m-1",))
     place = engine.Place(lab.environ, lab.paths.home, "linux")
     planned = engine.plan(engine.by_name(tool), place, values, state.load(lab.paths.state))
     (outcome,) = engine.apply([planned], lab.paths)

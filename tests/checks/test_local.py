@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -12,13 +13,13 @@ import pytest
 from tests.checks.finding import connection, faults, look, mend, one_fault, wire
 from tests.service.lab import Lab, impatience
 from thv_llm import checks, state
-from thv_llm.checks import Ground, Level, local
+from thv_llm.checks import Installation, Level, local
 from thv_llm.service import helper
 
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("llm.toml", 0o644), ("llm-state.json", 0o660), ("", 0o755), ("llm-session.enc", 0o604)],
+    [("llm.toml", 0o664), ("llm-state.json", 0o660), ("", 0o755), ("llm-session.enc", 0o604)],
 )
 def test_a_file_that_others_can_read(lab: Lab, name: str, mode: int) -> None:
     path = os.path.join(lab.paths.directory, name).rstrip("/")
@@ -30,6 +31,13 @@ def test_a_file_that_others_can_read(lab: Lab, name: str, mode: int) -> None:
     assert path in fault.reason
     mend(lab, fault)
     assert not stat.S_IMODE(os.stat(path).st_mode) & 0o077
+    assert fault.fix == fault.remedy
+    assert faults(lab, "files") == []
+
+
+def test_settings_that_others_can_only_read_are_fine(lab: Lab) -> None:
+    os.chmod(lab.paths.settings, 0o444)
+
     assert faults(lab, "files") == []
 
 
@@ -40,7 +48,7 @@ def test_settings_that_are_no_toml(lab: Lab) -> None:
 
     assert fault.name == "settings"
     assert "line 1" in fault.reason
-    assert "mend that line" in fault.remedy
+    assert "fix that line" in fault.next_step
 
 
 def test_settings_that_are_missing(lab: Lab) -> None:
@@ -49,7 +57,7 @@ def test_settings_that_are_missing(lab: Lab) -> None:
     fault = one_fault(lab)
 
     assert fault.name == "settings"
-    assert fault.remedy.startswith("thv-llm setup --gateway-url")
+    assert fault.next_step.startswith("thv-llm setup --gateway-url")
 
 
 @pytest.mark.parametrize("key", ["tls_skip_verify", "proxy__require_key"])
@@ -59,7 +67,7 @@ def test_settings_that_are_dangerous(lab: Lab, key: str) -> None:
     fault = one_fault(lab, "settings")
 
     assert fault.level is Level.WARN
-    assert key.rpartition("__")[2].replace("_", "-") in fault.remedy
+    assert key.rpartition("__")[2].replace("_", "-") in fault.next_step
 
 
 def test_a_state_file_that_is_damaged(lab: Lab) -> None:
@@ -68,7 +76,7 @@ def test_a_state_file_that_is_damaged(lab: Lab) -> None:
     found = faults(lab)
 
     assert {check.name for check in found} <= {"state", "program"}
-    assert any(lab.paths.state in check.reason and "move it away" in check.remedy for check in found)
+    assert any(lab.paths.state in check.reason and "move it away" in check.next_step for check in found)
 
 
 def test_a_program_that_was_moved_since_setup(lab: Lab) -> None:
@@ -78,7 +86,7 @@ def test_a_program_that_was_moved_since_setup(lab: Lab) -> None:
     fault = one_fault(lab, "program")
 
     assert "/gone/thv-llm.pyz" in fault.reason
-    assert fault.remedy == "thv-llm setup"
+    assert fault.next_step == "thv-llm setup"
 
 
 def test_a_helper_that_is_missing(lab: Lab) -> None:
@@ -87,7 +95,7 @@ def test_a_helper_that_is_missing(lab: Lab) -> None:
 
     fault = one_fault(lab, "helper")
 
-    assert (fault.reason, fault.remedy) == (f"{lab.paths.helper} is missing", "thv-llm setup")
+    assert (fault.reason, fault.next_step) == (f"{lab.paths.helper} is missing", "thv-llm setup")
 
 
 def test_a_helper_that_may_not_be_run(lab: Lab) -> None:
@@ -96,7 +104,7 @@ def test_a_helper_that_may_not_be_run(lab: Lab) -> None:
     fault = one_fault(lab, "helper")
 
     mend(lab, fault)
-    assert "it answered" in look(lab, "helper")[0].reason
+    assert "responds in" in look(lab, "helper")[0].reason
 
 
 @pytest.mark.parametrize(
@@ -108,7 +116,7 @@ def test_a_helper_whose_interpreter_or_program_is_gone(lab: Lab, gone: dict[str,
     fault = one_fault(lab, "helper")
 
     assert "/gone/" in fault.reason
-    assert fault.remedy == "thv-llm setup"
+    assert fault.next_step == "thv-llm setup"
 
 
 def test_a_helper_that_fails(lab: Lab) -> None:
@@ -125,8 +133,8 @@ def test_a_helper_that_never_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) 
 
     fault = one_fault(lab, "helper")
 
-    assert fault.reason.startswith("it gave no answer within ")
-    assert fault.remedy == "thv-llm proxy restart"
+    assert fault.reason.startswith("no response within ")
+    assert fault.next_step == "thv-llm setup"
 
 
 def test_a_helper_is_not_waited_for_while_the_service_hangs(lab: Lab) -> None:
@@ -136,19 +144,58 @@ def test_a_helper_is_not_waited_for_while_the_service_hangs(lab: Lab) -> None:
         (found,) = look(lab, "helper")
 
     assert found.level is Level.OK
-    assert found.reason.endswith("not tried, since the service does not answer")
+    assert found.reason.endswith("not tested (the service does not respond)")
 
 
 def test_a_helper_that_answers_is_timed(lab: Lab) -> None:
     lab.start(proxy=False)
     (found,) = look(lab, "helper")
 
-    assert found.reason.startswith("it answered in ")
+    assert found.reason.startswith("responds in ")
 
 
 def test_a_helper_that_answers_late(lab: Lab) -> None:
-    ground = Ground(lab.environ, lab.paths, "linux", time.time, slow_helper_s=0.0)
-    (found,) = checks.run(ground, only=("helper",))
+    here = Installation(lab.environ, lab.paths, "linux", time.time, slow_helper_s=0.0)
+    (found,) = checks.run(here, only=("helper",))
 
     assert found.level is Level.WARN
-    assert found.remedy == "thv-llm proxy restart"
+    assert found.next_step == "thv-llm setup"
+
+
+@pytest.mark.parametrize(
+    ("shell", "startup"), [("/bin/zsh", ".zshrc"), ("/bin/bash", ".bashrc"), ("/bin/sh", ".profile")]
+)
+def test_the_line_that_puts_the_program_on_path_works(tmp_path: Path, shell: str, startup: str) -> None:
+    program = tmp_path / "Downloads" / "thv-llm 0.2.pyz"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho it is here\n")
+    program.chmod(0o755)
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": shell}
+
+    line = local.path_advice(environ, str(program))
+    subprocess.run(["/bin/sh", "-c", line], env=environ, check=True)
+    run = f'. "$HOME/{startup}"; thv-llm'
+    done = subprocess.run(["/bin/sh", "-c", run], env=environ, check=True, capture_output=True, text=True)
+
+    assert done.stdout == "it is here\n"
+    linked = {**environ, "PATH": f"{tmp_path}/.local/bin:/usr/bin"}
+    assert local.path_advice(linked, str(program)) == ""
+
+
+def test_a_command_of_that_name_is_the_program_only_if_it_starts_it(tmp_path: Path) -> None:
+    command, program = tmp_path / "bin" / "thv-llm", str(tmp_path / "thv-llm.pyz")
+    environ = {"HOME": str(tmp_path), "PATH": str(command.parent)}
+    assert local.no_command(environ) == "no command thv-llm is on PATH"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec python3 "{program}" "$@"\n')
+    command.chmod(0o755)
+
+    assert local.path_advice(environ, program) == ""
+    assert local.path_advice(environ, "/another/thv-llm.pyz") != ""
+    assert local.no_command(environ) == f"the command thv-llm is another program, {command}"
+
+
+def test_fish_has_its_own_line(tmp_path: Path) -> None:
+    line = local.path_advice({"HOME": str(tmp_path), "SHELL": "/usr/bin/fish"}, "/opt/x/thv-llm")
+
+    assert line == "fish_add_path /opt/x"

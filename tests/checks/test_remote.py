@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.checks.finding import connection, faults, one_fault, told_time
+from tests.checks.finding import connection, faults, look, one_fault, told_time, wire
+from tests.fakes.gateway import Fault
 from tests.fakes.web import Answer
 from tests.service.lab import Lab
 from thv_llm import checks
-from thv_llm.checks import Ground, Level
+from thv_llm.checks import Installation, Level
 
 
 def test_a_provider_that_is_down(lab: Lab) -> None:
@@ -20,7 +21,7 @@ def test_a_provider_that_is_down(lab: Lab) -> None:
 
     assert fault.level is Level.FAIL
     assert "cannot reach the provider" in fault.reason
-    assert "check the network" in fault.remedy
+    assert "check the network" in fault.next_step
 
 
 def test_a_provider_that_calls_itself_otherwise(lab: Lab) -> None:
@@ -39,14 +40,14 @@ def _with(**members: object) -> Callable[[Answer], Answer]:
     return change
 
 
-@pytest.mark.parametrize(("skew", "level"), [(-3600, Level.FAIL), (90, Level.WARN)])
+@pytest.mark.parametrize(("skew", "level"), [(-3600, Level.FAIL), (-122, Level.FAIL), (90, Level.WARN)])
 def test_a_clock_that_is_wrong(lab: Lab, skew: float, level: Level) -> None:
     lab.provider.alter["discovery"] = told_time
-    ground = Ground(lab.environ, lab.paths, "linux", lambda: time.time() + skew)
-    fault = next(check for check in checks.run(ground, only=("provider",)) if check.name == "clock")
+    here = Installation(lab.environ, lab.paths, "linux", lambda: time.time() + skew)
+    fault = next(check for check in checks.run(here, only=("provider",)) if check.name == "clock")
 
     assert fault.level is level
-    assert fault.remedy == "sudo timedatectl set-ntp true"
+    assert fault.next_step == "sudo timedatectl set-ntp true"
     assert ("behind" if skew < 0 else "ahead of") in fault.reason
 
 
@@ -58,7 +59,7 @@ def test_an_authority_that_is_not_trusted(lab: Lab) -> None:
     assert [check.name for check in found] == ["provider", "gateway"]
     for check in found:
         assert "certificate" in check.reason
-        assert "thv-llm config set --ca-file" in check.remedy
+        assert "thv-llm setup --ca-file" in check.next_step
     lab.run("config", "set", "--ca-file", str(lab.provider.ca_file))
     assert faults(lab, "provider", "gateway") == []
 
@@ -69,7 +70,7 @@ def test_a_gateway_that_is_down(lab: Lab) -> None:
     fault = one_fault(lab, "gateway")
 
     assert lab.gateway.url in fault.reason
-    assert "thv-llm config show" in fault.remedy
+    assert "thv-llm config show" in fault.next_step
 
 
 def test_a_gateway_that_lets_everybody_in(lab: Lab) -> None:
@@ -82,11 +83,92 @@ def test_a_gateway_that_lets_everybody_in(lab: Lab) -> None:
     assert "without a token" in fault.reason
 
 
-def test_a_gateway_that_refuses_our_token(lab: Lab) -> None:
+def test_a_gateway_that_rejects_every_token(lab: Lab) -> None:
     lab.gateway.admits = lambda authorization: False  # type: ignore[method-assign]
 
     fault = one_fault(lab, "gateway")
 
     assert fault.level is Level.FAIL
-    assert "refuses our token (401)" in fault.reason
-    assert "--audience" in fault.remedy
+    assert "HTTP 401" in fault.reason
+    assert "--audience" in fault.next_step
+
+
+def test_a_revoked_token_of_the_service_is_replaced_before_the_audience_is_blamed(lab: Lab) -> None:
+    lab.start()
+    lab.until_it_has_a_token()
+    revoked, check = set(lab.provider.grants.access_tokens), lab.gateway.check
+
+    def without_the_revoked(token: str) -> object:
+        if token in revoked:
+            raise ValueError("revoked at the gateway")
+        return check(token)
+
+    lab.gateway.check = without_the_revoked
+
+    (found,) = look(lab, "gateway")
+
+    assert found.level is Level.OK
+    assert "accepts the token (HTTP 200; the one before was rejected (HTTP 401))" in found.reason
+    assert lab.get("/v1/models")[0] == 200
+
+
+def test_a_rejected_token_without_a_new_one_is_not_blamed_on_the_audience(lab: Lab) -> None:
+    lab.start()
+    lab.until_it_has_a_token()
+    lab.gateway.admits = lambda authorization: False  # type: ignore[method-assign]
+    lab.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+
+    fault = one_fault(lab, "gateway")
+
+    assert "rejects the token (HTTP 401)" in fault.name
+    assert fault.next_step == "thv-llm login"
+
+
+@pytest.mark.parametrize(
+    ("status", "level", "next_step"),
+    [
+        (302, Level.FAIL, "--gateway-url"),
+        (400, Level.FAIL, "administrator"),
+        (402, Level.FAIL, "administrator"),
+        (403, Level.FAIL, "for access"),
+        (404, Level.WARN, "--gateway-url"),
+        (405, Level.WARN, "--gateway-url"),
+        (407, Level.FAIL, "administrator"),
+        (413, Level.FAIL, "administrator"),
+        (421, Level.FAIL, "administrator"),
+        (426, Level.FAIL, "administrator"),
+        (429, Level.WARN, "later"),
+        (431, Level.FAIL, "administrator"),
+        (451, Level.FAIL, "administrator"),
+        (500, Level.FAIL, "later"),
+        (503, Level.FAIL, "later"),
+    ],
+)
+def test_only_a_success_is_called_success(lab: Lab, status: int, level: Level, next_step: str) -> None:
+    lab.gateway.fault = lambda received: Fault(status)
+
+    fault = one_fault(lab, "gateway")
+
+    assert fault.level is level
+    assert f"HTTP {status} from {lab.gateway.url}/v1/models" in fault.reason
+    assert "accepts" not in fault.reason
+    assert next_step in fault.next_step
+
+
+def test_success_is_named(lab: Lab) -> None:
+    (found,) = look(lab, "gateway")
+
+    accepts = f"{lab.gateway.url} accepts the token (HTTP 200)"
+    assert found.reason == f"{accepts}, rejects requests without one (HTTP 401)"
+
+
+def test_a_url_in_a_tools_file_that_leads_nowhere_is_named_with_the_command_that_helps(lab: Lab) -> None:
+    lab.home.configure(anthropic_path_prefix="/elsewhere", ca_file=lab.provider.ca_file, **connection(lab))
+    wire(lab, "claude-code")
+
+    fault = one_fault(lab, "gateway")
+
+    assert fault.level is Level.FAIL
+    assert f"HTTP 404 from {lab.gateway.url}/elsewhere/v1/messages" in fault.reason
+    assert "Claude Code" in fault.reason
+    assert fault.next_step == "thv-llm setup"

@@ -3,13 +3,12 @@ from __future__ import annotations
 import os
 import socket
 import time
-
-import pytest
+from pathlib import Path
 
 from tests.checks.finding import connection, faults, mend, one_fault, wire
 from tests.service.lab import Lab, impatience
 from thv_llm.checks import Level
-from thv_llm.service import autostart, record
+from thv_llm.service import autostart, pid_file
 
 
 def test_a_service_that_should_run_and_does_not(lab: Lab) -> None:
@@ -39,7 +38,7 @@ def test_a_service_that_hangs(lab: Lab) -> None:
         fault = one_fault(lab, "service")
 
     assert str(pid) in fault.reason
-    assert fault.remedy == "thv-llm proxy restart"
+    assert fault.next_step == "thv-llm setup"
 
 
 def test_a_service_with_old_settings(lab: Lab) -> None:
@@ -55,12 +54,12 @@ def test_a_service_with_old_settings(lab: Lab) -> None:
 
 def test_a_stale_pid_file_with_somebody_elses_pid(lab: Lab) -> None:
     lab.want()
-    own = record.of_this_process(lab.paths, port=lab.port, now=time.time())
-    record.write(lab.paths.pid, own)
+    own = pid_file.of_this_process(lab.paths, port=lab.port, now=time.time())
+    pid_file.write(lab.paths.pid, own)
 
     fault = one_fault(lab, "service")
 
-    assert "does not" in fault.reason
+    assert "not running" in fault.reason
     mend(lab, fault)
     assert faults(lab, "service") == []
 
@@ -72,14 +71,31 @@ def test_a_stranger_on_the_port(lab: Lab) -> None:
 
     assert fault.level is Level.FAIL
     assert f"(pid {os.getpid()})" in fault.reason
-    assert f"thv-llm setup --proxy-port {lab.port + 1}" in fault.remedy
+    assert f"thv-llm setup --proxy-port {lab.port + 1}" in fault.next_step
 
 
-def test_a_unit_for_a_program_that_moved(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_for_a_program_that_moved(lab: Lab) -> None:
     manager = autostart.of(lab.environ, "linux", lambda command: "done\n")
-    manager.install(lab.paths, {**lab.environ, "HTTPS_PROXY": "http://old:1"})
+    manager.install(lab.paths, lab.environ)
+    unit = Path(manager.file)
+    unit.write_text(unit.read_text().replace("ExecStart=", "ExecStart=/gone/"))
 
     fault = one_fault(lab, "autostart")
 
     assert manager.file in fault.reason
-    assert fault.remedy == "thv-llm proxy install"
+    assert fault.next_step == "thv-llm proxy install"
+
+
+def test_nothing_that_starts_the_service_at_login(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "private").touch()
+    here = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert faults(lab, "autostart", **here) == []  # nothing needs it
+    wire(lab, "opencode")
+
+    fault = one_fault(lab, "autostart", **here)
+
+    assert (fault.level, fault.next_step) == (Level.WARN, "thv-llm proxy install")
+    assert faults(lab, "autostart") == []  # no manager here
+    lab.home.configure(service__autostart=False)
+    assert faults(lab, "autostart", **here) == []

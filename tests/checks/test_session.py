@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.checks.finding import connection, faults, look, one_fault
 from tests.service.lab import Lab
 from thv_llm.checks import Level
@@ -12,7 +14,7 @@ def test_nobody_logged_in(lab: Lab) -> None:
 
     fault = one_fault(lab, "session", "token", "gateway", "helper")
 
-    assert (fault.name, fault.remedy) == ("session", "thv-llm login")
+    assert (fault.name, fault.next_step) == ("session", "thv-llm login")
     lab.log_in()
     assert faults(lab, "session", "token", "gateway", "helper") == []
 
@@ -24,11 +26,11 @@ def test_a_session_that_the_provider_ended(lab: Lab) -> None:
 
     assert fault.name == "token"
     assert "invalid_grant" in fault.reason
-    assert fault.remedy == "thv-llm login"
+    assert fault.next_step == "thv-llm login"
 
 
 def test_a_store_that_cannot_be_read(lab: Lab) -> None:
-    os.unlink(lab.paths.session_key)
+    os.unlink(lab.paths.session_file_key)
 
     fault = one_fault(lab, "session", "token")
 
@@ -52,14 +54,14 @@ def test_a_token_for_another_audience(lab: Lab) -> None:
     fault = one_fault(lab, "token")
 
     assert "'the-gateway'" in fault.reason
-    assert "--audience" in fault.remedy
+    assert "administrator of the provider" in fault.next_step
 
 
 def test_the_good_line_tells_whose_and_where(lab: Lab) -> None:
     found = {check.name: check for check in look(lab, "session", "token")}
 
     assert found["session"].reason.startswith("dev@example.com, kept in ")
-    assert found["token"].reason.startswith("good for 60 min, for ")
+    assert found["token"].reason.startswith("expires in 60 min, for ")
 
 
 def test_a_look_at_the_token_starts_no_service(lab: Lab) -> None:
@@ -67,3 +69,19 @@ def test_a_look_at_the_token_starts_no_service(lab: Lab) -> None:
 
     assert faults(lab, "token") == []
     assert lab.processes() == []
+
+
+@pytest.mark.parametrize(("left_s", "text"), [(5 * 3600, "ends in 5 h"), (600, "ends in 10 min")])
+def test_a_session_that_is_about_to_end(lab: Lab, left_s: float, text: str) -> None:
+    lab.ends_in(left_s)
+    fault = one_fault(lab, "session")
+
+    assert fault.level is Level.WARN
+    assert text in fault.reason
+    assert fault.next_step == "thv-llm login --force"
+
+
+def test_a_session_that_ends_in_a_week_is_fine(lab: Lab) -> None:
+    lab.ends_in(7 * 86400)
+
+    assert not faults(lab, "session")

@@ -18,7 +18,7 @@ def test_a_tool_whose_file_was_changed(lab: Lab) -> None:
 
     assert fault.name == "claude-code"
     assert str(path) in fault.reason
-    assert fault.remedy == "thv-llm setup --client claude-code"
+    assert fault.next_step == "thv-llm setup --client claude-code"
 
 
 def test_a_tool_whose_wiring_was_interrupted(lab: Lab) -> None:
@@ -32,7 +32,7 @@ def test_a_tool_whose_wiring_was_interrupted(lab: Lab) -> None:
 
 
 def test_no_tool_at_all(lab: Lab) -> None:
-    assert one_fault(lab, "tools").remedy == "thv-llm setup"
+    assert one_fault(lab, "tools").next_step == "thv-llm setup"
 
 
 @pytest.mark.parametrize("variable", ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK"])
@@ -42,7 +42,7 @@ def test_a_variable_that_overrides_a_wired_tool(lab: Lab, variable: str) -> None
     fault = one_fault(lab, "environment", **{variable: "1"})
 
     assert fault.level is Level.WARN
-    assert fault.remedy == f"unset {variable}"
+    assert fault.next_step == f"unset {variable}"
     assert faults(lab, "environment") == []
 
 
@@ -52,5 +52,5 @@ def test_a_proxy_variable_that_leads_loopback_astray(lab: Lab) -> None:
     fault = one_fault(lab, "environment", HTTP_PROXY="http://proxy:3128")
 
     assert "HTTP_PROXY" in fault.reason
-    assert fault.remedy.startswith("export NO_PROXY=127.0.0.1")
+    assert fault.next_step.startswith("export NO_PROXY=127.0.0.1")
     assert faults(lab, "environment", HTTP_PROXY="http://proxy:3128", NO_PROXY="127.0.0.1") == []

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.commands import worlds
-from tests.commands.worlds import Run, Stream
+from tests.commands import homes
+from tests.commands.homes import Run, Stream
 from tests.fakes.browser import FakeBrowser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from thv_llm import cli, paths, state
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode
-from thv_llm.world import World
 
 CLAUDE = '{\r\n\t"model": "opus"\r\n}\r\n'
 OPENCODE = '{\n  // mine\n  "theme": "gruvbox",\n}\n'
@@ -63,18 +63,17 @@ class Machine:
     def run(self, *arguments: str, stdin: str = "", is_terminal: bool = False) -> Run:
         """Type one command line, and see it through to its end."""
         stdout, stderr = Stream(is_terminal=is_terminal), Stream(is_terminal=is_terminal)
-        world = World(
+        context = Context(
             environ=self.environ,
             stdin=Stream(stdin, is_terminal=is_terminal),
             stdout=stdout,
             stderr=stderr,
-            paths=self.paths,
             sleep=lambda seconds: time.sleep(min(seconds, 0.05)),
             open_browser=self.open_browser,
             platform="linux",
         )
-        code = cli.bounded(list(arguments), world)
-        return worlds.ran(arguments, ExitCode(code), stdout, stderr)
+        code = cli.bounded(list(arguments), context)
+        return homes.ran(arguments, ExitCode(code), stdout, stderr)
 
     @property
     def connection(self) -> list[str]:
@@ -114,7 +113,7 @@ def machine(home: Path) -> Iterator[Machine]:
         FakeGateway(provider.verify_access_token) as gateway,
         FakeBrowser(str(provider.ca_file)) as browser,
     ):
-        made = Machine(home, provider, gateway, browser, browser.open, worlds.free_port())
+        made = Machine(home, provider, gateway, browser, browser.open, homes.free_port())
         made.environ = {"HOME": str(home), "PATH": f"{home}/bin"}
         made.install("claude", "opencode")
         made.write(made.claude, CLAUDE)

@@ -20,8 +20,9 @@ import pytest
 from tests.commands.machine import CLAUDE, OPENCODE, Machine, machine
 from tests.service.lab import impatience, until
 from thv_llm import state
-from thv_llm.service import helper, processes
+from thv_llm.service import helper
 from thv_llm.state import State
+from thv_llm.system import processes
 
 
 @contextlib.contextmanager

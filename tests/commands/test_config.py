@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.commands import homes
 from tests.commands.machine import Machine
 
 CONNECTION = (
@@ -86,10 +87,10 @@ def test_whoever_changes_what_the_session_is_for_is_told_how_to_end_it(here: Mac
     assert "thv-llm logout" in told
     assert "session                 none" in here.run("config", "show").out
     status = here.run("status").out
-    assert "session   none" in status
-    assert "there is one of earlier settings\n            next: thv-llm logout" in status
+    assert "session   not logged in" in status
+    assert "a session of earlier settings is stored\n            next: thv-llm logout" in status
 
-    assert "Deleted the session of other at" in here.run("logout").err
+    assert "Ended the session of other at" in here.run("logout").err
     assert here.provider.count("revoke") == 1
 
 
@@ -128,3 +129,25 @@ def test_a_gateway_that_is_not_checked_is_shouted_about(here: Machine) -> None:
 
     assert "WARNING: the gateway's certificate is NOT checked" in done.err
     assert "WARNING" in here.setup("--dry-run", "--tls-skip-verify").err
+
+
+def test_get_prints_one_value_for_scripts(tmp_path: Path) -> None:
+    home = homes.make(tmp_path)
+    home.configure(models=("m-1", "m-2"))
+
+    assert home.run("config", "get", "gateway_url").out == "https://llm.example.com\n"
+    assert home.run("config", "get", "models").out == "m-1 m-2\n"
+    assert home.run("config", "get", "proxy.require_key").out == "true\n"
+    assert home.run("config", "get", "oidc.audience").out == "\n"
+
+
+def test_switches_take_true_and_false_and_lists_add_up(tmp_path: Path) -> None:
+    home = homes.make(tmp_path)
+    home.configure()
+    home.run("config", "set", "--require-key=false", "--models", "a,b", "--models", "c")
+    assert home.run("config", "get", "proxy.require_key").out == "false\n"
+    assert home.run("config", "get", "models").out == "a b c\n"
+
+    home.run("config", "set", "--require-key=true", "--models", "d")
+    assert home.run("config", "get", "proxy.require_key").out == "true\n"
+    assert home.run("config", "get", "models").out == "d\n"

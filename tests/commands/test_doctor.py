@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
-from tests.checks.finding import faults, wire
+from tests.checks.finding import connection, faults, wire
 from tests.service.lab import Lab
 from thv_llm import state
 from thv_llm.errors import ExitCode
@@ -25,7 +27,7 @@ def test_a_failure_is_shown_with_its_command_and_an_exit_code(lab: Lab) -> None:
     done = lab.run("doctor")
 
     assert done.code is ExitCode.FAILED
-    assert "FAIL  session       there is none\n              next: thv-llm login\n" in done.out
+    assert "FAIL  session       not logged in\n              next: thv-llm login\n" in done.out
     assert done.out.endswith("1 failure and 1 warning.\n")
     assert all(len(line) <= 80 or "/" in line for line in done.out.splitlines())
 
@@ -38,9 +40,48 @@ def test_json_says_the_same(lab: Lab) -> None:
     assert {
         "level": "fail",
         "name": "session",
-        "reason": "there is none",
+        "reason": "not logged in",
         "remedy": "thv-llm login",
+        "command": ["thv-llm", "login"],
+        "fix": None,
     } in document["checks"]
+
+
+def test_fix_runs_what_needs_no_user_and_checks_again(lab: Lab) -> None:
+    claude, opencode = wire(lab, "claude-code"), wire(lab, "opencode")
+    lab.want()
+    opencode.unlink()
+    os.unlink(lab.paths.helper)
+    os.chmod(lab.paths.state, 0o644)
+    assert {check.name for check in faults(lab)} == {"files", "service", "helper", "opencode"}
+
+    done = lab.run("doctor", "--fix")
+
+    assert done.code is ExitCode.DONE, done.out + done.err
+    assert "Will run:\n  chmod go= " in done.err
+    assert "\n  thv-llm setup --yes --lazy --client opencode\n" in done.err
+    assert done.out.endswith("\nAll is well.\n")
+    assert faults(lab) == []
+    assert str(lab.port) in opencode.read_text()
+    assert "apiKeyHelper" in claude.read_text()
+
+
+def test_fix_leaves_to_the_user_what_is_the_users(lab: Lab) -> None:
+    claude = wire(lab, "claude-code")
+    claude.write_text('{"apiKeyHelper": "/my/own"}')
+    lab.home.configure(tls_skip_verify=True, **connection(lab))
+    lab.log_out()
+    os.unlink(lab.paths.helper)
+    before = {path: path.read_bytes() for path in (claude, Path(lab.paths.settings))}
+    document = json.loads(lab.run("doctor", "--fix", "--format", "json").out)
+
+    assert document["ran"] == []
+    assert {one["name"] for one in document["checks"] if one["level"] == "fail"} == {
+        "session",
+        "helper",
+        "claude-code",
+    }
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_colour_only_on_a_terminal(lab: Lab) -> None:

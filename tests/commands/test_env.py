@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import worlds
-from tests.commands.worlds import Home
+from tests.commands import homes
+from tests.commands.homes import Home
 from thv_llm import cli, state
 from thv_llm.commands import env
-from thv_llm.errors import NotConfiguredError
+from thv_llm.errors import NotConfiguredError, UsageError
+from thv_llm.state import Edition, WiredFile, WiredTool
 
 NASTY = "it's a \"$HOME\" `id` \\ %x; \u2019 \\'"
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    home = worlds.make(tmp_path)
+    home = homes.make(tmp_path)
     home.configure(anthropic_path_prefix="/anthropic")
     return home
 
@@ -28,12 +29,59 @@ def test_it_exports_what_the_libraries_look_for(home: Home) -> None:
 
     assert done.out.splitlines() == [
         "export OPENAI_BASE_URL=http://127.0.0.1:14000/v1",
+        "export OPENAI_API_BASE=http://127.0.0.1:14000/v1",
         f"export OPENAI_API_KEY={key}",
         "export ANTHROPIC_BASE_URL=http://127.0.0.1:14000/anthropic",
+        "export ANTHROPIC_API_BASE=http://127.0.0.1:14000/anthropic",
+        "export ANTHROPIC_API_URL=http://127.0.0.1:14000/anthropic",
+        f"export ANTHROPIC_API_KEY={key}",
         f"export ANTHROPIC_AUTH_TOKEN={key}",
         "export GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:14000",
+        "export GEMINI_API_BASE=http://127.0.0.1:14000/v1beta",
         f"export GEMINI_API_KEY={key}",
     ]
+
+
+def wire_claude_code(home: Home) -> None:
+    files = (WiredFile(str(home.path / "settings.json"), "json", (Edition((), after="", wanted=""),)),)
+    state.update(home.paths, lambda known: state.with_tool(known, WiredTool("claude-code", "direct", files)))
+
+
+def test_what_a_configured_direct_tool_would_obey_is_left_out_as_a_whole(home: Home) -> None:
+    """With ANTHROPIC_AUTH_TOKEN set, Claude Code sent the proxy's key to the gateway."""
+    wire_claude_code(home)
+
+    done = home.run("env", "--shell", "sh")
+
+    assert "ANTHROPIC" not in done.out
+    assert "OPENAI_BASE_URL" in done.out
+    assert "GEMINI_API_KEY" in done.out
+    assert "Claude Code is configured without them" in done.err
+    assert "thv-llm run --tool anthropic -- CMD" in done.err
+
+
+def test_a_tool_by_name_gets_its_variables_and_no_others(home: Home) -> None:
+    wire_claude_code(home)
+    home.configure(models=["m-1"])
+    key = state.local_key(home.paths).reveal()
+
+    assert "ANTHROPIC_API_KEY" in home.run("env", "--tool", "anthropic").out
+    assert home.run("env", "--tool", "openhands", "--shell", "sh").out.splitlines() == [
+        "export LLM_MODEL=openai/m-1",
+        "export LLM_BASE_URL=http://127.0.0.1:14000/v1",
+        f"export LLM_API_KEY={key}",
+    ]
+    assert home.run("env", "--tool", "openhands", "--unset", "--shell", "sh").out.split() == [
+        *("unset", "LLM_MODEL", "unset", "LLM_BASE_URL", "unset", "LLM_API_KEY")
+    ]
+
+
+def test_a_tool_with_files_of_its_own_is_sent_to_setup(home: Home) -> None:
+    with pytest.raises(UsageError, match="no environment variables configure 'codex'") as caught:
+        home.run("env", "--tool", "codex")
+    assert caught.value.next_step == "thv-llm setup --client codex"
+    with pytest.raises(UsageError, match="known are: openai, anthropic, gemini, openhands"):
+        home.run("env", "--tool", "nonsense")
 
 
 def test_it_says_when_the_proxy_does_not_run(home: Home) -> None:
@@ -41,7 +89,7 @@ def test_it_says_when_the_proxy_does_not_run(home: Home) -> None:
 
 
 def test_it_warns_of_a_proxy_in_the_environment(tmp_path: Path) -> None:
-    home = worlds.make(tmp_path, HTTP_PROXY="http://proxy:3128")
+    home = homes.make(tmp_path, HTTP_PROXY="http://proxy:3128")
     home.configure()
 
     assert "NO_PROXY" in home.run("env").err
@@ -57,7 +105,7 @@ def test_it_warns_of_a_proxy_in_the_environment(tmp_path: Path) -> None:
     ],
 )
 def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, first: str) -> None:
-    home = worlds.make(tmp_path, SHELL=shell)
+    home = homes.make(tmp_path, SHELL=shell)
     home.configure()
 
     assert home.run("env").out.startswith(first)
@@ -65,7 +113,7 @@ def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, fir
 
 @pytest.mark.parametrize("shell", ["sh", "fish", "powershell"])
 def test_unset_names_every_variable_and_needs_no_settings(tmp_path: Path, shell: str) -> None:
-    lines = worlds.make(tmp_path).run("env", "--unset", "--shell", shell).out.splitlines()
+    lines = homes.make(tmp_path).run("env", "--unset", "--shell", shell).out.splitlines()
 
     assert [name for name in env.VARIABLES if not any(name in line for line in lines)] == []
     assert len(lines) == len(env.VARIABLES)
@@ -73,7 +121,7 @@ def test_unset_names_every_variable_and_needs_no_settings(tmp_path: Path, shell:
 
 def test_without_settings_it_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(NotConfiguredError):
-        worlds.make(tmp_path).run("env")
+        homes.make(tmp_path).run("env")
 
 
 @pytest.mark.parametrize(

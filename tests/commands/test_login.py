@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.commands.machine import Machine
 from tests.fakes.browser import broken_browser, no_browser
+from tests.fakes.web import Answer
 
 
 @pytest.fixture
@@ -75,3 +78,64 @@ def test_a_device_login_shows_the_code_large_and_clear(here: Machine) -> None:
 
     assert done.code == 0, done.err
     assert here.provider.count("device_token") >= 1
+
+
+CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, {"error": "interaction_required", "claims": CLAIMS}, 4),
+        (400, {"error": "login_required"}, 4),
+        (403, {"error": "mfa_required"}, 4),
+        (400, {"error": "invalid_grant"}, 4),
+        (401, {"error": "invalid_token"}, 1),
+        (400, {"error": "invalid_request"}, 1),
+        (400, {"error": "invalid_scope"}, 1),
+        (500, {"error": "server_error"}, 6),
+        (429, {"error": "slow"}, 6),
+        (503, "<html>", 6),
+    ],
+)
+def test_a_login_replaces_a_session_that_gives_no_token(
+    here: Machine, status: int, body: object, code: int
+) -> None:
+    here.run("login")
+    here.provider.alter["refresh"] = lambda _: Answer(status, body, {"Retry-After": "250"})
+    for _ in range(2):
+        assert here.run("token").code == code
+
+    done = here.run("login")
+
+    assert done.code == 0, done.err
+    assert here.provider.count("authorize") == 2
+    sent = here.provider.last("authorize").query.get("claims")
+    assert sent == (CLAIMS if isinstance(body, dict) and "claims" in body else None)
+    here.provider.alter.clear()
+    assert here.run("token").code == 0
+
+
+def test_a_provider_that_is_away_keeps_the_session_and_says_so(here: Machine) -> None:
+    here.run("login")
+    here.provider.grants.rotates = False  # what is altered was not carried out
+    here.provider.alter["discovery"] = here.provider.alter["refresh"] = lambda _: Answer(503, "")
+    here.open_browser = no_browser
+
+    done = here.run("login")
+
+    assert done.code == 6
+    assert "HTTP 503" in done.err
+    here.provider.alter.clear()
+    assert "Already logged in" in here.run("login").err
+
+
+def test_the_first_login_after_a_lazy_setup_asks_where_each_api_is(here: Machine) -> None:
+    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == here.gateway.url
+
+    done = here.run("login")
+
+    assert "anthropic_path_prefix = /anthropic" in done.err
+    assert here.run("setup", "--no-service").code == 0
+    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == f"{here.gateway.url}/anthropic"
+    assert "path_prefix" not in here.run("login", "--force").err

@@ -11,7 +11,7 @@ import pytest
 from tests.commands.machine import Machine, machine
 
 SETUP = ("--scopes", "openid", "--models", "m")
-NOT_KEPT = "nobody is logged in"
+NOT_KEPT = "ends with this command"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_status_and_doctor_tell_of_a_token_and_of_no_session(here: Machine) -> N
 
     out = here.run("status").out
     assert "kept in" not in out
-    assert "session   logged in without a refresh token\n          the service has a token for " in out
+    assert "session   logged in without a refresh token\n          access token expires in " in out
     document = json.loads(here.run("status", "--format", "json").out)
     assert document["session"]["exists"] is False
     assert document["session"]["token_expires_at"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import worlds
+from tests.commands import homes
 from tests.service.lab import Lab
 from thv_llm import paths, state
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -74,7 +74,7 @@ def test_a_refused_request_says_why(lab: Lab) -> None:
     with foreground(lab) as shown:
         shown.until("Listening")
         assert lab.get("/v1/models", key="wrong")[0] == 401
-        assert "(this needs the local key" in shown.until("/v1/models")
+        assert "(proxy: this needs the local key" in shown.until("/v1/models")
 
 
 def test_where_one_runs_already_it_says_so_and_ends_well(lab: Lab) -> None:
@@ -150,7 +150,7 @@ def test_status_tells_how_it_is_doing(lab: Lab) -> None:
     done = lab.run("proxy", "status")
 
     assert done.code is ExitCode.DONE
-    assert "requests    1 served, 0 running, 0 refused by us" in done.out
+    assert "requests    1 total, 1 ok" in done.out
     document = json.loads(lab.run("proxy", "status", "--format", "json").out)
     assert document["running"] is True
     assert document["requests"]["requests"] == 1
@@ -257,7 +257,7 @@ def test_a_reset_takes_the_unit_away_and_says_so(lab: Lab, manager: Manager) -> 
 
 
 def test_uninstall_without_install_does_nothing(tmp_path: Path) -> None:
-    home = worlds.make(tmp_path)
+    home = homes.make(tmp_path)
 
     assert "Nothing to undo" in home.run("proxy", "uninstall").err
 

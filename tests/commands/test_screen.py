@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from tests.commands.worlds import Stream
+from tests.commands.homes import Stream
 from thv_llm.commands import screen
 
 

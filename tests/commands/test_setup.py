@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
+from tests.commands.homes import Run
 from tests.commands.machine import Machine
-from tests.commands.worlds import Run
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
@@ -59,7 +61,7 @@ def test_a_second_setup_changes_nothing_and_teardown_still_finds_the_first_state
 
     assert again.code == 0
     assert here.snapshot() == wired
-    assert "already wired" in again.err
+    assert "already configured" in again.err
     assert json.loads(Path(here.paths.state).read_bytes())["wired"] == json.loads(record)["wired"]
     here.run("teardown")
     assert here.snapshot() == before
@@ -101,19 +103,27 @@ def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:
     assert here.provider.requests == []
 
 
-def test_nothing_found_says_what_was_looked_for_and_changes_nothing(here: Machine) -> None:
-    for name in ("claude", "opencode"):
-        (here.home / "bin" / name).unlink()
-        here.opencode.unlink(missing_ok=True)
-    here.claude.unlink()
-    for directory in (here.claude.parent, here.opencode.parent):
-        directory.rmdir()
+def test_without_a_tool_the_settings_are_saved_and_a_later_setup_needs_no_flags(here: Machine) -> None:
+    remove_tools(here)
+    here.open_browser = no_browser
 
     done = here.setup()
 
     assert done.code == 0
-    assert "Looked for: Claude Code" in done.err
-    assert not Path(here.paths.directory).exists()
+    assert "Looked for Claude Code" in done.err
+    saved = "Settings saved. No AI tool found yet; run thv-llm setup again after installing one."
+    assert done.err.endswith(saved + "\n")
+    assert settings.load(here.paths.settings).gateway_url == here.gateway.url
+    here.install("claude")
+    assert here.run("setup", "--lazy", "--no-service").code == 0
+    assert here.wired == ["claude-code"]
+
+
+def remove_tools(here: Machine) -> None:
+    for path in (here.claude, here.opencode, here.home / "bin" / "claude", here.home / "bin" / "opencode"):
+        path.unlink()
+    for directory in (here.claude.parent, here.opencode.parent):
+        directory.rmdir()
 
 
 def test_a_file_that_does_not_parse_is_skipped_with_line_and_column_and_the_others_go_on(
@@ -134,8 +144,11 @@ def test_when_every_file_is_broken_setup_fails_before_the_login(here: Machine) -
     here.write(here.opencode, "[")
     here.open_browser = no_browser
 
-    assert here.setup().code == 1
-    assert not Path(here.paths.settings).exists()
+    done = here.setup()
+
+    assert done.code == 1
+    assert done.err.endswith("Settings saved. No tool was configured.\n")
+    assert settings.load(here.paths.settings).gateway_url == here.gateway.url
 
 
 def test_a_refused_login_leaves_every_file_as_it_was(here: Machine) -> None:
@@ -217,15 +230,67 @@ def test_a_settings_file_that_is_not_toml_is_named_with_its_place(here: Machine)
     assert "line 1" in done.err
 
 
-def test_a_stranger_on_the_port_stops_setup_before_anything_is_written(here: Machine) -> None:
+def test_a_foreign_process_on_the_port_costs_only_the_proxy_tools(here: Machine) -> None:
+    with socket.create_server(("127.0.0.1", here.port)) as foreign:
+        done = here.setup(with_service=True)
+        again = here.run("setup", "--client", "opencode")
+        seen = [_received(foreign) for _ in range(3) if _is_waiting(foreign)]
+
+    assert done.code == 0
+    assert f"Skipped OpenCode: port {here.port} on 127.0.0.1, the proxy's, is used by" in done.err
+    assert f"  next: thv-llm setup --proxy-port {here.port + 1}\n" in done.err
+    assert done.err.endswith("Skipped: OpenCode (the reasons are above).\n")
+    assert here.wired == ["claude-code"]
+    assert (again.code, again.err.count("Skipped OpenCode")) == (1, 1)
+    assert set(seen) <= {b""}, "something was sent to it"
+    assert here.run("setup", "--proxy-port", str(here.port + 1)).code == 0
+    assert here.wired == ["claude-code", "opencode"]
+    assert here.run("teardown").code == 0
+
+
+def _received(listener: socket.socket) -> bytes:
+    with listener.accept()[0] as connection:
+        return connection.recv(1)
+
+
+def _is_waiting(listener: socket.socket) -> bool:
+    return bool(select.select([listener], [], [], 0)[0])
+
+
+def test_settings_that_cannot_be_saved_stop_setup_before_anything_is_changed(here: Machine) -> None:
+    here.setup()
     before = here.snapshot()
-    with socket.create_server(("127.0.0.1", here.port)):
-        done = here.setup()
+    Path(here.paths.settings).chmod(0o400)
+    here.open_browser = no_browser
+
+    done = here.setup("--audience", "other")
 
     assert done.code == 1
-    assert f"port {here.port}" in done.err
-    assert "--proxy-port" in done.err
+    assert f"cannot write {here.paths.settings}" in done.err
     assert here.snapshot() == before
+    assert here.setup().code == 0, "nothing has to be saved"
+
+
+def test_a_read_only_file_of_one_tool_is_found_before_the_login(here: Machine) -> None:
+    here.claude.chmod(0o400)
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert "Skipped Claude Code: cannot write" in done.err
+    assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
+    assert here.wired == ["opencode"]
+
+
+@pytest.mark.root
+def test_root_writes_nothing_into_the_home_of_another_user(here: Machine) -> None:
+    os.chown(here.home, 12345, 12345)
+
+    done = here.setup()
+
+    assert done.code == 1
+    assert "without sudo" in done.err
+    assert not Path(here.paths.directory).exists()
 
 
 def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here: Machine) -> None:
@@ -249,9 +314,9 @@ def test_the_place_of_anthropics_api_is_kept_and_asked_for_anew_at_another_gatew
 
     assert done.code == 0, done.err
     assert f'"ANTHROPIC_BASE_URL": "{other.url}"' in dry.out
-    assert "will be asked where it serves Anthropic's API" in dry.err
+    assert "will be asked where it serves each API" in dry.err
     assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == other.url
-    assert settings.load(here.paths.settings).anthropic_path_prefix is None
+    assert settings.load(here.paths.settings).anthropic_path_prefix == ""
 
 
 def test_a_place_of_anthropics_api_that_was_given_with_the_gateway_is_taken(here: Machine) -> None:
@@ -278,6 +343,7 @@ def test_lazy_setup_needs_no_login_and_the_first_token_says_what_to_run(here: Ma
     done = here.setup("--lazy", "--yes", "--models", "alpha")
 
     assert done.code == 0, done.err
+    assert "What is left to do:\n  thv-llm login" in done.err
     assert here.wired == ["claude-code", "opencode"]
     token = here.run("token")
     assert (token.code, token.out) == (4, "")
@@ -287,6 +353,18 @@ def test_lazy_setup_needs_no_login_and_the_first_token_says_what_to_run(here: Ma
 def test_only_the_named_tool_is_wired(here: Machine) -> None:
     here.setup("--client", "opencode")
 
+    assert here.wired == ["opencode"]
+    again = here.setup("--client", "claude-code", "--models", "m-9")
+    assert "OpenCode" not in again.err
+    assert "m-9" not in here.opencode.read_text()
+
+
+def test_a_named_tool_that_could_not_be_configured_is_exit_1(here: Machine) -> None:
+    here.write(here.claude, "{")
+
+    done = here.setup("--client", "claude-code", "--client", "opencode")
+
+    assert done.code == 1
     assert here.wired == ["opencode"]
 
 
@@ -304,6 +382,7 @@ def test_at_a_terminal_a_no_stops_before_anything_is_changed(here: Machine) -> N
 
     assert done.code == 1
     assert str(here.claude) in done.err
+    assert here.provider.requests == []
     assert here.snapshot() == before
     assert not Path(here.paths.settings).exists()
 
@@ -314,7 +393,7 @@ def test_the_end_of_input_is_no_yes(here: Machine) -> None:
     done = here.setup(is_terminal=True, stdin="")
 
     assert done.code == 1
-    assert "[Y/n] \nthv-llm: error: stopped before anything was changed" in done.err
+    assert "[Y/n] \nthv-llm: error: cancelled\n  why:  nothing was changed" in done.err
     assert here.snapshot() == before
 
 
@@ -353,8 +432,8 @@ def test_another_client_id_leaves_the_session_behind_and_logout_ends_both(here: 
 
     done = here.run("logout")
 
-    assert "Deleted the session." in done.err
-    assert f"Deleted the session of thv-llm at {here.provider.issuer}, from earlier settings." in done.err
+    assert "Logged out." in done.err
+    assert f"Ended the session of thv-llm at {here.provider.issuer}, from earlier settings." in done.err
     revoked = {request.form["client_id"] for name, request in here.provider.requests if name == "revoke"}
     assert revoked == {"thv-llm", "other"}
 

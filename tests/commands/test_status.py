@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import subprocess
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.checks.finding import connection, wire
-from tests.commands import worlds
+from tests.commands import homes
+from tests.fakes.gateway import Fault
 from tests.fakes.web import Answer
-from tests.service.lab import Lab
-from thv_llm import paths, sessions, state
-from thv_llm.errors import ExitCode, LoginRequiredError
+from tests.service.lab import Lab, until
+from thv_llm import paths, state
+from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
+from thv_llm.service import background
 
 STATUS_MS = 200
 
@@ -24,17 +29,17 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
     lab.get("/v1/models")
     lab.until_counted(1)
     done = lab.run("status")
-    out = re.sub("good for (59 min( 59 s)?|1 h)", "good for an hour", done.out)
+    out = re.sub("expires in (59 min( 59 s)?|1 h)", "expires in an hour", done.out)
 
     assert done.code is ExitCode.DONE
     assert out.splitlines() == [
         f"gateway   {lab.gateway.url}",
         f"          provider {lab.provider.issuer}",
-        "session   dev@example.com, since 0 s",
+        "session   dev@example.com, logged in 0 s ago",
         "          kept in the encrypted file llm-session.enc",
-        "          token good for an hour",
-        f"service   running for 0 s (pid {pid}, proxy on http://127.0.0.1:{lab.port})",
-        "          1 served, 0 running, 0 refused by us",
+        "          access token expires in an hour",
+        f"service   started 0 s ago (pid {pid}, proxy on http://127.0.0.1:{lab.port})",
+        "          requests 1 total, 1 ok",
         "tools     claude-code  direct  ok       ~/.claude/settings.json",
     ]
 
@@ -46,24 +51,32 @@ def test_it_asks_nobody_over_the_network(lab: Lab) -> None:
     assert lab.run("status").code is ExitCode.DONE
 
 
+def test_its_exit_code_tells_scripts_what_is_missing(lab: Lab, tmp_path: Path) -> None:
+    assert homes.make(tmp_path / "empty").run("status").code is ExitCode.NOT_CONFIGURED
+    lab.want()
+    assert lab.run("status").code is ExitCode.FAILED
+    lab.log_out()
+    assert lab.run("status").code is ExitCode.LOGIN_REQUIRED
+
+
 def test_with_check_it_asks_provider_and_gateway(lab: Lab) -> None:
     done = lab.run("status", "--check")
     assert done.code is ExitCode.DONE
-    assert f"gateway   ok: {lab.gateway.url} takes our token and refuses others" in done.out
+    assert f"gateway   ok: {lab.gateway.url} accepts the token (HTTP 200), rejects" in done.out
 
     lab.gateway.close()
     done = lab.run("status", "--check")
     assert done.code is ExitCode.FAILED
-    assert f"gateway   FAIL: no answer from {lab.gateway.url}" in done.out
+    assert f"gateway   FAIL: cannot reach the gateway at {lab.gateway.url}" in done.out
 
 
 def test_a_new_user_is_told_what_to_type(tmp_path: Path) -> None:
-    out = worlds.make(tmp_path).run("status").out
+    out = homes.make(tmp_path).run("status").out
 
     assert "gateway   thv-llm is not configured\n            next: thv-llm setup --gateway-url" in out
-    assert "session   none\n            next: thv-llm login" in out
+    assert "session   not logged in\nservice   " in out  # a login needs the settings first
     assert "service   not running" in out
-    assert "tools     none wired\n            next: thv-llm setup" in out
+    assert "tools     none configured\n            next: thv-llm setup" in out
 
 
 def test_a_session_that_the_provider_ended_is_none_and_why_is_said(lab: Lab) -> None:
@@ -72,7 +85,7 @@ def test_a_session_that_the_provider_ended_is_none_and_why_is_said(lab: Lab) -> 
         lab.run("token")
 
     out = lab.run("status").out
-    assert "session   none: the stored session has ended (invalid_grant)\n" in out
+    assert "session   not logged in: the stored session has ended (invalid_grant)\n" in out
     assert "next: thv-llm login\n" in out
     assert json.loads(lab.run("status", "--format", "json").out)["session"]["exists"] is False
 
@@ -93,20 +106,96 @@ def test_a_service_that_should_run_is_missed(lab: Lab) -> None:
     assert "not running, though tools need it" in lab.run("status").out
 
 
+def test_tools_that_need_a_stopped_proxy_are_not_ok(lab: Lab) -> None:
+    wire(lab, "opencode")
+    wire(lab, "claude-code")
+    lab.start()
+    assert lab.run("status").code is ExitCode.DONE
+    lab.run("proxy", "stop")
+    done = lab.run("status")
+
+    assert done.code is ExitCode.FAILED
+    assert "service   not running\n            next: thv-llm proxy start --background\n" in done.out
+    assert "opencode     proxy   stopped" in done.out
+    assert "claude-code  direct  ok" in done.out
+
+
 def test_an_outdated_service_is_named(lab: Lab) -> None:
     lab.start()
     lab.home.configure(models=("m-1",), **connection(lab))
 
     out = lab.run("status").out
 
-    assert "the settings changed since it started\n            next: thv-llm proxy restart" in out
+    assert "the settings changed since it started\n            next: thv-llm setup" in out
 
 
-def test_an_expired_token_is_no_alarm(lab: Lab) -> None:
-    session = sessions.load(lab.paths.state).latest
-    lab.change(sessions=sessions.Sessions(session._replace(expires_at=lab.home.now - 5)))
+def test_a_token_that_nobody_has_is_not_shown(lab: Lab) -> None:
+    """The state file says when a token expired that was lost with the service."""
+    assert "access token" not in lab.run("status").out
+    lab.provider.alter["refresh"] = lambda _: Answer(status=503)
+    lab.start(proxy=False)
+    until(lambda: background.facts(lab.paths)["refresh_failed"])
+    done = lab.run("status")
 
-    assert "token" not in lab.run("status").out.replace("token_store", "")
+    assert "no access token; the last refresh failed 0 s ago: " in done.out
+    assert "503" in done.out
+    assert done.code is ExitCode.FAILED
+    document = json.loads(lab.run("status", "--format", "json").out)
+    assert document["session"]["token_expires_at"] is None
+    assert "503" in document["session"]["refresh_failed"]["why"]
+
+
+def test_a_failure_without_a_service_is_told_with_its_age(lab: Lab) -> None:
+    lab.provider.alter["refresh"] = lambda _: Answer(status=503)
+    with pytest.raises(UnreachableError):
+        lab.run("token")
+    lab.home = replace(lab.home, now=time.time() + 90)
+
+    assert "the last refresh failed 1 min 30 s ago: " in lab.run("status").out
+
+
+def test_the_end_of_the_session_is_told_and_what_to_do_a_day_ahead(lab: Lab) -> None:
+    assert "session ends" not in lab.run("status").out
+    lab.ends_in(7 * 86400 + 60)
+    assert "session ends in 7 days" in lab.run("status").out
+    assert "login --force" not in lab.run("status").out
+    lab.ends_in(7260)
+
+    done = lab.run("status")
+
+    assert "session ends in 2 h" in done.out
+    assert "next: thv-llm login --force" in done.out
+    assert done.code is ExitCode.DONE
+    assert json.loads(lab.run("status", "--format", "json").out)["session"]["ends_at"] > time.time()
+
+
+def test_a_locked_store_is_told(lab: Lab) -> None:
+    os.unlink(lab.paths.session_file_key)
+    lab.start(proxy=False)
+    until(lambda: background.facts(lab.paths)["refresh_failed"])
+
+    assert "no access token; the last refresh failed" in lab.run("status").out
+
+
+def test_a_clock_that_was_set_back_makes_no_token_last_for_years(lab: Lab) -> None:
+    lab.home = replace(lab.home, now=time.time() - 20 * 365 * 86400)
+    lab.start(proxy=False)
+    lab.until_it_has_a_token()
+    out = lab.run("status").out
+
+    assert "days" not in out
+    assert "ago" not in out
+
+
+def test_errors_are_not_counted_as_served(lab: Lab) -> None:
+    lab.start()
+    lab.gateway.fault = lambda _: Fault(500)
+    for _ in range(3):
+        lab.get("/v1/models")
+    lab.get("/v1/models", key="wrong")
+    lab.until_counted(4)
+
+    assert "requests 4 total, 3 gateway errors, 1 rejected by the proxy" in lab.run("status").out
 
 
 def test_json_is_stable_and_free_of_secrets(lab: Lab) -> None:
@@ -128,7 +217,7 @@ def test_json_is_stable_and_free_of_secrets(lab: Lab) -> None:
 
 
 def test_json_of_a_new_user_is_complete_too(tmp_path: Path) -> None:
-    document = json.loads(worlds.make(tmp_path).run("status", "--format", "json").out)
+    document = json.loads(homes.make(tmp_path).run("status", "--format", "json").out)
 
     assert document["session"]["exists"] is False
     assert document["service"] == {"running": False}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 from tests.commands.machine import Machine
 
 
@@ -66,7 +69,7 @@ def test_nothing_to_undo_is_said(here: Machine) -> None:
     done = here.run("teardown")
 
     assert done.code == 0
-    assert "No tool is wired" in done.err
+    assert "No tool is configured" in done.err
 
 
 def test_purging_tokens_revokes_and_deletes_the_session_but_keeps_the_settings(here: Machine) -> None:
@@ -86,3 +89,78 @@ def test_the_session_survives_a_plain_teardown(here: Machine) -> None:
 
     assert here.provider.count("revoke") == 0
     assert here.run("token").code == 0
+
+
+def lose_record(here: Machine) -> None:
+    """Delete our directory, as somebody does who wants to start anew."""
+    shutil.rmtree(here.paths.directory)
+
+
+def test_values_without_a_record_are_removed_once_the_user_agrees(here: Machine) -> None:
+    here.setup()
+    lose_record(here)
+
+    done = here.run("teardown", is_terminal=True, stdin="y\n")
+
+    assert done.code == 0
+    assert str(here.claude) in done.err
+    left = {"NODE_EXTRA_CA_CERTS": str(here.provider.ca_file)}  # it may be the user's as well
+    assert json.loads(here.claude.read_bytes()) == {"model": "opus", "env": left}
+    assert here.opencode.read_text() == '{\n  // mine\n  "theme": "gruvbox",\n}\n'
+
+
+def test_values_without_a_record_stay_when_the_user_does_not_agree(here: Machine) -> None:
+    here.setup()
+    lose_record(here)
+    before = here.snapshot()
+
+    assert here.run("teardown", is_terminal=True, stdin="n\n").code == 1
+    assert here.snapshot() == before
+    assert here.wired == []
+
+
+def test_values_without_a_record_are_refused_unattended(here: Machine) -> None:
+    here.setup()
+    lose_record(here)
+    before = here.snapshot()
+
+    for command in (["teardown"], ["teardown", "claude-code"], ["uninstall", "--yes"]):
+        done = here.run(*command)
+        assert done.code == 1
+        assert "claude" in done.err
+        assert "teardown" in done.err
+    assert here.snapshot() == before
+
+
+def test_another_installations_values_are_named_and_stay(here: Machine) -> None:
+    other = here.home / "other"
+    here.environ["THV_LLM_HOME"] = str(other)
+    here.setup()
+    del here.environ["THV_LLM_HOME"]
+    before = here.snapshot()
+
+    done = here.run("teardown")
+    refused = here.setup()
+
+    assert done.code == 0
+    assert f"THV_LLM_HOME={other} thv-llm teardown" in done.err
+    assert refused.code == 1
+    assert f"THV_LLM_HOME={other} thv-llm teardown" in refused.err
+    assert "thv-llm setup --take-over" in refused.err
+    assert here.snapshot() == before
+
+
+def test_two_installations_are_undone_in_any_order(here: Machine) -> None:
+    original = here.snapshot()
+    here.environ["THV_LLM_HOME"] = str(here.home / "other")
+    here.setup()
+    del here.environ["THV_LLM_HOME"]
+    assert here.setup("--take-over").code == 0
+
+    here.environ["THV_LLM_HOME"] = str(here.home / "other")
+    assert here.run("teardown").code == 0
+    del here.environ["THV_LLM_HOME"]
+    assert here.run("teardown").code == 0
+
+    assert json.loads(here.claude.read_bytes()) == {"model": "opus"}
+    assert here.snapshot()[".config/opencode/opencode.jsonc"] == original[".config/opencode/opencode.jsonc"]

@@ -21,19 +21,19 @@ def test_every_tool_is_listed_with_how_it_was_found(here: Machine) -> None:
     out = here.run("tools").out
 
     assert all(tool.id in out for tool in engine.TOOLS)
-    assert "  claude-code       direct  not wired  program ~/bin/claude\n" in out
+    assert "  claude-code       direct  not configured program ~/bin/claude\n" in out
     assert max(map(len, out.splitlines())) <= 80
 
 
 def test_wired_and_drifted_tools_are_told_apart(here: Machine) -> None:
     here.setup()
-    assert wiring_of(here, "opencode") == "wired"
+    assert wiring_of(here, "opencode") == "configured"
     assert max(map(len, here.run("tools").out.splitlines())) <= 80
 
     here.opencode.write_text("{}")
 
-    assert wiring_of(here, "opencode") == "drifted"
-    assert wiring_of(here, "claude-code") == "wired"
+    assert wiring_of(here, "opencode") == "changed"
+    assert wiring_of(here, "claude-code") == "configured"
 
 
 def test_one_tool_shows_what_setup_would_write(here: Machine) -> None:
@@ -71,7 +71,8 @@ def test_the_json_table_is_stable(here: Machine) -> None:
         "found",
         "where",
         "wired",
-        "drifted",
+        "state",
+        "next",
         "files",
         "left_to_do",
         "reason",

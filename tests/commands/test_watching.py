@@ -4,15 +4,15 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from tests.commands.worlds import NOW
+from tests.commands.homes import NOW
 from thv_llm.commands import watching
-from thv_llm.proxy.stats import Exchange, Figures
+from thv_llm.proxy.stats import Figures, LogEntry, Outcome
 from thv_llm.service.background import Running
-from thv_llm.service.record import Record
+from thv_llm.service.pid_file import ServiceRun
 
-DONE = Exchange(NOW, "POST", "/v1/chat/completions", 200, 210.4, 1840.0, 300, 14_234, "claude-cli/2.1", "")
-RUN = Record(4242, "then", NOW - 7800, "/opt/thv-llm.pyz", "1:2", "0.1.0", 14000, "abc")
-FIGURES = Figures(152, 1, 3, {"2xx": 149, "4xx": 3}, 3, 210.4, 1840.0)
+DONE = LogEntry(NOW, "POST", "/v1/chat/completions", 200, 210.4, 1840.0, 300, 14_234, "claude-cli/2.1")
+RUN = ServiceRun(4242, "then", NOW - 7800, "/opt/thv-llm.pyz", "1:2", "0.1.0", 14000, "abc")
+FIGURES = Figures(152, 1, 3, {"2xx": 149, "4xx": 3}, 147, 2, 3, 0, 210.4, 1840.0, {})
 
 
 def test_a_request_is_one_line_of_a_table() -> None:
@@ -21,14 +21,16 @@ def test_a_request_is_one_line_of_a_table() -> None:
     )
 
 
-def test_a_refusal_says_why() -> None:
-    line = watching.request(DONE._replace(status=403, refusal="wrong Host"))
+def test_a_403_says_whose_it_was_and_names_the_rule() -> None:
+    ours = replace(DONE, status=403, outcome=Outcome.PROXY, reason="Host is not this proxy's address")
+    theirs = replace(DONE, status=403, outcome=Outcome.GATEWAY)
 
-    assert line.endswith("(wrong Host)")
+    assert watching.request(ours).endswith("(proxy: Host is not this proxy's address)")
+    assert watching.request(theirs).endswith("(gateway)")
 
 
 def test_a_tool_that_went_away_had_no_answer() -> None:
-    line = watching.request(DONE._replace(method="", status=0, first_byte_ms=None, agent=""))
+    line = watching.request(replace(DONE, method="", status=0, first_byte_ms=None, agent=""))
 
     assert line.split()[:3] == ["?", "/v1/chat/completions", "gone"]
     assert line.endswith(" -")
@@ -43,7 +45,7 @@ def test_the_line_fits_80_columns_behind_its_time_and_stands_below_its_heading()
 
 
 def test_columns_stay_in_place_for_long_paths() -> None:
-    long = DONE._replace(path="/v1beta/models/gemini-3-pro:streamGenerateContent")
+    long = replace(DONE, path="/v1beta/models/gemini-3-pro:streamGenerateContent")
 
     assert watching.request(long).index(" 200") == watching.request(DONE).index(" 200")
     assert "…-pro:streamGenerateContent"[-23:] in watching.request(long)
@@ -60,11 +62,11 @@ def test_the_screen_tells_since_when_where_and_how_fast() -> None:
     lines = watching.lines(Running(RUN, answers=True), {"proxy": asdict(FIGURES)}, [], now=NOW)
 
     assert lines == [
-        "running     for 2 h 10 min (pid 4242, thv-llm 0.1.0)",
+        "running     started 2 h 10 min ago (pid 4242, thv-llm 0.1.0)",
         "listens on  http://127.0.0.1:14000",
-        "requests    152 served, 1 running, 3 refused by us",
-        "answers     149 2xx, 3 4xx",
-        "first byte  half within 210 ms, 99 % within 1.84 s",
+        "requests    152 total, 147 ok, 2 gateway errors, 3 rejected by the proxy, 1\n            running",
+        "responses   149 2xx, 3 4xx",
+        "first byte  p50 210 ms, p99 1.84 s",
     ]
 
 

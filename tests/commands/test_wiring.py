@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import worlds
+from tests.commands import homes
 from thv_llm import settings
 from thv_llm.commands import wiring
 from thv_llm.state import ServiceState, State, WiredTool
@@ -31,28 +31,18 @@ def test_without_the_wish_there_is_no_service() -> None:
 
 
 def test_before_setup_a_placeholder_stands_for_the_key(tmp_path: Path) -> None:
-    home = worlds.make(tmp_path)
-    found = wiring.values(home.world(), settings.Settings(gateway_url="https://g"), models=("m",))
+    home = homes.make(tmp_path)
+    found = wiring.values(home.context(), settings.Settings(gateway_url="https://g"), models=("m",))
 
     assert found.local_key == wiring.PLACEHOLDER_KEY
     assert found.helper_path == home.paths.helper
 
 
-@pytest.mark.parametrize(
-    ("gateway_url", "prefix", "anthropic_url"),
-    [
-        ("https://g", "/anthropic", "https://g/anthropic"),
-        ("https://g/team/v1", "/anthropic", "https://g/team/anthropic"),
-        ("https://g/team/v1", "", "https://g/team"),
-        ("https://g/team", None, "https://g/team"),
-    ],
-)
-def test_anthropics_api_is_looked_for_where_the_proxy_asks_for_it(
-    tmp_path: Path, gateway_url: str, prefix: str | None, anthropic_url: str
-) -> None:
-    wanted = settings.Settings(gateway_url=gateway_url, anthropic_path_prefix=prefix)
+@pytest.mark.parametrize(("prefix", "path"), [("/anthropic", "/anthropic"), ("", ""), (None, "")])
+def test_an_api_whose_place_is_unknown_is_at_the_root(tmp_path: Path, prefix: str | None, path: str) -> None:
+    wanted = settings.Settings(gateway_url="https://g", anthropic_path_prefix=prefix)
 
-    assert wiring.values(worlds.make(tmp_path).world(), wanted, models=()).anthropic_url == anthropic_url
+    assert wiring.values(homes.make(tmp_path).context(), wanted, models=()).anthropic_path == path
 
 
 def test_only_tools_with_files_of_their_own_can_be_wired() -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.keyrings import Home, Keyring, keepassxc, use_a_stored_session
 from tests.store.contract import KEY, StoreContract
 from thv_llm.secret import Secret
-from thv_llm.store.model import LockedError
+from thv_llm.store import LockedError
 from thv_llm.store.secret_service import SecretService
 
 

@@ -27,6 +27,10 @@ def test_everything_is_in_place_and_the_first_use_says_what_to_run(new_machine: 
     assert "thv-llm login" in told.out + told.err, told.said
 
     machine.environ["BROWSER"] = browser
-    assert "encrypted file" in machine.thv("login").err
+    login = machine.thv("login").err
+    assert "encrypted file" in login
     ask(machine, prompt("llm"))
+    # Without a token the gateway could not be asked where it serves Anthropic's API; now it could.
+    assert "anthropic_path_prefix = /anthropic). Run: thv-llm setup" in login, login
+    machine.thv("setup", "--yes")
     ask(machine, prompt("claude-code"))

@@ -32,7 +32,7 @@ def test_claude_code_and_opencode_work_after_setup_and_every_byte_is_back_after_
     assert str(settings) in said
     assert str(mine) in said
     again = machine.setup().err
-    assert "already wired" in again
+    assert "already configured" in again
     wired = machine.snapshot()
 
     ask(machine, prompt("claude-code"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 
 import pytest
@@ -76,7 +75,7 @@ def models(machine: Machine, key: str) -> list[str]:
     return ["-H", f"Authorization: Bearer {key}", f"http://127.0.0.1:{machine.port}/v1/models"]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.root
 def test_another_user_has_neither_key_nor_socket_nor_token(machine: Machine) -> None:
     for path in (machine.place, machine.home):
         path.chmod(0o755)  # as many homes are

@@ -17,7 +17,7 @@ from tests.e2e.machine import PYZ, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import chat
 from tests.logged_in import User
-from thv_llm.shortcut import converse
+from thv_llm.agent_client import converse
 
 PROCESSES = int(os.environ.get("E2E_PROCESSES", "8"))
 ROUNDS = int(os.environ.get("E2E_ROUNDS", "20"))
@@ -67,6 +67,9 @@ def rounds(
     return wrong
 
 
+KEYRING_CRASHED = "org.freedesktop.DBus.Error.NoReply"
+
+
 def logged_in(new_machine: NewMachine) -> Machine:
     machine = new_machine(keyring=True)
     machine.thv("config", "set", *machine.connection())
@@ -75,11 +78,17 @@ def logged_in(new_machine: NewMachine) -> Machine:
 
 
 def test_parallel_helpers_never_end_the_session(new_machine: NewMachine, provider: NpmProvider) -> None:
-    machine = logged_in(new_machine)
     provider.change(delay_ms=10)
-    before = provider.seen()
+    for _ in range(3):
+        machine = logged_in(new_machine)
+        before = provider.seen()
+        wrong = rounds(machine, [str(machine.commands / "thv-llm"), "token"], alone=True)
+        # gnome-keyring itself crashes now and then when many programs open a session at once; the
+        # one that D-Bus starts in its place is locked.
+        if not any(KEYRING_CRASHED in line for line in wrong):
+            break
 
-    assert rounds(machine, [str(machine.commands / "thv-llm"), "token"], alone=True) == []
+    assert wrong == []
 
     after = provider.seen()
     assert after["refused"] == before["refused"]

@@ -18,7 +18,7 @@ DIFFERENCES = (
     ("LICENSES.txt", "Packages inside", "Inside are packages"),  # all that comes behind it moves
     ("thv_llm/__init__.py", f'__version__ = "{__version__}"', f'__version__ = "{OLD_VERSION}"'),
     ("thv_llm/tools/registry/direct.py", "HELPER_INTERVAL_S = 300", "HELPER_INTERVAL_S = 120"),
-    ("thv_llm/tools/registry/words.py", "gateway", "way in"),
+    ("thv_llm/tools/model.py", 'TITLE = "thv-llm gateway"', 'TITLE = "thv-llm way in"'),
     ("thv_llm/service/helper.py", "Prints one fresh", "Prints a fresh"),
 )
 """Member of the file, what stands there, what the older one had: other values for tools, another helper."""
@@ -93,7 +93,7 @@ def test_the_old_service_goes_on_until_setup_brings_everything_up_to_date(
     machine.thv("status")
     doubts = machine.thv("doctor").out
     assert f"it runs thv-llm {OLD_VERSION} from a file that was replaced since" in " ".join(doubts.split())
-    assert "thv-llm proxy restart" in doubts
+    assert "next: thv-llm setup" in doubts
 
     said = machine.thv("setup").err
 

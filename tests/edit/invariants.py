@@ -13,13 +13,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 
 from thv_llm.edit import formats
-from thv_llm.edit.change import Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
 from thv_llm.edit.formats import Format
 from thv_llm.edit.jsonc import pointer, steps
-from thv_llm.edit.model import Item, contains, lookup, put, same
-from thv_llm.edit.toml_text import key_of
-from thv_llm.edit.toml_text import steps as toml_steps
+from thv_llm.edit.model import Change, EditError, Item, Json, Missing, contains, lookup, put, same
+from thv_llm.edit.toml_lex import key_of
+from thv_llm.edit.toml_lex import steps as toml_steps
 
 Check = Callable[[str, random.Random], bool]
 Wanted = dict[str, Json]

@@ -12,8 +12,8 @@ import pytest
 from tests.corpora import Sample, json_suite, toml_suite
 from tests.edit.invariants import check_invariants
 from thv_llm.edit import formats, toml
-from thv_llm.edit.change import EditError, Json
 from thv_llm.edit.formats import Format
+from thv_llm.edit.model import EditError, Json
 
 JSON_FORMATS = (Format.JSON, Format.JSONC, Format.JSONC_TRAILING)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import pytest
 
 from thv_llm.edit import jsonc
-from thv_llm.edit.change import Change, EditError, Json
 from thv_llm.edit.document import Editor, refuses_deep_nesting
 from thv_llm.edit.jsonc_parse import Dialect
+from thv_llm.edit.model import Change, EditError, Json
 
 EDITOR = jsonc.editor(Dialect.STRICT)
 

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from thv_llm.edit import dotenv
-from thv_llm.edit.change import EditError, Json
+from thv_llm.edit.model import EditError, Json
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.change import MISSING
 from thv_llm.edit.formats import Format, editor
+from thv_llm.edit.model import MISSING
 
 KEYS = {
     Format.JSON: "/a/b",

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from thv_llm.edit import jsonc
-from thv_llm.edit.change import EditError, Json
 from thv_llm.edit.jsonc_parse import Dialect
-from thv_llm.edit.model import Item
+from thv_llm.edit.model import EditError, Item, Json
 
 CASES = {
     "an empty file": ("", '{\n  "k": "v"\n}\n'),

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.change import MISSING, EditError
 from thv_llm.edit.jsonc_parse import MAX_DEPTH, Dialect, Parsed
+from thv_llm.edit.model import MISSING, EditError
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import tomllib
 import pytest
 
 from thv_llm.edit import toml
-from thv_llm.edit.change import MISSING, EditError, Json
-from thv_llm.edit.toml_text import literal
+from thv_llm.edit.model import MISSING, EditError, Json
+from thv_llm.edit.toml_lex import literal
 
 CODEX: dict[str, Json] = {
     "model_provider": "thv-llm",

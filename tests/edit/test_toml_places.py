@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.change import EditError
-from thv_llm.edit.model import Item
+from thv_llm.edit.model import EditError, Item
 from thv_llm.edit.toml_lex import Place
 from thv_llm.edit.toml_places import Places
 

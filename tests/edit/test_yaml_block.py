@@ -7,8 +7,8 @@ import yaml
 
 from tests.edit import generate
 from thv_llm.edit import yaml_block
-from thv_llm.edit.change import EditError, Json
 from thv_llm.edit.formats import Format
+from thv_llm.edit.model import EditError, Json
 
 MODELS: list[Json] = [
     {"model_id": "thv-m", "api_base": "http://127.0.0.1:1/v1", "headers": {"Authorization": "Bearer k"}},
@@ -30,6 +30,8 @@ KEYS: dict[str, Json] = {
         ("- a: 1", ["x"], '- a: 1\n# >>> thv-llm\n- "x"\n# <<< thv-llm'),
         ("  - a\r\n", ["x"], '  - a\r\n  # >>> thv-llm\r\n  - "x"\r\n  # <<< thv-llm\r\n'),
         ("a: 1\n", {"b-c": 2}, "a: 1\n# >>> thv-llm\nb-c: 2\n# <<< thv-llm\n"),
+        ("a: 1\n...\n", {"b": 2}, "a: 1\n# >>> thv-llm\nb: 2\n# <<< thv-llm\n...\n"),
+        ("---\n...", {"b": 2}, "---\n# >>> thv-llm\nb: 2\n# <<< thv-llm\n..."),
     ],
 )
 def test_a_block_goes_to_the_end_between_marks(before: str, value: Json, after: str) -> None:

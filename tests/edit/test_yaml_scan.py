@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.edit.generate import YAML_LIST, YAML_MAP
-from thv_llm.edit.change import EditError
+from thv_llm.edit.model import EditError
 from thv_llm.edit.yaml_scan import Scan, Shape
 
 
@@ -48,7 +48,10 @@ def test_the_indentation_of_the_top_level_is_known() -> None:
         ("|\n text\n", 1, 1),
         ("a: 1\n---\nb: 2\n", 2, 1),
         ("--- a\n", 1, 4),
-        ("a: 1\n...\n", 2, 1),
+        ("a: 1\n...\nb: 2\n", 3, 1),
+        ("a: 1\n...\n---\nb: 2\n", 3, 1),
+        ("...\n...\n", 2, 1),
+        ("a: 1\n... b\n", 2, 4),
         ("%YAML 1.2\n---\n", 1, 1),
         ("\ta: 1\n", 1, 1),
         ("a:\n\tb: 1\n", 2, 1),
@@ -82,3 +85,24 @@ def test_what_could_reach_beyond_the_end_or_is_not_known_is_refused(
         Scan(text)
 
     assert (caught.value.line, caught.value.column) == (line, column)
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ('"model": x\n', ["model"]),
+        ("'mo''del': x\n", ["mo'del"]),
+        ("model : x\n", ["model"]),
+        ('"m\\x6f\\u0064el" : x\n', ["model"]),
+        ("  a: 1\n  model:\n    inner: 2\n", ["a", "model"]),
+        ("\ufeffa: &x {b: 1}\n<<: *x\n", ["a", "<<"]),
+        ("- a: 1\n", []),
+    ],
+)
+def test_the_keys_of_the_top_level_are_known_however_they_are_written(text: str, keys: list[str]) -> None:
+    assert Scan(text).keys == keys
+
+
+@pytest.mark.parametrize("rest", ["...\n", "...", "... # c\n", "...\n# c\n\n"])
+def test_the_end_mark_ends_the_document(rest: str) -> None:
+    assert Scan("a: 1\n" + rest).end == len("a: 1\n")

@@ -22,6 +22,7 @@ class ConnectProxy:
     Args:
         user, password: what to ask for; no user asks for nothing.
         status: answer each CONNECT with this status instead of doing it.
+        scheme: how a 407 asks for credentials.
 
     Attributes:
         url: value for `HTTPS_PROXY`, with user and password in it.
@@ -30,10 +31,11 @@ class ConnectProxy:
         targets: HOST:PORT of each tunnel that was opened.
     """
 
-    def __init__(self, user: str = "", password: str = "", *, status: int = 0) -> None:
+    def __init__(self, user: str = "", password: str = "", *, status: int = 0, scheme: str = "Basic") -> None:
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self._needs_user = bool(user)
         self._status = status
+        self._scheme = scheme
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self.bare_url = f"http://127.0.0.1:{self.port}"
@@ -76,7 +78,8 @@ class ConnectProxy:
             self.heads.append(text)
             status = self._status or self._judge(text)
             if status != 200:
-                near.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode())
+                asks = f"Proxy-Authenticate: {self._scheme}\r\n" if status == 407 else ""
+                near.sendall(f"HTTP/1.1 {status} No\r\n{asks}Content-Length: 0\r\n\r\n".encode())
                 return
             target = text.split(" ")[1]
             host, _, port = target.rpartition(":")

@@ -16,12 +16,13 @@ Standard library only: `make demo` runs on it.
 
 from __future__ import annotations
 
+import base64
 import html
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from tests import canaries
 from tests.fakes import rsa
@@ -29,6 +30,13 @@ from tests.fakes.grants import Grant, Grants, OAuthError
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 
 HELD_S = 10.0
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ENDPOINTS_OF_GRANTS = {
+    "refresh_token": "refresh",
+    "authorization_code": "token",
+    "client_credentials": "workload",
+    TOKEN_EXCHANGE: "workload",
+}
 
 Pairs = list[tuple[str, str]]
 
@@ -56,6 +64,8 @@ class FakeProvider(WebServer):
         device_errors: what a device login is told before it succeeds, one per poll.
         device_waits: a device login succeeds only after `approve_device`.
         user: claims of whoever logs in.
+        secret: what the client must know; "" = it is a public one.
+        assertions: tokens of workloads that are trusted.
     """
 
     ca_file = CA_FILE
@@ -87,6 +97,8 @@ class FakeProvider(WebServer):
         self.requests: list[tuple[str, Request]] = []
         self.keys = [rsa.KEY]
         self.user: dict[str, Any] = {"sub": "user-1", "email": "dev@example.com", "name": "Dev"}
+        self.secret = ""
+        self.assertions: set[str] = set()
         self.latency_s = 0.0
         self.lost_answers = 0
         self.device_errors: list[str] = ["authorization_pending"]
@@ -167,7 +179,7 @@ class FakeProvider(WebServer):
         name, respond = routes.get(request.path, ("unknown", lambda _: Answer(404, {"error": "not_found"})))
         if name == "token":
             grant_type = request.form.get("grant_type", "")
-            name = {"refresh_token": "refresh", "authorization_code": "token"}.get(grant_type, "device_token")
+            name = ENDPOINTS_OF_GRANTS.get(grant_type, "device_token")
         self.requests.append((name, request))
         try:
             answer: Answer = respond(request)
@@ -225,6 +237,9 @@ class FakeProvider(WebServer):
     def _token(self, request: Request) -> Answer:
         form = request.form
         grant_type = form.get("grant_type", "")
+        if self.secret and _secret_of(request) != self.secret and "client_assertion" not in form:
+            missing = "" if _secret_of(request) else "client_secret is missing."
+            raise OAuthError("invalid_client", missing)
         if self.latency_s:
             self.stopping.wait(self.latency_s)
         if grant_type == "authorization_code":
@@ -235,6 +250,14 @@ class FakeProvider(WebServer):
         elif grant_type == "urn:ietf:params:oauth:grant-type:device_code":
             grant = self._poll_device(form)
             refresh = self.grants.new_refresh_token(grant) if grant.is_offline else None
+        elif grant_type in ("client_credentials", TOKEN_EXCHANGE):
+            proof = form.get("client_assertion") or form.get("subject_token")
+            if proof is None and not self.secret:
+                raise OAuthError("invalid_client")
+            if proof is not None and proof not in self.assertions:
+                raise OAuthError("invalid_client" if "client_assertion" in form else "invalid_grant", proof)
+            audience = form.get("resource") or form.get("audience") or "gateway"
+            grant, refresh = Grant(self.client_id, form.get("scope", ""), "workload", audience=audience), None
         else:
             raise OAuthError("unsupported_grant_type")
         has_id_token = grant_type != "refresh_token" or self.id_token_on_refresh
@@ -313,6 +336,14 @@ class FakeProvider(WebServer):
     def _revoke(self, request: Request) -> Answer:
         self.grants.revoke(request.form.get("token", ""))
         return Answer()
+
+
+def _secret_of(request: Request) -> str:
+    """Return the client's secret, from the form or from `Authorization` (RFC 6749 section 2.3.1)."""
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    if kind != "Basic":
+        return request.form.get("client_secret", "")
+    return unquote_plus(base64.b64decode(value).decode().partition(":")[2])
 
 
 def _form(action: str, fields: dict[str, str], button: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.fakes import rsa
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from tests.oidc.modes import DEEP, HTML, Install, Json, answers, member, nothing, refuses, takes
+from tests.oidc.modes import DEEP, HTML, Install, Json, answers, nothing, refuses, takes
 
 
 def idt(change: Callable[[Json, Json], object]) -> Install:
@@ -95,7 +95,6 @@ def jwk(**values: Any) -> Install:
 
 ID_TOKEN = (
     takes("idt-ok", nothing),
-    refuses("idt-missing", member("token", "id_token"), "no id_token"),
     refuses("idt-iss", claim("iss", "https://evil.example"), "iss is 'https://evil.example'"),
     refuses("idt-iss-slash", idt(lambda _, claims: claims.update(iss=claims["iss"] + "/")), "iss is"),
     refuses("idt-no-iss", claim("iss"), "iss is 'None'"),

@@ -24,6 +24,13 @@ from tests.oidc.modes import (
     takes,
     twice,
 )
+from thv_llm.errors import (
+    InteractionRequiredError,
+    LoginRequiredError,
+    RefusedError,
+    ThvLlmError,
+    UnreachableError,
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,12 @@ class RefreshMode(Mode):
     """One misbehaviour of a refresh.
 
     Attributes:
-        ends: the session is over; else it must be kept.
+        kind: of the error; only a plain LoginRequiredError ends the session.
         maybe_sent: the provider may have acted on the request.
         retry_after_s: what it asked for.
     """
 
-    ends: bool = False
+    kind: type[ThvLlmError] = UnreachableError
     maybe_sent: bool = False
     retry_after_s: float | None = None
 
@@ -46,11 +53,21 @@ def keeps(name: str, install: Install, says: str, **options: Any) -> RefreshMode
 
 
 def ends(name: str, install: Install) -> RefreshMode:
-    return RefreshMode(name, install, "the stored session has ended", ends=True)
+    return RefreshMode(name, install, "the stored session has ended", kind=LoginRequiredError)
 
 
-def says(status: int, error: str, **options: str) -> Install:
-    return answers("refresh", status, {"error": error, **options})
+def interaction(name: str, status: int, error: str, **members: str) -> RefreshMode:
+    install = says(status, error, **members)
+    return RefreshMode(name, install, f"log in again: '{error}'", kind=InteractionRequiredError)
+
+
+def refused(name: str, status: int, error: str, text: str, description: str = "") -> RefreshMode:
+    members = {"error_description": description} if description else {}
+    return RefreshMode(name, says(status, error, **members), text, kind=RefusedError)
+
+
+def says(status: int, error: str, **members: str) -> Install:
+    return answers("refresh", status, {"error": error, **members})
 
 
 def echo(provider: FakeProvider) -> None:
@@ -89,16 +106,16 @@ REFRESH = (
     ends("ref-invalid-grant-403", says(403, "invalid_grant")),
     ends("ref-bare-400", answers("refresh", 400)),
     ends("ref-bare-401", answers("refresh", 401)),
-    keeps("ref-bare-403", answers("refresh", 403), "status 403"),
-    keeps("ref-401-html", answers("refresh", 401, HTML), "web page (status 401)"),
-    keeps("ref-400-html", answers("refresh", 400, HTML), "web page (status 400)"),
+    keeps("ref-bare-403", answers("refresh", 403), "HTTP 403"),
+    keeps("ref-401-html", answers("refresh", 401, HTML), "returned HTTP 401"),
+    keeps("ref-400-html", answers("refresh", 400, HTML), "returned HTTP 400"),
     keeps("ref-500-invalid-grant", says(500, "invalid_grant"), "'invalid_grant'"),
-    keeps("ref-500", answers("refresh", 500, HTML), "status 500"),
-    keeps("ref-502-empty", answers("refresh", 502), "status 502"),
+    keeps("ref-500", answers("refresh", 500, HTML), "HTTP 500"),
+    keeps("ref-502-empty", answers("refresh", 502), "HTTP 502"),
     keeps(
         "ref-503-retry-after",
         answers("refresh", 503, headers={"Retry-After": "7"}),
-        "status 503",
+        "HTTP 503",
         retry_after_s=7.0,
     ),
     keeps(
@@ -107,21 +124,46 @@ REFRESH = (
         "'slow'",
         retry_after_s=3600.0,
     ),
-    keeps("ref-retry-after-odd", answers("refresh", 503, headers={"Retry-After": "-1"}), "status 503"),
+    keeps("ref-retry-after-odd", answers("refresh", 503, headers={"Retry-After": "-1"}), "HTTP 503"),
     keeps("ref-temporarily-unavailable", says(400, "temporarily_unavailable"), "'temporarily_unavailable'"),
-    keeps("ref-invalid-client", says(401, "invalid_client"), "'invalid_client'"),
-    keeps("ref-invalid-scope", says(400, "invalid_scope"), "'invalid_scope'"),
-    keeps("ref-interaction-required", says(400, "interaction_required"), "thv-llm login"),
-    keeps("ref-echo", echo, "***"),
-    keeps("ref-error-type", answers("refresh", 400, {"error": 7}), "status 400"),
-    keeps("ref-200-html", answers("refresh", 200, HTML), "web page (status 200)"),
+    keeps("ref-server-error", says(500, "server_error"), "'server_error'"),
+    refused("ref-invalid-client", 401, "invalid_client", "oidc.client_id"),
+    refused("ref-unauthorized-client", 400, "unauthorized_client", "oidc.client_id"),
+    refused("ref-unsupported-grant", 400, "unsupported_grant_type", "oidc.client_id"),
+    refused("ref-invalid-scope", 400, "invalid_scope", "oidc.scopes"),
+    refused("ref-invalid-target", 400, "invalid_target", "oidc.resource"),
+    refused("ref-no-secret", 400, "invalid_request", "client secret", "client_secret is missing."),
+    refused("ref-invalid-request", 400, "invalid_request", "thv-llm login"),
+    refused("ref-invalid-token", 401, "invalid_token", "thv-llm login"),
+    refused("ref-404", 404, "not_found", "'not_found'"),
+    interaction("ref-interaction-required", 400, "interaction_required"),
+    interaction("ref-login-required", 400, "login_required"),
+    interaction("ref-consent-required", 401, "consent_required"),
+    interaction("ref-mfa-required", 403, "mfa_required"),
+    interaction("ref-policy", 400, "invalid_grant", suberror="additional_action"),
+    interaction("ref-invalid-rapt", 400, "invalid_grant", error_subtype="invalid_rapt"),
+    ends("ref-token-expired", says(400, "invalid_grant", suberror="token_expired")),
+    ends("ref-ended-text", says(400, "invalid_grant", error_description="AADSTS700082")),
+    RefreshMode("ref-echo", echo, "***", kind=RefusedError),
+    keeps("ref-error-type", answers("refresh", 400, {"error": 7}), "HTTP 400"),
+    keeps("ref-200-html", answers("refresh", 200, HTML), "web page (HTTP 200)"),
     keeps("ref-200-empty", answers("refresh", 200), "is not JSON"),
     keeps("ref-redirect", answers("refresh", 302, headers={"Location": "https://portal.example/"}), "portal"),
-    keeps("ref-lost", answers("refresh", raw=b""), "broke off", maybe_sent=True),
-    keeps("ref-cut-401", answers("refresh", raw=b"HTTP/1.1 401 No\r\nConten"), "broke off", maybe_sent=True),
-    keeps("ref-cut-400", answers("refresh", raw=b"HTTP/1.1 400 No\r\n\r\n"), "broke off", maybe_sent=True),
-    keeps("ref-cut", cut("refresh"), "broke off", maybe_sent=True),
-    keeps("ref-slow", dripping("refresh"), "no complete answer within", maybe_sent=True),
+    keeps("ref-lost", answers("refresh", raw=b""), "was complete", maybe_sent=True),
+    keeps(
+        "ref-cut-401",
+        answers("refresh", raw=b"HTTP/1.1 401 No\r\nConten"),
+        "was complete",
+        maybe_sent=True,
+    ),
+    keeps(
+        "ref-cut-400",
+        answers("refresh", raw=b"HTTP/1.1 400 No\r\n\r\n"),
+        "was complete",
+        maybe_sent=True,
+    ),
+    keeps("ref-cut", cut("refresh"), "was complete", maybe_sent=True),
+    keeps("ref-slow", dripping("refresh"), "no complete response from", maybe_sent=True),
     keeps("ref-huge", answers("refresh", body=HUGE), "larger than 1 MB", maybe_sent=True),
     keeps("ref-deep", answers("refresh", body=DEEP), "nested too deeply"),
     keeps("ref-dup", rewritten("refresh", twice), "'access_token' twice"),

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from thv_llm.oidc.failures import NoAnswerError
+from thv_llm.errors import NoResponseError
 from thv_llm.oidc.http import Provider
 from thv_llm.secret import Secret
 
@@ -163,21 +163,21 @@ def anonymous(context: ssl.SSLContext) -> None:
 BAD = {
     "expired": (Leaf(ends=NOW - DAY / 2), "has expired"),
     "not-yet-valid": (Leaf(begins=NOW + DAY / 2), "not valid yet"),
-    "wrong-host": (Leaf(names=[x509.DNSName("other.example")]), "not one for 127.0.0.1"),
-    "wrong-ip": (Leaf(names=[x509.IPAddress(OTHER_IP)]), "not one for 127.0.0.1"),
-    "common-name-only": (Leaf(names=[], common_name="127.0.0.1"), "not one for 127.0.0.1"),
+    "wrong-host": (Leaf(names=[x509.DNSName("other.example")]), "not valid for 127.0.0.1"),
+    "wrong-ip": (Leaf(names=[x509.IPAddress(OTHER_IP)]), "not valid for 127.0.0.1"),
+    "common-name-only": (Leaf(names=[], common_name="127.0.0.1"), "not valid for 127.0.0.1"),
     "host-in-common-name": (
         Leaf(names=[], common_name="localhost", host="localhost"),
-        "not one for localhost",
+        "not valid for localhost",
     ),
     "host-in-common-name-beside-an-ip": (
         Leaf(names=[x509.IPAddress(OTHER_IP)], common_name="localhost", host="localhost"),
-        "not one for localhost",
+        "not valid for localhost",
     ),
-    "ip-as-dns-name": (Leaf(names=[x509.DNSName("127.0.0.1")]), "not one for 127.0.0.1"),
+    "ip-as-dns-name": (Leaf(names=[x509.DNSName("127.0.0.1")]), "not valid for 127.0.0.1"),
     "self-signed": (Leaf(signer="itself"), "self-signed"),
-    "unknown-authority": (Leaf(signer="stranger"), "authority that is not trusted here"),
-    "issued-by-a-leaf": (Leaf(signer="leaf"), "authority that must not issue it"),
+    "unknown-authority": (Leaf(signer="stranger"), "authority (CA) that this machine does not trust"),
+    "issued-by-a-leaf": (Leaf(signer="leaf"), "authority that may not issue it"),
     "for-clients-only": (Leaf(usage=ExtendedKeyUsageOID.CLIENT_AUTH), "for another purpose"),
     "weak-key": (Leaf(key=lambda: rsa.generate_private_key(65537, 1024)), "weak"),
     "tls-1.0": (Leaf(spoils=at_most(ssl.TLSVersion.TLSv1)), "TLS 1.2"),
@@ -241,7 +241,7 @@ def send_token(world: World, server: TlsServer, host: str = "127.0.0.1") -> None
     http.post_form(f"https://{host}:{server.port}/token", {"refresh_token": Secret(TOKEN)})
 
 
-def assert_nothing_went_out(server: TlsServer, error: NoAnswerError, says: str) -> None:
+def assert_nothing_went_out(server: TlsServer, error: NoResponseError, says: str) -> None:
     assert TOKEN.encode() not in server.seen
     assert says in str(error)
     assert error.what.removeprefix("cannot reach the provider at ") in ("127.0.0.1", "localhost")
@@ -252,7 +252,7 @@ def assert_nothing_went_out(server: TlsServer, error: NoAnswerError, says: str) 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_server_gets_nothing(world: World, name: str) -> None:
     leaf, says = BAD[name]
-    with TlsServer(world.context(leaf)) as server, pytest.raises(NoAnswerError) as caught:
+    with TlsServer(world.context(leaf)) as server, pytest.raises(NoResponseError) as caught:
         send_token(world, server, leaf.host)
 
     assert_nothing_went_out(server, caught.value, says)
@@ -261,14 +261,14 @@ def test_a_bad_server_gets_nothing(world: World, name: str) -> None:
 
 
 def test_a_server_without_tls_gets_nothing(world: World) -> None:
-    with TlsServer(None) as server, pytest.raises(NoAnswerError) as caught:
+    with TlsServer(None) as server, pytest.raises(NoResponseError) as caught:
         send_token(world, server)
 
     assert_nothing_went_out(server, caught.value, "does not speak TLS")
 
 
 def test_a_server_that_hangs_up_in_the_handshake_gets_nothing(world: World) -> None:
-    with TlsServer(None, cuts=True) as server, pytest.raises(NoAnswerError) as caught:
+    with TlsServer(None, cuts=True) as server, pytest.raises(NoResponseError) as caught:
         send_token(world, server)
 
     assert_nothing_went_out(server, caught.value, "")

@@ -12,8 +12,8 @@ import pytest
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.oidc.client import Client
+from thv_llm.errors import InvalidResponseError
 from thv_llm.oidc import discovery
-from thv_llm.oidc.failures import UntrustedAnswerError
 
 NOW = 1_800_000_000.0
 
@@ -94,7 +94,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(client: Client, tmp_path: 
 
 def test_a_document_that_is_refused_is_not_kept(client: Client, cache: str) -> None:
     client.provider.alter["discovery"] = lambda _: Answer(body={"issuer": "https://evil.example"})
-    with pytest.raises(UntrustedAnswerError):
+    with pytest.raises(InvalidResponseError):
         client.discover(cache_path=cache)
 
     assert not os.path.exists(cache)
@@ -113,9 +113,21 @@ def test_the_other_document_is_where_rfc_8414_puts_it(issuer: str, url: str) -> 
 
 
 def test_issuers_that_differ_are_both_named() -> None:
-    with pytest.raises(UntrustedAnswerError) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         discovery.parse({"issuer": "https://a.example/"}, "https://a.example")
 
     assert "'https://a.example/'" in str(caught.value)
     assert "'https://a.example'" in str(caught.value)
-    assert "config set --issuer" in caught.value.next_step
+    assert "setup --issuer" in caught.value.next_step
+
+
+def test_optional_endpoints_that_cannot_be_used_are_ignored() -> None:
+    issuer = "https://idp.example"
+    bad = dict.fromkeys(discovery.OPTIONAL_ENDPOINTS, "http://idp.example/x")
+    found = discovery.parse({"issuer": issuer, "token_endpoint": f"{issuer}/token", **bad}, issuer)
+
+    assert (found.device_authorization_endpoint, found.revocation_endpoint, found.end_session_endpoint) == (
+        "",
+        "",
+        "",
+    )

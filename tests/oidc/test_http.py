@@ -13,9 +13,9 @@ from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 from thv_llm import __version__
-from thv_llm.errors import ThvLlmError
-from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
-from thv_llm.oidc.http import Provider, Reply, describe
+from thv_llm.errors import InvalidResponseError, NoResponseError, ThvLlmError
+from thv_llm.net.http_client import Response
+from thv_llm.oidc.http import Provider, describe
 from thv_llm.secret import Secret
 
 TRUST = {"SSL_CERT_FILE": CA_FILE}
@@ -53,7 +53,7 @@ def test_the_ca_file_is_trusted_besides_the_system() -> None:
 def test_plain_http_is_for_loopback_only() -> None:
     with server(Answer(body={}), tls=False) as web:
         assert Provider("", {}).get_json(web.url) == {}
-    with pytest.raises(UntrustedAnswerError):
+    with pytest.raises(InvalidResponseError):
         Provider("", {}).get_json("http://idp.example/")
 
 
@@ -61,7 +61,7 @@ def test_plain_http_is_for_loopback_only() -> None:
 def test_the_time_limit_is_for_the_whole_answer(drip_s: float) -> None:
     with server(Answer(body={"x": "y" * 1000}, drip_s=drip_s)) as web:
         start = time.monotonic()
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoResponseError) as caught:
             Provider("", TRUST, timeout_s=0.3).post_form(web.url, {"token": Secret(CANARY)})
 
     assert time.monotonic() - start < 2.0
@@ -72,7 +72,7 @@ def test_the_time_limit_is_for_the_whole_answer(drip_s: float) -> None:
 def test_the_time_limit_is_for_the_handshake_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoResponseError) as caught:
             Provider("", TRUST, timeout_s=0.2).get(f"https://127.0.0.1:{silent.getsockname()[1]}/")
 
     assert time.monotonic() - start < 2.0
@@ -82,17 +82,17 @@ def test_the_time_limit_is_for_the_handshake_too() -> None:
 def test_no_thread_is_left_behind() -> None:
     with server(Answer(body={"x": "y" * 1000}, drip_s=0.02)) as web:
         before = threading.active_count()
-        with pytest.raises(NoAnswerError):
+        with pytest.raises(NoResponseError):
             Provider("", TRUST, timeout_s=0.2).get(web.url)
 
-        assert not [each for each in threading.enumerate() if each.name == "oidc-exchange"]
+        assert not [each for each in threading.enumerate() if each.name == "http-client"]
         assert threading.active_count() <= before + 1  # the server's
 
 
 def test_a_closed_port_is_said_to_be_closed_and_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(NoAnswerError) as caught:
+    with pytest.raises(NoResponseError) as caught:
         Provider("", TRUST).get(f"https://127.0.0.1:{port}/")
 
     assert "connection refused" in str(caught.value)
@@ -100,7 +100,7 @@ def test_a_closed_port_is_said_to_be_closed_and_nothing_was_sent() -> None:
 
 
 def test_a_host_that_does_not_exist_is_named() -> None:
-    with pytest.raises(NoAnswerError) as caught:
+    with pytest.raises(NoResponseError) as caught:
         Provider("", TRUST).get("https://idp.invalid/")
 
     assert "idp.invalid" in str(caught.value)
@@ -109,16 +109,16 @@ def test_a_host_that_does_not_exist_is_named() -> None:
 
 def test_an_answer_that_ends_too_early_is_no_answer() -> None:
     raw = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"a": 1}'
-    with server(Answer(raw=raw)) as web, pytest.raises(NoAnswerError) as caught:
+    with server(Answer(raw=raw)) as web, pytest.raises(NoResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
-    assert "broke off" in str(caught.value)
+    assert "before the response was complete" in str(caught.value)
     assert caught.value.maybe_sent
 
 
 def test_a_redirect_is_not_followed_and_its_host_is_named() -> None:
     answer = Answer(302, headers={"Location": f"https://joe:{CANARY}@portal.example/login?{CANARY}"})
-    with server(answer) as web, pytest.raises(UntrustedAnswerError) as caught:
+    with server(answer) as web, pytest.raises(InvalidResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
     assert "portal.example" in str(caught.value)
@@ -127,17 +127,17 @@ def test_a_redirect_is_not_followed_and_its_host_is_named() -> None:
 
 @pytest.mark.parametrize("location", ["http://[x", "http://[::1]:port/", "//", "", "\udcff"])
 def test_a_redirect_to_nowhere_is_one_to_another_page(location: str) -> None:
-    reply = Reply("idp.example", 302, {"location": location}, None, "is empty")
+    reply = Response("idp.example", 302, {"location": location})
 
     assert "idp.example redirects to '" in describe(reply)[0]
 
 
 def test_a_captive_portal_is_recognised() -> None:
     page = f"<html><body>{CANARY} Accept our terms</body></html>"
-    with server(Answer(200, page)) as web, pytest.raises(UntrustedAnswerError) as caught:
+    with server(Answer(200, page)) as web, pytest.raises(InvalidResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
-    assert "web page (status 200) instead of JSON" in str(caught.value)
+    assert "web page (HTTP 200) instead of JSON" in str(caught.value)
     assert "login page" in caught.value.next_step
     assert CANARY not in str(caught.value)
 
@@ -172,11 +172,11 @@ def test_a_proxy_with_a_password_lets_us_through_and_sees_only_a_host() -> None:
     assert f"User-Agent: thv-llm/{__version__}" in proxy.heads[0]
 
 
-@pytest.mark.parametrize(("status", "says"), [(0, "asks for a user name"), (503, "does not let us through")])
+@pytest.mark.parametrize(("status", "says"), [(0, "rejected the user name"), (503, "opened no tunnel")])
 def test_a_proxy_that_refuses_is_named_without_its_password(status: int, says: str) -> None:
     with ConnectProxy("joe", "right", status=status) as proxy:
         environ = {**TRUST, "https_proxy": f"http://joe:{CANARY}@127.0.0.1:{proxy.port}"}
-        with pytest.raises(NoAnswerError) as caught:
+        with pytest.raises(NoResponseError) as caught:
             Provider("", environ).get("https://idp.example/")
 
     assert says in str(caught.value)

@@ -14,7 +14,8 @@ from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import CA_FILE, Answer
 from tests.oidc.client import GATEWAY, Client, leaks
-from thv_llm.errors import ThvLlmError
+from thv_llm.errors import ThvLlmError, UnreachableError
+from thv_llm.oidc import id_token
 from thv_llm.oidc import login as login_module
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.interaction import Interaction
@@ -194,6 +195,50 @@ def test_without_offline_access_there_is_no_second_round(client: Client) -> None
     assert result.tokens.refresh is None
 
 
+@pytest.mark.parametrize("scopes", [("openid", "offline_access"), ("all-apis", "offline_access")])
+def test_without_an_id_token_the_name_is_unknown_and_the_session_works(
+    client: Client, scopes: tuple[str, ...]
+) -> None:
+    client.configure(scopes=scopes)
+    client.provider.alter["token"] = without_id_token
+    result = client.login()
+
+    assert (result.subject, result.who) == ("", "")
+    assert client.provider.verify_access_token(result.tokens.access.reveal())
+    assert ("nonce" in client.provider.last("authorize").query) == ("openid" in scopes)
+    assert result.tokens.refresh is not None
+    assert client.refresh(result.tokens.refresh.reveal(), subject="")
+
+
+def test_a_login_by_code_needs_no_id_token_either(client: Client) -> None:
+    client.provider.alter["device_token"] = without_id_token
+
+    assert client.login_by_device().who == ""
+
+
+def without_id_token(answer: Answer) -> Answer:
+    answer.body.pop("id_token", None)
+    return answer
+
+
+def test_the_gateway_may_want_the_id_token(client: Client) -> None:
+    client.configure(gateway_token="id_token")
+    result = client.login()
+
+    assert result.tokens.access == result.tokens.id_token
+    assert result.tokens.expires_at == id_token.expiry_of(result.tokens.access)
+    assert result.who == "dev@example.com"
+
+
+def test_without_an_id_token_the_gateway_cannot_get_one(client: Client) -> None:
+    client.configure(gateway_token="id_token")
+    client.provider.alter["token"] = without_id_token
+    with pytest.raises(UnreachableError, match="issued no ID token"):
+        client.login()
+
+    assert "The login failed" in client.browser.page
+
+
 def test_an_es256_token_is_taken_for_the_sake_of_tls(client: Client) -> None:
     client.provider.alter_id_token = lambda header, claims: header.update(alg="ES256")
 
@@ -229,7 +274,7 @@ def test_the_result_is_kept_before_the_browser_is_told(client: Client) -> None:
 def test_a_login_that_nobody_finishes_ends() -> None:
     with FakeProvider() as provider:
         client = Client(provider)
-        with pytest.raises(ThvLlmError, match="no answer came from the browser in time"):
+        with pytest.raises(ThvLlmError, match="the browser did not come back in time"):
             client.login(
                 interaction=Interaction(client.said.append, broken_browser), timeout_s=0.05, flow="manual"
             )
@@ -286,7 +331,7 @@ def test_what_is_pasted_and_is_not_the_answer_is_said_so(client: Client) -> None
     result = client.login(flow="manual", interaction=interaction)
 
     assert result.subject == "user-1"
-    assert sum("not the answer to this login" in line for line in person.said) == 2
+    assert sum("not the address of this login" in line for line in person.said) == 2
 
 
 def test_a_pasted_refusal_ends_the_login(client: Client) -> None:
@@ -335,12 +380,22 @@ def test_a_login_goes_through_a_proxy_that_asks_for_a_password(client: Client) -
     assert leaks("".join(proxy.heads), client.provider) == []
 
 
-def test_a_query_of_the_authorization_endpoint_is_kept(client: Client) -> None:
-    from thv_llm.oidc.pkce import Attempt
+def test_parameters_of_the_settings_are_sent_and_never_replace_ours(client: Client) -> None:
+    client.configure(extra_params=("access_type=offline", "acr_values=a b&c", "prompt=x", "audience=y"))
+    client.login(prompt="consent")
+    client.login_by_device()
 
+    query = client.provider.last("authorize").query
+    assert (query["access_type"], query["acr_values"], query["audience"]) == ("offline", "a b&c", "y")
+    assert query["prompt"] == "consent"
+    assert client.provider.last("device").form["access_type"] == "offline"
+    assert "access_type" not in client.provider.last("token").form
+
+
+def test_a_query_of_the_authorization_endpoint_is_kept(client: Client) -> None:
     metadata = client.discover()._replace(authorization_endpoint="https://idp.example/auth?policy=b2c")
-    attempt = Attempt(state=Secret("a b&c"))
-    url = login_module.authorization_url(metadata, client.oidc, attempt, "http://127.0.0.1:1/callback", "")
+    request = login_module.AuthorizationRequest(state=Secret("a b&c"))
+    url = login_module.authorization_url(metadata, client.oidc, request, "http://127.0.0.1:1/callback")
 
     query = parse_qs(urlsplit(url).query, strict_parsing=True)
     assert query["policy"] == ["b2c"]

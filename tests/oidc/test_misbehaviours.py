@@ -11,7 +11,7 @@ from tests.oidc.modes import Mode
 from tests.oidc.modes_id_token import ID_TOKEN
 from tests.oidc.modes_login import CALLBACK, DISCOVERY, IGNORED, TOKEN
 from tests.oidc.modes_refresh import DEVICE, REFRESH, RefreshMode
-from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
+from thv_llm.errors import InteractionRequiredError, ThvLlmError, UnreachableError
 
 VISIBLE = re.compile(r"[\x21-\x7e]+")
 
@@ -25,7 +25,7 @@ def by_name(modes: tuple[Mode, ...]) -> pytest.MarkDecorator:
 def prepare(client: Client, mode: Mode) -> None:
     mode.install(client.provider)
     if "slow" in mode.name:
-        client.http._timeout_s = 0.4
+        client.http._client._timeout_s = 0.4
 
 
 def login_or_error(client: Client, mode: Mode) -> ThvLlmError | None:
@@ -114,8 +114,8 @@ def test_refresh(client: Client, mode: Mode) -> None:
 
     error = caught.value
     assert_as_expected(client, mode, error)
-    assert isinstance(error, LoginRequiredError) == mode.ends
-    assert isinstance(error, UnreachableError) != mode.ends
+    assert isinstance(error, mode.kind)
+    assert isinstance(error, InteractionRequiredError) == (mode.kind is InteractionRequiredError)
     assert getattr(error, "maybe_sent", False) == mode.maybe_sent
     assert getattr(error, "retry_after_s", None) == mode.retry_after_s
 

@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from thv_llm.oidc import page
+from thv_llm.oidc import loopback
 
 EVIL = "</p><script>alert(1)</script><img src=x onerror=alert(1)>\"'&"
 PAGES = {
-    "success": page.success(EVIL),
-    "failure": page.failure(EVIL, EVIL),
-    "failure with a command": page.failure(EVIL, f"thv-llm login {EVIL}"),
-    "stray": page.stray(),
+    "success": loopback.success_page(EVIL),
+    "failure": loopback.failure_page(EVIL, EVIL),
+    "failure with a command": loopback.failure_page(EVIL, f"thv-llm login {EVIL}"),
+    "stray": loopback.stray_page(),
 }
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "main", "div", "svg", "path"),
@@ -63,9 +63,9 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 
 
 def test_the_policy_allows_exactly_our_style_sheet() -> None:
-    headers = dict(page.HEADERS)
+    headers = dict(loopback.HEADERS)
     policy = headers["Content-Security-Policy"]
-    digest = hashlib.sha256(Reader(page.stray()).style.encode()).digest()
+    digest = hashlib.sha256(Reader(loopback.stray_page()).style.encode()).digest()
 
     assert policy.startswith("default-src 'none'; ")
     assert f"style-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
@@ -75,7 +75,7 @@ def test_the_policy_allows_exactly_our_style_sheet() -> None:
 
 
 def test_success_names_the_gateway_and_lets_the_window_be_closed() -> None:
-    text = Reader(page.success("llm.example.com")).text
+    text = Reader(loopback.success_page("llm.example.com")).text
 
     assert "Logged in" in text
     assert "llm.example.com" in text
@@ -83,16 +83,16 @@ def test_success_names_the_gateway_and_lets_the_window_be_closed() -> None:
 
 
 def test_failure_says_what_happened_and_what_to_do() -> None:
-    reader = Reader(page.failure("the code was refused", "thv-llm login"))
+    reader = Reader(loopback.failure_page("the code was refused", "thv-llm login"))
 
     assert "The code was refused." in reader.text
     assert "What to do: run thv-llm login" in reader.text
     assert "code" in reader.tags
-    assert "What to do" not in Reader(page.failure("it broke", "")).text
+    assert "What to do" not in Reader(loopback.failure_page("it broke", "")).text
 
 
 def test_it_is_made_for_light_and_dark() -> None:
-    style = Reader(page.stray()).style
+    style = Reader(loopback.stray_page()).style
 
     assert "color-scheme:light dark" in style
     assert "prefers-color-scheme:dark" in style

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,16 +12,16 @@ from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
 from tests.oidc.client import Client
 from thv_llm.errors import UnreachableError
+from thv_llm.net.http_client import Response
 from thv_llm.oidc import token_endpoint
-from thv_llm.oidc.http import Reply
 from thv_llm.secret import Secret
 
 NOW = 1_800_000_000.0
 MONTH_S = 30 * 86400.0
 
 
-def reply(**body: Any) -> Reply:
-    return Reply("idp.example", 200, {}, {"access_token": "at", "token_type": "Bearer", **body})
+def reply(**body: Any) -> Response:
+    return Response("idp.example", 200, {}, json={"access_token": "at", "token_type": "Bearer", **body})
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,26 @@ def test_expires_in_counts_more_than_the_token_itself() -> None:
     assert found.expires_at == NOW + 60
 
 
+@pytest.mark.parametrize(
+    ("members", "lasts_s"),
+    [
+        ({"refresh_expires_in": 1800}, 1800.0),
+        ({"refresh_token_expires_in": "86400"}, 86400.0),
+        ({"refresh_expires_in": 90 * 86400}, 90 * 86400.0),
+        ({"refresh_expires_in": 0}, math.inf),
+        ({"refresh_expires_in": 1e300}, 3650 * 86400.0),
+        ({"refresh_expires_in": False}, None),
+        ({"refresh_expires_in": -1}, None),
+        ({"refresh_expires_in": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_a_provider_may_say_when_the_session_ends(members: dict[str, Any], lasts_s: float | None) -> None:
+    found = token_endpoint.tokens(reply(**members), now=NOW).session_ends_at
+
+    assert found == (None if lasts_s is None else NOW + lasts_s)
+
+
 def test_tokens_are_secrets() -> None:
     found = token_endpoint.tokens(reply(refresh_token="rt", id_token="a.b.c"), now=NOW)
 
@@ -113,7 +134,7 @@ def test_refresh_sends_what_the_provider_needs_and_no_more() -> None:
     ],
 )
 def test_retry_after_is_understood_in_seconds(value: str, seconds: float | None) -> None:
-    answer = Reply("idp.example", 503, {"retry-after": value}, None)
+    answer = Response("idp.example", 503, {"retry-after": value})
     error = token_endpoint.refused("x", answer, {})
 
     assert isinstance(error, UnreachableError)
@@ -132,7 +153,7 @@ def test_retry_after_is_understood_in_seconds(value: str, seconds: float | None)
 )
 def test_retry_after_is_understood_as_a_date(date: str, seconds: float | None) -> None:
     headers = {"retry-after": "Fri, 15 Jan 2027 08:00:30 GMT", "date": date}
-    error = token_endpoint.refused("x", Reply("idp.example", 503, headers, None), {})
+    error = token_endpoint.refused("x", Response("idp.example", 503, headers), {})
 
     assert isinstance(error, UnreachableError)
     assert error.retry_after_s == seconds
@@ -150,7 +171,7 @@ def test_retry_after_is_understood_as_a_date(date: str, seconds: float | None) -
     ],
 )
 def test_secrets_that_are_echoed_are_taken_out(text: str, shown: str) -> None:
-    answer = Reply("idp.example", 400, {}, {"error": "invalid_request", "error_description": text})
+    answer = Response("idp.example", 400, {}, json={"error": "invalid_request", "error_description": text})
     error = token_endpoint.refused("x", answer, {"refresh_token": Secret("SECRET-0123456789")})
 
     assert error.why == f"the provider says 'invalid_request': {shown!r}"
@@ -158,7 +179,7 @@ def test_secrets_that_are_echoed_are_taken_out(text: str, shown: str) -> None:
 
 
 def test_long_texts_of_the_provider_are_cut() -> None:
-    answer = Reply("idp.example", 400, {}, {"error": "x" * 10_000, "error_description": "y" * 10_000})
+    answer = Response("idp.example", 400, {}, json={"error": "x" * 10_000, "error_description": "y" * 10_000})
 
     assert len(str(token_endpoint.refused("x", answer, {}))) < 500
 

@@ -17,7 +17,7 @@ from tests.logged_in import LoggedIn, wait_for_worker
 from tests.oidc.modes import Mode
 from tests.oidc.modes_login import DISCOVERY
 from tests.oidc.modes_refresh import REFRESH, RefreshMode
-from thv_llm.errors import ExitCode
+from thv_llm.errors import LoginRequiredError, UnreachableError
 
 IS_WHOLE = bool(os.environ.get("THV_LLM_ALL_MODES"))
 EXCEPT = {
@@ -47,6 +47,6 @@ def test_stdout_is_a_token_or_nothing(tmp_path: Path, mode: Mode) -> None:
             assert provider.verify_access_token(done.stdout.strip())
             return
         assert done.stdout == ""
-        has_ended = isinstance(mode, RefreshMode) and mode.ends
-        assert done.returncode == (ExitCode.LOGIN_REQUIRED if has_ended else ExitCode.UNREACHABLE)
-        assert has_ended or user.refresh_token == before
+        kind = mode.kind if isinstance(mode, RefreshMode) else UnreachableError
+        assert done.returncode == kind.exit_code
+        assert kind is LoginRequiredError or user.refresh_token == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -11,8 +12,9 @@ from dataclasses import dataclass, field
 
 from tests.fakes.hostile_gateway import CA, HostileGateway, Script
 from thv_llm.proxy.connection import Timing
+from thv_llm.proxy.forward import GetToken, Refusal
 from thv_llm.proxy.server import Proxy
-from thv_llm.proxy.stats import Exchange
+from thv_llm.proxy.stats import LogEntry
 from thv_llm.proxy.upstream import Gateway, Limits
 from thv_llm.secret import Secret
 
@@ -25,23 +27,42 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 class Tokens:
-    """Hands out tokens: `canary-token-1`, and the next one for each that was refused."""
+    """Hands out tokens as the token source does: `canary-token-1`, and another one after a refusal.
+
+    One that has just replaced a token that got a 401 is not replaced because of another 401.
+    """
 
     def __init__(self) -> None:
         self.current = 1
         self.refreshes = 0
+        self.reported: list[tuple[str, int]] = []
         self.failure: Exception | None = None
         self.at_hand: Secret | None = None
+        self._arrived_at = -math.inf
+        self._replaced_refused = False
         self._lock = threading.Lock()
 
-    def __call__(self, rejected: Secret | None) -> Secret:
+    def __call__(self, refusal: Refusal | None) -> Secret:
         with self._lock:
+            if refusal is not None:
+                self.reported.append((refusal.token.reveal(), refusal.status))
             if self.failure is not None:
                 raise self.failure
-            if rejected is not None and rejected.reveal() == f"canary-token-{self.current}":
-                self.refreshes += 1
-                self.current += 1
-            return Secret(f"canary-token-{self.current}")
+            if refusal is not None and refusal.status == 401:
+                if refusal.token == self._token() and not self._replaced_refused:
+                    self._refresh(replaces_refused=True)
+            elif refusal is not None and self._arrived_at <= refusal.since:
+                self._refresh(replaces_refused=False)
+            return self._token()
+
+    def _token(self) -> Secret:
+        return Secret(f"canary-token-{self.current}")
+
+    def _refresh(self, *, replaces_refused: bool) -> None:
+        self.refreshes += 1
+        self.current += 1
+        self._arrived_at = time.monotonic()
+        self._replaced_refused = replaces_refused
 
 
 @dataclass
@@ -51,7 +72,7 @@ class Running:
     proxy: Proxy
     gateway: HostileGateway
     tokens: Tokens
-    exchanges: list[Exchange] = field(default_factory=list)
+    entries: list[LogEntry] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -77,14 +98,14 @@ class Running:
             fields.append(f"Content-Length: {len(body)}")
         return "\r\n".join([f"{method} {path} HTTP/1.1", *fields, "", ""]).encode("latin-1") + body
 
-    def exchange(self, count: int = 1) -> Exchange:
-        """Return the last exchange, after so many have been reported."""
-        until(lambda: len(self.exchanges) >= count)
-        return self.exchanges[-1]
+    def entry(self, count: int = 1) -> LogEntry:
+        """Return the last request's entry, after so many have been reported."""
+        until(lambda: len(self.entries) >= count)
+        return self.entries[-1]
 
 
 class Client:
-    """A tool on a raw socket."""
+    """A client on a raw socket."""
 
     def __init__(self, port: int) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
@@ -98,7 +119,7 @@ class Client:
         self.sock.close()
 
     def send(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # refused in the middle of it: the answer is what counts
+        with contextlib.suppress(OSError):  # refused in the middle of it: the response is what counts
             self.sock.sendall(data)
 
     def until(self, mark: bytes) -> bytes:
@@ -145,30 +166,30 @@ def running(
     base: str = "",
     limits: Limits = LIMITS,
     timing: Timing = TIMING,
-    max_connections: int = 512,
+    descriptors: int = 2048,
     require_key: bool = True,
     environ: dict[str, str] | None = None,
-    get_token: Callable[[Secret | None], Secret] | None = None,
+    get_token: GetToken | None = None,
     drain_s: float = 0.0,
 ) -> Iterator[Running]:
     """Run a proxy before a gateway that follows this script."""
     with HostileGateway(script) as gateway:
         tokens = Tokens()
-        exchanges: list[Exchange] = []
+        entries: list[LogEntry] = []
         proxy = Proxy(
             0,
             Gateway(gateway.url + base, environ=environ or {}, ca_file=CA, limits=limits),
             get_token or tokens,
             Secret(KEY),
-            exchanges.append,
+            entries.append,
             token_at_hand=lambda: tokens.at_hand,
             require_key=require_key,
             timing=timing,
-            max_connections=max_connections,
+            descriptors=descriptors,
         )
         proxy.start()
         try:
-            yield Running(proxy, gateway, tokens, exchanges)
+            yield Running(proxy, gateway, tokens, entries)
         finally:
             proxy.stop(drain_s)
         assert not gateway.errors, gateway.errors

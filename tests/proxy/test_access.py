@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thv_llm.proxy.access import Rules
-from thv_llm.proxy.http1 import Field, Fields, Refused, RequestHead
+from thv_llm.proxy.http1 import Field, Fields, Rejected, RequestHead
 from thv_llm.secret import Secret
 
 RULES = Rules(14000, Secret("local-key"))
@@ -17,7 +17,7 @@ def refusal(*fields: tuple[bytes, bytes], method: bytes = b"GET", target: bytes 
     """Return the status of the refusal, 0 for none."""
     try:
         RULES.check(RequestHead(method, target, 1, Fields(fields)))
-    except Refused as refused:
+    except Rejected as refused:
         return refused.status
     return 0
 
@@ -96,7 +96,7 @@ def test_a_typed_address_is_not_a_page(value: bytes) -> None:
         [(b"Authorization", b"Bearer other"), (b"x-api-key", b"local-key")],
     ],
 )
-def test_the_key_is_taken_wherever_tools_put_it(fields: list[Field]) -> None:
+def test_the_key_is_taken_wherever_clients_put_it(fields: list[Field]) -> None:
     assert refusal(HOST, *fields) == 0
 
 
@@ -149,5 +149,5 @@ def test_without_a_key_to_ask_for_everything_else_still_holds() -> None:
     rules = Rules(14000, None)
 
     rules.check(RequestHead(b"GET", b"/v1/models", 1, Fields([HOST])))
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         rules.check(RequestHead(b"GET", b"/v1/models", 1, Fields([HOST, (b"Origin", b"null")])))

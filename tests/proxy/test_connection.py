@@ -1,4 +1,4 @@
-"""Tools' requests over raw sockets, good and hostile ones, against a running proxy."""
+"""Clients' requests over raw sockets, good and hostile ones, against a running proxy."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import pytest
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import KEY, OK, TOKEN, Running, running, until
 from thv_llm.proxy.connection import Timing
+from thv_llm.proxy.stats import Outcome
 
 UPLOAD = (
     b"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer " + KEY.encode() + b"\r\n"
 )
 
 
-def status(answer: bytes) -> int:
-    assert answer.startswith(b"HTTP/1.1 "), answer[:80]
-    return int(answer[9:12])
+def status(response: bytes) -> int:
+    assert response.startswith(b"HTTP/1.1 "), response[:80]
+    return int(response[9:12])
 
 
 def upload(run: Running, *lines: bytes) -> bytes:
     return UPLOAD % run.port + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
-def test_the_tools_credentials_go_and_one_token_comes() -> None:
+def test_the_clients_credentials_go_and_one_token_comes() -> None:
     with running(answering(OK)) as run:
-        answer = run.get(
-            "/v1/models?key=tool-secret&a=b",
-            "x-api-key: tool-secret",
-            "Cookie: tool-secret",
-            "Proxy-Authorization: tool-secret",
+        response = run.get(
+            "/v1/models?key=client-secret&a=b",
+            "x-api-key: client-secret",
+            "Cookie: client-secret",
+            "Proxy-Authorization: client-secret",
             "X-Forwarded-For: 10.0.0.1",
             "Connection: X-Hop",
             "X-Hop: 1",
@@ -40,7 +41,7 @@ def test_the_tools_credentials_go_and_one_token_comes() -> None:
         )
 
         head = run.gateway.heads[0]
-        assert status(answer) == 200
+        assert status(response) == 200
         assert head.split(b"\r\n") == [
             b"GET /v1/models?a=b HTTP/1.1",
             f"Host: 127.0.0.1:{run.gateway.port}".encode(),
@@ -96,11 +97,11 @@ def test_a_request_that_could_be_read_in_two_ways_ends_its_connection(lines: byt
     with running(answering(OK)) as run:
         smuggled = SMUGGLED.replace(b"PORT", b"%d" % run.port)
 
-        answer = run.send(UPLOAD % run.port + lines + smuggled)
+        response = run.send(UPLOAD % run.port + lines + smuggled)
 
-        assert 400 <= status(answer) < 500
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert b"Connection: close" in answer
+        assert 400 <= status(response) < 500
+        assert response.count(b"HTTP/1.1 ") == 1
+        assert b"Connection: close" in response
         assert not any(b"smuggled" in head for head in run.gateway.heads)
 
 
@@ -124,20 +125,20 @@ def test_a_request_line_that_leads_elsewhere_is_refused(line: bytes, expected: i
     with running(answering(OK)) as run:
         fields = f"Host: 127.0.0.1:{run.port}\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
 
-        answer = run.send(line + b"\r\n" + fields)
+        response = run.send(line + b"\r\n" + fields)
 
-        assert status(answer) == expected
+        assert status(response) == expected
         assert not run.gateway.heads
 
 
 def test_strangers_are_refused_before_their_body_is_read() -> None:
-    with running(answering(OK)) as run, run.connect() as tool:
-        tool.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 10000\r\n\r\n" % run.port)
+    with running(answering(OK)) as run, run.connect() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 10000\r\n\r\n" % run.port)
 
-        answer = tool.everything()
+        response = client.everything()
 
-        assert status(answer) == 401
-        assert b"local key" in answer
+        assert status(response) == 401
+        assert b"local key" in response
         assert run.gateway.connections == 0
 
 
@@ -149,30 +150,30 @@ def test_strangers_are_refused_before_their_body_is_read() -> None:
 def test_pages_are_refused_without_a_word_of_cors(line: str, path: str) -> None:
     with running(answering(OK)) as run:
         for method in ("GET", "OPTIONS", "POST"):
-            answer = run.get(path, line, "Access-Control-Request-Method: POST", method=method)
+            response = run.get(path, line, "Access-Control-Request-Method: POST", method=method)
 
-            assert status(answer) in (400, 403)
-            assert b"access-control" not in answer.lower()
+            assert status(response) in (400, 403)
+            assert b"access-control" not in response.lower()
         assert not run.gateway.heads
 
 
-def test_a_refusal_reaches_a_tool_that_is_still_sending() -> None:
-    with running(answering(OK), timing=Timing(linger=5)) as run, run.connect() as tool:
+def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
+    with running(answering(OK), timing=Timing(linger=5)) as run, run.connect() as client:
         head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 8000000\r\n\r\n" % run.port
-        tool.sock.sendall(head + b"x" * 8_000_000)  # a reset in the middle of it would raise
+        client.sock.sendall(head + b"x" * 8_000_000)  # a reset in the middle of it would raise
 
-        assert status(tool.everything()) == 401
+        assert status(client.everything()) == 401
 
 
 def test_health_is_answered_without_a_key_or_the_gateway() -> None:
     with running(answering(OK)) as run:
         ask = b"GET /healthz HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % run.port
-        with run.connect() as tool:
+        with run.connect() as client:
             for _ in range(2):
-                tool.send(ask)
-                answer = tool.until(b"}")
-                assert status(answer) == 200
-                assert f'"upstream": "{run.gateway.url}"'.encode() in answer
+                client.send(ask)
+                response = client.until(b"}")
+                assert status(response) == 200
+                assert f'"upstream": "{run.gateway.url}"'.encode() in response
         assert run.gateway.connections == 0
         assert status(run.get("/healthz", method="POST", body=b"x")) == 405
 
@@ -184,13 +185,13 @@ def test_pipelined_requests_are_answered_in_order() -> None:
             conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(path), path))
 
     with running(script) as run:
-        answer = run.send(
+        response = run.send(
             run.head("/1", method="POST", body=b"x" * 10)
             + run.head("/2")
             + run.head("/3", "Connection: close")
         )
 
-        assert [part[-2:] for part in answer.split(b"HTTP/1.1 200 OK")[1:]] == [b"/1", b"/2", b"/3"]
+        assert [part[-2:] for part in response.split(b"HTTP/1.1 200 OK")[1:]] == [b"/1", b"/2", b"/3"]
         assert run.gateway.connections == 1
 
 
@@ -199,11 +200,11 @@ def test_a_chunked_upload_arrives_chunked_and_whole() -> None:
 
     def script(conversation: Conversation) -> None:
         conversation.head()
-        arrived.append(conversation.until(b"X-Sum: 1\r\n\r\n"))
+        arrived.append(conversation.until(b"0\r\n\r\n"))
         conversation.send(OK)
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + b"5\r\nhel")
+    with running(script) as run, run.connect() as client:
+        client.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + b"5\r\nhel")
         until(lambda: bool(run.gateway.heads))
         for piece in (
             b"lo\r",
@@ -211,42 +212,82 @@ def test_a_chunked_upload_arrives_chunked_and_whole() -> None:
             b"0\r\nX-Sum: 1\r\nAuthor",
             b"ization: evil\r\n\r\n",
         ):
-            tool.send(piece)
+            client.send(piece)
 
-        assert status(tool.everything()) == 200
+        assert status(client.everything()) == 200
         assert arrived[0].startswith(b"3\r\nhel\r\n")
-        assert arrived[0].endswith(b"0\r\nX-Sum: 1\r\n\r\n")
+        assert arrived[0].endswith(b" world\r\n0\r\n\r\n")  # trailers end here
         assert b"transfer-encoding: chunked" in run.gateway.heads[0].lower()
         assert b"content-length" not in run.gateway.heads[0].lower()
 
 
-def test_expect_is_answered_by_the_proxy_itself() -> None:
-    with running(answering(OK)) as run, run.connect() as tool:
-        tool.send(upload(run, b"Content-Length: 5", b"Expect: 100-continue", b"Connection: close"))
-        assert tool.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        tool.send(b"hello")
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
+@pytest.mark.parametrize("lines", [[], [b"Content-Length: 0"]])
+def test_an_empty_body_reaches_the_gateway_with_its_length(method: str, lines: list[bytes]) -> None:
+    with running(answering(OK)) as run:
+        request = upload(run, *lines, b"Connection: close").replace(b"POST", method.encode(), 1)
 
-        assert status(tool.everything()) == 200
+        assert status(run.send(request)) == 200
+        assert run.gateway.heads[0].lower().split(b"\r\n").count(b"content-length: 0") == 1
+
+
+def test_a_get_has_no_length_unless_it_came_with_one() -> None:
+    with running(answering(OK)) as run:
+        run.get()
+        run.get("/v1/models", "Content-Length: 0")
+
+        assert [b"content-length: 0" in head.lower() for head in run.gateway.heads] == [False, True]
+
+
+@pytest.mark.parametrize("extension", [b";", b"; ", b";;a", b";=1", b";a;", b"; ;b=1"])
+def test_an_empty_chunk_extension_is_refused(extension: bytes) -> None:
+    with running(answering(OK)) as run:
+        chunks = b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"
+        assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + chunks)) == 400
+
+
+@pytest.mark.parametrize("extension", [b";a", b" ;a=1", b'; a="b c";d'])
+def test_a_named_chunk_extension_is_dropped(extension: bytes) -> None:
+    with running(answering(OK)) as run:
+        chunks = b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"
+        upload_head = upload(run, b"Transfer-Encoding: chunked", b"Connection: close")
+        assert status(run.send(upload_head + chunks)) == 200
+        assert run.gateway.bodies == [b"5\r\nhello\r\n0\r\n\r\n"]
+
+
+def test_blanks_behind_a_chunk_size_are_refused_from_clients() -> None:
+    with running(answering(OK)) as run:
+        chunks = b"5 \r\nhello\r\n0\r\n\r\n"
+        assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + chunks)) == 400
+
+
+def test_expect_is_answered_by_the_proxy_itself() -> None:
+    with running(answering(OK)) as run, run.connect() as client:
+        client.send(upload(run, b"Content-Length: 5", b"Expect: 100-continue", b"Connection: close"))
+        assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"hello")
+
+        assert status(client.everything()) == 200
         assert run.gateway.bodies == [b"hello"]
         assert b"expect" not in run.gateway.heads[0].lower()
 
 
 def test_a_refused_expectation_is_answered_at_once() -> None:
-    with running(answering(OK)) as run, run.connect() as tool:
-        tool.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nExpect: 100-continue\r\n" % run.port)
-        tool.send(b"Content-Length: 5\r\n\r\n")
+    with running(answering(OK)) as run, run.connect() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nExpect: 100-continue\r\n" % run.port)
+        client.send(b"Content-Length: 5\r\n\r\n")
 
-        assert status(tool.everything()) == 401
+        assert status(client.everything()) == 401
 
 
-def test_an_old_tool_gets_no_chunks() -> None:
+def test_an_old_client_gets_no_chunks() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     with running(answering(chunked)) as run:
-        answer = run.send(run.head().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        response = run.send(run.head().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
 
-        assert status(answer) == 200
-        assert answer.endswith(b"\r\n\r\nhello")
-        assert b"transfer-encoding" not in answer.lower()
+        assert status(response) == 200
+        assert response.endswith(b"\r\n\r\nhello")
+        assert b"transfer-encoding" not in response.lower()
         assert status(run.send(b"GET / HTTP/1.0\r\n\r\n")) == 400
 
 
@@ -276,32 +317,32 @@ def test_a_cut_upload_never_reaches_the_gateway_as_a_whole_one() -> None:
         ([b"Transfer-Encoding: chunked"], b"5\r\nhello\r\n"),
     ):
         with running(script) as run:
-            with run.connect() as tool:
-                tool.send(upload(run, *lines) + part)
+            with run.connect() as client:
+                client.send(upload(run, *lines) + part)
                 until(lambda: bool(run.gateway.heads))
             until(lambda: bool(seen))
             assert seen.pop() == part
-            assert run.exchange().status == 0
+            assert run.entry().status == 0
 
 
 def test_heads_have_one_deadline_for_all_their_bytes() -> None:
-    with running(answering(OK), timing=Timing(head=0.4, linger=0.1)) as run, run.connect() as tool:
+    with running(answering(OK), timing=Timing(head=0.4, linger=0.1)) as run, run.connect() as client:
         began = time.monotonic()
-        tool.sock.settimeout(0.05)
-        answer = b""
+        client.sock.settimeout(0.05)
+        response = b""
         for byte in run.head():
-            tool.send(bytes([byte]))
+            client.send(bytes([byte]))
             try:
-                answer = tool.sock.recv(4096)
+                response = client.sock.recv(4096)
                 break
             except TimeoutError:
                 continue
 
-        assert status(answer) == 408
+        assert status(response) == 408
         assert time.monotonic() - began < 2
 
 
-def test_300_dripping_tools_neither_keep_others_waiting_nor_stay() -> None:
+def test_300_dripping_clients_neither_keep_others_waiting_nor_stay() -> None:
     with running(answering(OK), timing=Timing(head=1.5, linger=0.1)) as run:
         dripping = [socket.create_connection(("127.0.0.1", run.port)) for _ in range(300)]
         try:
@@ -317,11 +358,11 @@ def test_300_dripping_tools_neither_keep_others_waiting_nor_stay() -> None:
 
 
 def test_an_idle_connection_is_closed_without_a_word() -> None:
-    with running(answering(OK), timing=Timing(keep=0.2, head=0.2)) as run, run.connect() as tool:
-        tool.send(run.head())
-        assert tool.until(b"hi").endswith(b"hi")
+    with running(answering(OK), timing=Timing(keep=0.2, head=0.2)) as run, run.connect() as client:
+        client.send(run.head())
+        assert client.until(b"hi").endswith(b"hi")
 
-        assert tool.receive() == b""
+        assert client.receive() == b""
         with run.connect() as silent:
             assert silent.receive() == b""
 
@@ -330,20 +371,20 @@ def test_every_exchange_is_reported_without_its_secrets() -> None:
     with running(answering(OK)) as run:
         run.get("/v1/\x1b[31mx?key=s3cret", "User-Agent: tool/1.0 (s3cret)")
         run.get("/v1/models?key=s3cret", "User-Agent: tool/1.0 (s3cret)", method="POST", body=b"s3cret")
-        reported = run.exchange(2)
+        reported = run.entry(2)
 
         assert (reported.method, reported.path, reported.status) == ("POST", "/v1/models", 200)
         assert (reported.bytes_in, reported.bytes_out, reported.agent) == (6, 2, "tool/1.0")
         assert reported.first_byte_ms is not None
         assert 0 < reported.first_byte_ms <= reported.total_ms
-        assert run.exchanges[0].status == 400
-        assert "s3cret" not in repr(run.exchanges)
-        assert "\x1b" not in repr(run.exchanges)
-        assert KEY not in repr(run.exchanges)
-        assert "canary" not in repr(run.exchanges)
+        assert run.entries[0].status == 400
+        assert "s3cret" not in repr(run.entries)
+        assert "\x1b" not in repr(run.entries)
+        assert KEY not in repr(run.entries)
+        assert "canary" not in repr(run.entries)
 
 
-def test_a_tool_that_leaves_before_the_first_byte_ends_its_request_within_a_second() -> None:
+def test_a_client_that_leaves_before_the_first_byte_ends_its_request_within_a_second() -> None:
     gone = threading.Event()
 
     def script(conversation: Conversation) -> None:
@@ -354,15 +395,15 @@ def test_a_tool_that_leaves_before_the_first_byte_ends_its_request_within_a_seco
 
     asked = threading.Event()
     with running(script) as run:
-        with run.connect() as tool:
-            tool.send(run.head("/v1/messages", method="POST", body=b"x" * 1000))
+        with run.connect() as client:
+            client.send(run.head("/v1/messages", method="POST", body=b"x" * 1000))
             assert asked.wait(5)
         assert gone.wait(1)
-        assert run.exchange().status == 0
+        assert run.entry().status == 0
         until(lambda: run.proxy.stats().connections == 0)
 
 
-def test_a_tool_that_leaves_behind_a_pipelined_request_is_noticed_too() -> None:
+def test_a_client_that_leaves_behind_a_pipelined_request_is_noticed_too() -> None:
     gone = threading.Event()
 
     def script(conversation: Conversation) -> None:
@@ -371,17 +412,52 @@ def test_a_tool_that_leaves_behind_a_pipelined_request_is_noticed_too() -> None:
             gone.set()
 
     with running(script) as run:
-        with run.connect() as tool:
-            tool.send(run.head() * 3)
+        with run.connect() as client:
+            client.send(run.head() * 3)
             until(lambda: bool(run.gateway.heads))
         assert gone.wait(1)
 
 
+def test_a_client_that_leaves_behind_more_than_is_read_ahead_is_noticed_within_5_s() -> None:
+    gone = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        if conversation.wait_gone():
+            gone.set()
+
+    with running(script) as run:
+        with run.connect() as client:
+            client.send(run.head() + run.head("/v1/messages", method="POST", body=b"x" * 200_000))
+            until(lambda: bool(run.gateway.heads))
+        assert gone.wait(5)
+        assert run.entry().outcome == Outcome.CLIENT
+
+
+def test_a_client_that_leaves_while_its_upload_is_stalled_is_noticed_within_5_s() -> None:
+    gone, left = threading.Event(), threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        left.wait(10)
+        if conversation.wait_gone():
+            gone.set()
+
+    with running(script) as run:
+        with run.connect() as client:
+            client.sock.settimeout(0.5)
+            client.send(run.head("/v1/files", "Content-Length: 90000000", method="POST") + b"x" * 90_000_000)
+        until(lambda: bool(run.entries), 5)
+        assert run.entry().outcome == Outcome.CLIENT
+        left.set()
+        assert gone.wait(5)
+
+
 def test_a_thousand_requests_on_one_connection_use_one_connection() -> None:
-    with running(answering(OK)) as run, run.connect() as tool:
+    with running(answering(OK)) as run, run.connect() as client:
         for _ in range(100):
-            tool.send(run.head("/v1/messages", method="POST", body=b"hello"))
-            assert tool.until(b"hi").endswith(b"hi")
+            client.send(run.head("/v1/messages", method="POST", body=b"hello"))
+            assert client.until(b"hi").endswith(b"hi")
 
         assert run.gateway.connections == 1
         assert run.gateway.bodies == [b"hello"] * 100

@@ -8,9 +8,11 @@ import threading
 import pytest
 
 from tests.fakes.hostile_gateway import Conversation, answering
-from tests.proxy.running import OK, running, until
+from tests.proxy.running import KEY, OK, running, until
 from tests.proxy.test_connection import status, upload
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, UnreachableError
+from thv_llm.proxy.forward import Refusal
+from thv_llm.proxy.stats import Outcome
 from thv_llm.secret import Secret
 
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
@@ -24,20 +26,20 @@ def test_a_refused_token_is_renewed_and_the_request_repeated_once(refusal: bytes
             conversation.send(OK if b"canary-token-2" in head else refusal)
 
     with running(script) as run:
-        answer = run.get("/v1/messages", method="POST", body=body)
+        response = run.get("/v1/messages", method="POST", body=body)
 
-        assert status(answer) == 200
+        assert status(response) == 200
         assert run.gateway.bodies == [body, body]
         assert run.tokens.refreshes == 1
 
 
 def test_a_gateway_that_refuses_every_token_is_asked_twice() -> None:
     with running(answering(REFUSED)) as run:
-        answer = run.get()
-        assert (status(answer), answer[-2:]) == (401, b"no")
+        response = run.get()
+        assert (status(response), response[-2:]) == (401, b"no")
         assert (len(run.gateway.heads), run.tokens.refreshes) == (2, 1)
 
-        # The fresh token was refused, too: another one would not be better.
+        # The fresh token was refused, too: for now the source has no better one.
         assert status(run.get()) == 401
         assert (len(run.gateway.heads), run.tokens.refreshes) == (3, 1)
 
@@ -49,9 +51,9 @@ def test_a_chunked_upload_is_repeated_as_well() -> None:
 
     with running(script) as run:
         chunks = b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"
-        answer = run.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
+        response = run.send(upload(run, b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
 
-        assert status(answer) == 200
+        assert status(response) == 200
         assert len(run.gateway.bodies) == 2
         assert run.gateway.bodies[0] == run.gateway.bodies[1]
 
@@ -65,21 +67,77 @@ def test_an_early_refusal_is_repeated_with_the_body_that_is_still_coming() -> No
         elif conversation.request():
             conversation.send(OK)
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(upload(run, b"Content-Length: 300000", b"Connection: close") + b"a" * 100_000)
+    with running(script) as run, run.connect() as client:
+        client.send(upload(run, b"Content-Length: 300000", b"Connection: close") + b"a" * 100_000)
         until(lambda: run.gateway.connections == 2)
-        tool.send(b"b" * 200_000)
+        client.send(b"b" * 200_000)
 
-        assert status(tool.everything()) == 200
+        assert status(client.everything()) == 200
         assert run.gateway.bodies == [b"a" * 100_000 + b"b" * 200_000]
 
 
-def test_a_body_too_large_to_keep_is_not_repeated() -> None:
-    with running(answering(REFUSED)) as run:
-        answer = run.get("/v1/files", method="POST", body=b"x" * (9 << 20))
+@pytest.mark.parametrize("size", [9 << 20, 30 << 20])
+def test_a_refused_token_is_reported_when_the_body_is_too_large_to_be_repeated(size: int) -> None:
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(OK if b"canary-token-2" in head else REFUSED)
 
-        assert status(answer) == 401
-        assert run.tokens.refreshes == 0
+    with running(script) as run:
+        assert status(run.get("/v1/files", method="POST", body=b"x" * size)) == 401
+        until(lambda: run.tokens.refreshes == 1)
+        assert status(run.get("/v1/files", method="POST", body=b"x" * size)) == 200
+        assert len(run.gateway.heads) == 2
+
+
+FORBIDDEN = REFUSED.replace(b"401 Unauthorized", b"403 Forbidden")
+
+
+def test_a_403_that_repeats_costs_one_refresh_for_a_while() -> None:
+    with running(answering(FORBIDDEN)) as run:
+        for _ in range(5):
+            assert status(run.get(method="POST", body=b"x")) == 403
+        assert status(run.get("/v1/files", method="POST", body=b"x" * (9 << 20))) == 403
+
+        assert run.tokens.refreshes == 1
+        assert len(run.gateway.heads) == 7
+
+
+def test_a_403_by_policy_does_not_block_the_refresh_that_a_401_needs() -> None:
+    """A model that is not allowed, and a token that is revoked a moment later."""
+
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            if b"/forbidden" in head:
+                conversation.send(FORBIDDEN)
+            else:
+                conversation.send(OK if b"canary-token-3" in head else REFUSED)
+
+    with running(script) as run:
+        assert status(run.get("/forbidden")) == 403
+        assert run.tokens.current == 2
+        assert status(run.get("/allowed")) == 200
+        assert status(run.get("/forbidden")) == 403
+        assert run.tokens.refreshes == 2
+
+
+def test_a_403_stays_the_gateways_when_no_other_token_can_be_had() -> None:
+    def script(conversation: Conversation) -> None:
+        while conversation.request():
+            run.tokens.failure = UnreachableError("the provider does not respond")
+            conversation.send(FORBIDDEN)
+
+    with running(script) as run:
+        response = run.get()
+
+        assert (status(response), response[-2:]) == (403, b"no")
+        assert run.entry().outcome == Outcome.GATEWAY
+
+
+def test_both_tokens_are_reported_when_both_are_refused() -> None:
+    with running(answering(REFUSED)) as run:
+        assert status(run.get()) == 401
+
+        until(lambda: run.tokens.reported == [("canary-token-1", 401), ("canary-token-2", 401)])
 
 
 def test_50_refused_requests_at_once_cause_one_refresh() -> None:
@@ -92,14 +150,14 @@ def test_50_refused_requests_at_once_cause_one_refresh() -> None:
             conversation.send(OK if b"canary-token-2" in head else REFUSED)
 
     with running(script) as run:
-        answers: list[bytes] = []
-        tools = [threading.Thread(target=lambda: answers.append(run.get())) for _ in range(50)]
-        for tool in tools:
-            tool.start()
-        for tool in tools:
-            tool.join()
+        responses: list[bytes] = []
+        clients = [threading.Thread(target=lambda: responses.append(run.get())) for _ in range(50)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join()
 
-        assert [status(answer) for answer in answers] == [200] * 50
+        assert [status(response) for response in responses] == [200] * 50
         assert run.tokens.refreshes == 1
 
 
@@ -108,21 +166,21 @@ def test_50_refused_requests_at_once_cause_one_refresh() -> None:
     [
         (LoginRequiredError("cannot get a token", why="ended", next_step="thv-llm login"), "thv-llm login"),
         (NotConfiguredError("not configured", next_step="thv-llm setup"), "thv-llm setup"),
-        (UnreachableError("the provider does not answer"), "the provider does not answer"),
+        (UnreachableError("the provider does not respond"), "the provider does not respond"),
         (ValueError("canary-token-1"), "thv-llm doctor"),
     ],
 )
-def test_without_a_token_the_tool_gets_a_401_that_says_what_to_run(failure: Exception, said: str) -> None:
+def test_without_a_token_the_client_gets_a_401_that_says_what_to_run(failure: Exception, said: str) -> None:
     with running(answering(OK)) as run:
         run.tokens.failure = failure
 
-        answer = run.get("/v1/messages", method="POST", body=b"x" * 100_000)
+        response = run.get("/v1/messages", method="POST", body=b"x" * 100_000)
 
-        assert status(answer) == 401
-        found = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert status(response) == 401
+        found = json.loads(response.partition(b"\r\n\r\n")[2])
         assert found["type"] == "error"
         assert said in found["error"]["message"]
-        assert b"canary" not in answer
+        assert b"canary" not in response
         assert run.gateway.connections == 0
 
 
@@ -150,15 +208,30 @@ def test_a_token_at_hand_is_taken_without_asking() -> None:
 def test_a_token_that_takes_long_holds_up_nobody_else() -> None:
     waiting, go_on = threading.Event(), threading.Event()
 
-    def slow(refused: Secret | None) -> Secret:
+    def slow(_: Refusal | None) -> Secret:
         waiting.set()
         go_on.wait(5)
         return Secret("late")
 
-    with running(answering(OK), get_token=slow) as run, run.connect() as tool:
-        tool.send(run.head("/v1/models", "Connection: close"))
+    with running(answering(OK), get_token=slow) as run, run.connect() as client:
+        client.send(run.head("/v1/models", "Connection: close"))
         assert waiting.wait(5)
         for _ in range(3):
             assert status(run.get("/healthz")) == 200
         go_on.set()
-        assert status(tool.everything()) == 200
+        assert status(client.everything()) == 200
+
+
+@pytest.mark.parametrize("require_key", [True, False])
+def test_the_local_key_reaches_the_gateway_under_no_name(require_key: bool) -> None:
+    encoded = "".join(f"%{ord(letter):02x}" for letter in KEY)
+    with running(answering(OK), require_key=require_key) as run:
+        path = f"/v1/models?KEY={KEY}&a=1&api_key={KEY}&x={encoded}&{KEY}"
+        spread = (f"X-Auth-Token: {KEY}", f"Ocp-Apim-Subscription-Key: Bearer {KEY}", "X-Kept: 1")
+        assert status(run.get(path, *spread)) == 200
+        assert status(run.get(f"/v1/{KEY}")) == 400
+
+        (head,) = run.gateway.heads
+        assert head.startswith(b"GET /v1/models?a=1 HTTP/1.1\r\n")
+        assert b"X-Kept: 1" in head
+        assert KEY.encode() not in head

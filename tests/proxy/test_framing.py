@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from thv_llm.proxy import framing
-from thv_llm.proxy.framing import Chunked, Counted, Decoder, UntilClose, chunk
-from thv_llm.proxy.http1 import AnswerHead, Field, Fields, Refused, RequestHead
+from thv_llm.proxy.framing import ChunkedBody, CloseDelimitedBody, ContentLengthBody, Decoder, chunk
+from thv_llm.proxy.http1 import Field, Fields, Rejected, RequestHead, ResponseHead
 
 MANY = 1 << 30
 
@@ -42,7 +42,7 @@ GOOD_CHUNKS = {
 
 @pytest.mark.parametrize("coded", GOOD_CHUNKS)
 def test_chunks_are_taken_apart(coded: bytes, step: int) -> None:
-    decoder = Chunked()
+    decoder = ChunkedBody()
 
     assert feed(decoder, coded + b"next", step) == GOOD_CHUNKS[coded]
     assert decoder.done
@@ -51,7 +51,7 @@ def test_chunks_are_taken_apart(coded: bytes, step: int) -> None:
 
 
 def test_trailers_are_kept(step: int) -> None:
-    decoder = Chunked()
+    decoder = ChunkedBody()
 
     feed(decoder, b"1\r\nx\r\n0\r\nA: b\r\nC:  d \r\n\r\n", step)
 
@@ -90,8 +90,8 @@ def test_trailers_are_kept(step: int) -> None:
     ids=lambda coded: repr(coded[:30]),
 )
 def test_malformed_chunks_are_refused(coded: bytes, step: int) -> None:
-    with pytest.raises(Refused) as caught:
-        feed(Chunked(), coded, max(step, len(coded) // 200))
+    with pytest.raises(Rejected) as caught:
+        feed(ChunkedBody(), coded, max(step, len(coded) // 200))
 
     assert caught.value.status == 400
 
@@ -100,15 +100,15 @@ def test_malformed_chunks_are_refused(coded: bytes, step: int) -> None:
     "coded", [b"", b"5", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n", b"0\r\n", b"0\r\nA: b\r\n"]
 )
 def test_a_cut_chunked_body_is_not_whole(coded: bytes, step: int) -> None:
-    decoder = Chunked()
+    decoder = ChunkedBody()
     feed(decoder, coded, step)
 
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         decoder.end()
 
 
 def test_a_counted_body_ends_at_its_length(step: int) -> None:
-    decoder = Counted(5)
+    decoder = ContentLengthBody(5)
 
     assert feed(decoder, b"hellonext", step) == b"hello"
     assert decoder.rest == b"next"
@@ -116,19 +116,19 @@ def test_a_counted_body_ends_at_its_length(step: int) -> None:
 
 
 def test_a_cut_counted_body_is_not_whole() -> None:
-    decoder = Counted(5)
+    decoder = ContentLengthBody(5)
     decoder.feed(b"hell")
 
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         decoder.end()
 
 
 def test_no_body_is_whole_at_once() -> None:
-    assert Counted(0).done
+    assert ContentLengthBody(0).done
 
 
 def test_a_body_until_the_end_takes_everything() -> None:
-    decoder = UntilClose()
+    decoder = CloseDelimitedBody()
 
     assert decoder.feed(b"0\r\n\r\n") == b"0\r\n\r\n"
     assert not decoder.done
@@ -137,15 +137,15 @@ def test_a_body_until_the_end_takes_everything() -> None:
 
 
 def test_a_chunk_is_written_as_it_is_read(step: int) -> None:
-    assert feed(Chunked(), chunk(b"x" * 300) + chunk(b"") + framing.LAST_CHUNK, step) == b"x" * 300
+    assert feed(ChunkedBody(), chunk(b"x" * 300) + chunk(b"") + framing.LAST_CHUNK, step) == b"x" * 300
 
 
 def request(*fields: tuple[bytes, bytes], minor: int = 1) -> RequestHead:
     return RequestHead(b"POST", b"/", minor, Fields(fields))
 
 
-def answer(*fields: tuple[bytes, bytes], status: int = 200, minor: int = 1) -> AnswerHead:
-    return AnswerHead(status, b"", minor, Fields(fields))
+def response(*fields: tuple[bytes, bytes], status: int = 200, minor: int = 1) -> ResponseHead:
+    return ResponseHead(status, b"", minor, Fields(fields))
 
 
 LENGTH = b"Content-Length"
@@ -177,23 +177,23 @@ TWO_WAYS: list[list[Field]] = [
 
 @pytest.mark.parametrize("fields", TWO_WAYS, ids=repr)
 def test_what_could_be_read_in_two_ways_is_refused(fields: list[Field]) -> None:
-    with pytest.raises(Refused) as from_tool:
+    with pytest.raises(Rejected) as from_tool:
         framing.of_request(request(*fields), MANY)
-    with pytest.raises(Refused) as from_gateway:
-        framing.of_answer(answer(*fields), b"GET")
+    with pytest.raises(Rejected) as from_gateway:
+        framing.of_response(response(*fields), b"GET")
 
     assert (from_tool.value.status, from_gateway.value.status) == (400, 502)
 
 
 def test_a_coding_in_http_1_0_is_refused() -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         framing.of_request(request((CODING, b"chunked"), minor=0), MANY)
-    with pytest.raises(Refused):
-        framing.of_answer(answer((CODING, b"chunked"), minor=0), b"GET")
+    with pytest.raises(Rejected):
+        framing.of_response(response((CODING, b"chunked"), minor=0), b"GET")
 
 
 def test_a_length_over_the_limit_is_too_large() -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         framing.of_request(request((LENGTH, b"10737418240")), MANY)
 
     assert caught.value.status == 413
@@ -202,26 +202,26 @@ def test_a_length_over_the_limit_is_too_large() -> None:
 @pytest.mark.parametrize(
     ("head", "method", "kind"),
     [
-        (answer(), b"GET", UntilClose),
-        (answer((LENGTH, b"5")), b"GET", Counted),
-        (answer((CODING, b"Chunked")), b"GET", Chunked),
+        (response(), b"GET", CloseDelimitedBody),
+        (response((LENGTH, b"5")), b"GET", ContentLengthBody),
+        (response((CODING, b"Chunked")), b"GET", ChunkedBody),
     ],
 )
-def test_answers_are_delimited_as_they_say(head: AnswerHead, method: bytes, kind: type) -> None:
-    assert isinstance(framing.of_answer(head, method), kind)
+def test_responses_are_delimited_as_they_say(head: ResponseHead, method: bytes, kind: type) -> None:
+    assert isinstance(framing.of_response(head, method), kind)
 
 
 @pytest.mark.parametrize(
     ("head", "method"),
     [
-        (answer((LENGTH, b"5")), b"HEAD"),
-        (answer((CODING, b"chunked")), b"HEAD"),
-        (answer((LENGTH, b"5"), status=204), b"GET"),
-        (answer((LENGTH, b"5"), status=304), b"GET"),
+        (response((LENGTH, b"5")), b"HEAD"),
+        (response((CODING, b"chunked")), b"HEAD"),
+        (response((LENGTH, b"5"), status=204), b"GET"),
+        (response((LENGTH, b"5"), status=304), b"GET"),
     ],
 )
-def test_some_answers_have_no_body_whatever_they_say(head: AnswerHead, method: bytes) -> None:
-    assert framing.of_answer(head, method).done
+def test_some_responses_have_no_body_whatever_they_say(head: ResponseHead, method: bytes) -> None:
+    assert framing.of_response(head, method).done
 
 
 def test_requests_without_a_length_have_no_body() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from thv_llm.proxy import headers
-from thv_llm.proxy.http1 import Fields, Refused
+from thv_llm.proxy.http1 import Fields, Rejected
 
 TOKEN = b"canary-token"
 OURS = (b"Authorization", b"Bearer canary-token")
@@ -78,7 +80,7 @@ def test_what_connection_names_goes_but_never_our_credential() -> None:
 
 @pytest.mark.parametrize("token", [b"", b"a b", b"a\r\nX: y", b"a\x00", b"\xc3\xa9"])
 def test_a_token_that_cannot_stand_in_a_header_is_refused(token: bytes) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         headers.to_gateway(Fields(), token)
 
     assert caught.value.status == 401
@@ -100,17 +102,17 @@ def test_a_token_that_cannot_stand_in_a_header_is_refused(token: bytes) -> None:
         b"Strict-Transport-Security",
     ],
 )
-def test_what_is_of_no_use_to_a_tool_does_not_reach_it(name: bytes) -> None:
-    assert headers.to_tool(Fields([(name, b"x")]), TOKEN) == []
+def test_what_is_of_no_use_to_a_client_does_not_reach_it(name: bytes) -> None:
+    assert headers.to_client(Fields([(name, b"x")]), TOKEN) == []
 
 
-def test_a_header_that_echoes_the_token_does_not_reach_the_tool() -> None:
+def test_a_header_that_echoes_the_token_does_not_reach_the_client() -> None:
     fields = Fields([(b"X-Debug", b"Bearer canary-token"), (b"X-Request-Id", b"1")])
 
-    assert headers.to_tool(fields, TOKEN) == [(b"X-Request-Id", b"1")]
+    assert headers.to_client(fields, TOKEN) == [(b"X-Request-Id", b"1")]
 
 
-def test_other_headers_reach_the_tool_unchanged() -> None:
+def test_other_headers_reach_the_client_unchanged() -> None:
     fields = Fields(
         [
             (b"Content-Type", b"text/event-stream"),
@@ -123,14 +125,36 @@ def test_other_headers_reach_the_tool_unchanged() -> None:
         ]
     )
 
-    assert headers.to_tool(fields, TOKEN) == fields
+    assert headers.to_client(fields, TOKEN) == fields
+
+
+def test_response_heads_are_written_in_one_place() -> None:
+    modules = Path(headers.__file__).parent.glob("*.py")
+
+    assert [path.name for path in modules if 'b"HTTP/1.1 ' in path.read_text()] == ["headers.py"]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"timeout=5", 5.0),
+        (b"max=100, timeout=5", 5.0),
+        (b"Timeout=60,max=1000", 60.0),
+        (b"max=100", 45.0),
+        (b"timeout=-1", 45.0),
+        (b"timeout=1e9", 45.0),
+        (b"timeout=" + b"9" * 100, 45.0),
+        (b"timeout", 45.0),
+    ],
+)
+def test_keep_alive_says_for_how_long(value: bytes, seconds: float) -> None:
+    assert headers.keep_alive_s(Fields([(b"Keep-Alive", value)]), 45.0) == seconds
 
 
 def test_trailers_carry_neither_framing_nor_credentials() -> None:
     fields = Fields([(b"X-Cost", b"1"), (b"Authorization", b"x"), (b"Content-Length", b"1"), (b"Host", b"h")])
 
-    assert headers.trailers_to_gateway(fields) == [(b"X-Cost", b"1")]
-    assert headers.trailers_to_tool(fields, TOKEN) == [(b"X-Cost", b"1")]
+    assert headers.trailers_to_client(fields, TOKEN) == [(b"X-Cost", b"1")]
 
 
 @pytest.mark.parametrize(

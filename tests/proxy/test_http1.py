@@ -1,29 +1,30 @@
-"""Heads, from tables of RFC 9112, llhttp's and h11's cases; each also fed one byte at a time."""
+"""Heads and targets, from tables of RFC 9112, llhttp's and h11's cases; heads also fed one byte at a time."""
 
 from __future__ import annotations
 
 import pytest
 
+from thv_llm.proxy import http1
 from thv_llm.proxy.http1 import (
     MAX_FIELDS,
     MAX_HEAD_BYTES,
     MAX_LINE_BYTES,
     HeadReader,
-    Refused,
-    parse_answer,
+    Rejected,
     parse_fields,
     parse_request,
+    parse_response,
 )
 
 END = b"\r\n\r\n"
 
 
-def read(data: bytes, step: int, *, of_answer: bool = False) -> tuple[object, bytes]:
+def read(data: bytes, step: int, *, of_response: bool = False) -> tuple[object, bytes]:
     """Feed bytes in steps; return the parsed head and what came behind it."""
-    reader = HeadReader(of_answer=of_answer)
+    reader = HeadReader(of_response=of_response)
     for at in range(0, len(data), step):
         if reader.feed(data[at : at + step]):
-            parsed = parse_answer(reader.head) if of_answer else parse_request(reader.head)
+            parsed = parse_response(reader.head) if of_response else parse_request(reader.head)
             return parsed, reader.rest + data[at + step :]
     raise AssertionError("the head is not whole")
 
@@ -123,7 +124,7 @@ BAD_REQUESTS = {
 def test_a_bad_request_is_refused(head: bytes, step: int) -> None:
     if len(head) > 10_000 and step == 1:
         step = 1000  # a quarter of a megabyte byte by byte takes seconds
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         read(head + END, step)
 
     assert caught.value.status == BAD_REQUESTS[head]
@@ -134,7 +135,7 @@ def test_a_bad_request_is_refused(head: bytes, step: int) -> None:
     [b"GET / HTTP/1.1\nHost: h\n\n", b"GET /\r\n", b"GET / HTTP/1.1\r\nA: b\n", b"\x16\x03\x01", b"\r\n\r\n"],
 )
 def test_a_request_that_cannot_become_good_is_refused_before_its_end(part: bytes, step: int) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         read(part, step)
 
 
@@ -158,7 +159,7 @@ def test_the_largest_head_passes(step: int) -> None:
 def test_an_endless_head_is_refused_at_its_limit_in_linear_time() -> None:
     head = b"GET / HTTP/1.1\r\n" + (b"A: " + b"b" * 995 + b"\r\n") * 1000
 
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         read(head, 100)
 
     assert caught.value.status == 431
@@ -174,8 +175,8 @@ GOOD_ANSWERS = {
 
 
 @pytest.mark.parametrize("head", GOOD_ANSWERS)
-def test_a_good_answer_is_read(head: bytes, step: int) -> None:
-    assert read(head + END + b"rest", step, of_answer=True) == (GOOD_ANSWERS[head], b"rest")
+def test_a_good_response_is_read(head: bytes, step: int) -> None:
+    assert read(head + END + b"rest", step, of_response=True) == (GOOD_ANSWERS[head], b"rest")
 
 
 @pytest.mark.parametrize(
@@ -207,12 +208,100 @@ def test_a_good_answer_is_read(head: bytes, step: int) -> None:
     ],
     ids=lambda head: repr(head[:50]),
 )
-def test_a_bad_answer_is_a_bad_gateway(head: bytes, step: int) -> None:
-    with pytest.raises(Refused) as caught:
-        read(head + END, max(step, len(head) // 500), of_answer=True)
+def test_a_bad_response_is_a_bad_gateway(head: bytes, step: int) -> None:
+    with pytest.raises(Rejected) as caught:
+        read(head + END, max(step, len(head) // 500), of_response=True)
 
     assert caught.value.status == 502
 
 
 def test_no_fields_are_no_fields() -> None:
     assert parse_fields(b"") == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"*",
+        b"",
+        b"evil.example:443",
+        b"http://evil.example/",
+        b"https://127.0.0.1:14000/v1/models",
+        b"//evil.example/",
+        b"@evil.example/x",
+        b".evil.example/x",
+        b"9/x",
+        b"?key=x",
+        b"\\evil.example",
+        b"/\\evil.example",
+        b"/a\\..\\b",
+        b"/a#b",
+        b"/a?b#c",
+        b"/..",
+        b"/../x",
+        b"/v1/..",
+        b"/v1/../../x",
+        b"/./x",
+        b"/v1/.",
+        b"/%2e%2e/x",
+        b"/.%2E/x",
+        b"/%2e/x",
+        b"/v1/..%2fx",
+        b"/v1/%2e%2e%2fx",
+        b"/v1/..%5cx",
+        b"/..;/x",
+        b"/..;a=b/x",
+        b"/%2e%2e;/x",
+        b"/v1/%252e%252e/x",
+        b"/v1/..%252fx",
+        b"/v1/%00",
+        b"/v1/%0d%0aHost:x",
+        b"/v1/%7f",
+        b"/v1/%250a",
+        b"/v1/%",
+        b"/v1/%2",
+        b"/v1/%zz",
+        b"/v1/%2%65",
+    ],
+)
+def test_a_target_that_could_lead_elsewhere_is_refused(given: bytes) -> None:
+    with pytest.raises(Rejected) as caught:
+        http1.parse_target(given)
+
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        b"/",
+        b"/v1/chat/completions",
+        b"/v1/models/meta-llama%2FLlama-4",
+        b"/v1beta/models/gemini-3:streamGenerateContent?alt=sse",
+        b"/v1/files/a..b/.hidden/...",
+        b"/v1//double",
+        b"/v1/a;b=c",
+        b"/v1/search?q=../..%2f%zz&r=%0a",
+        b"/v1/a?",
+        b"/v1/a?b?c=/d",
+        b"/v1/%E2%82%AC",
+    ],
+)
+def test_a_good_target_passes_unchanged(given: bytes) -> None:
+    assert http1.at_gateway(b"/base", http1.parse_target(given)) == b"/base" + given
+
+
+@pytest.mark.parametrize(
+    ("query", "left", "keys"),
+    [
+        (b"key=secret", None, (b"secret",)),
+        (b"a=b&key=secret&c=d", b"a=b&c=d", (b"secret",)),
+        (b"key=1&key=2", None, (b"1", b"2")),
+        (b"%6bey=a%2Fb", None, (b"a/b",)),
+        (b"%6B%65%79=x&alt=sse", b"alt=sse", (b"x",)),
+        (b"key", None, (b"",)),
+        (b"apikey=x&keys=y&monkey=z", b"apikey=x&keys=y&monkey=z", ()),
+    ],
+)
+def test_the_key_never_stays_in_the_query(query: bytes, left: bytes | None, keys: tuple[bytes, ...]) -> None:
+    assert http1.parse_target(b"/p?" + query) == (b"/p", left, keys)

@@ -1,4 +1,4 @@
-"""Thousands of damaged requests and answers: no defect, no leak of the token, no growth.
+"""Thousands of damaged requests and responses: no defect, no leak of the token, no growth.
 
 `THV_LLM_MUTATIONS=100000` runs as many; the seed is fixed, so a failure comes back.
 """
@@ -112,13 +112,13 @@ class Outcome:
         self.gateway = gateway
         self.process = process
         self.port = port
-        self.answer = ANSWERS[0]
+        self.response = ANSWERS[0]
         self.base_mb = 0.0
 
     def script(self, conversation: Conversation) -> None:
         while conversation.head():
-            conversation.send(self.answer)
-            if self.answer is not ANSWERS[0]:
+            conversation.send(self.response)
+            if self.response is not ANSWERS[0]:
                 break
         conversation.close()
 
@@ -127,7 +127,7 @@ class Outcome:
         with Client(self.port) as client:
             client.send(request)
             client.sock.settimeout(0.02)
-            answer = b""
+            response = b""
             while True:
                 try:
                     data = client.receive()
@@ -137,8 +137,8 @@ class Outcome:
                         client.sock.shutdown(socket.SHUT_WR)
                     continue
                 if not data:
-                    return answer
-                answer += data
+                    return response
+                response += data
 
     def good(self) -> bytes:
         return self.filled(REQUESTS[0]).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
@@ -155,7 +155,7 @@ class Outcome:
 
     def finish(self) -> None:
         """Check that the proxy is alive and well, and has not grown."""
-        self.answer = ANSWERS[0]
+        self.response = ANSWERS[0]
         assert self.exchange(self.good())[:15] in (b"", b"HTTP/1.1 200 OK")
         with Client(self.port) as client:
             client.send(self.good())
@@ -188,21 +188,21 @@ def test_damaged_requests() -> None:
     with outcome() as found:
         for count in range(COUNT // 2):
             request = mutated(chance, found.filled(chance.choice(REQUESTS)))
-            answer = found.exchange(request)
-            assert TOKEN not in answer, request
-            assert answer == b"" or answer.startswith(b"HTTP/1.1 "), request
+            response = found.exchange(request)
+            assert TOKEN not in response, request
+            assert response == b"" or response.startswith(b"HTTP/1.1 "), request
             found.tidy(count)
         found.finish()
 
 
-def test_damaged_answers() -> None:
+def test_damaged_responses() -> None:
     chance = random.Random(2)
     with outcome() as found:
         for count in range(COUNT // 2):
-            found.answer = mutated(chance, chance.choice(ANSWERS))
+            found.response = mutated(chance, chance.choice(ANSWERS))
             request = found.good()
-            answer = found.exchange(request)
-            assert TOKEN not in answer, found.answer
-            assert answer == b"" or answer.startswith(b"HTTP/1.1 "), found.answer
+            response = found.exchange(request)
+            assert TOKEN not in response, found.response
+            assert response == b"" or response.startswith(b"HTTP/1.1 "), found.response
             found.tidy(count)
         found.finish()

@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import KEY, OK, Client, running, until
 from thv_llm.proxy import server
-from thv_llm.proxy.server import Proxy
+from thv_llm.proxy.server import FEWEST, Proxy
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 
@@ -32,12 +32,12 @@ def test_it_listens_on_loopback_only() -> None:
         listening = [
             line.split()[1] for line in table.read_text().splitlines()[1:] if line.split()[3] == "0A"
         ]
-        assert [place for place in listening if place.endswith(f":{run.port:04X}")] == [
+        assert [address for address in listening if address.endswith(f":{run.port:04X}")] == [
             f"0100007F:{run.port:04X}"
         ]
 
 
-def test_it_answers_on_ipv6_too_where_there_is_one() -> None:
+def test_it_responses_on_ipv6_too_where_there_is_one() -> None:
     with running(answering(OK)) as run:
         try:
             sock = socket.create_connection(("::1", run.port), timeout=5)
@@ -62,30 +62,30 @@ def test_a_port_that_is_taken_is_the_systems_error() -> None:
 
 
 def test_more_connections_than_the_limit_get_a_503() -> None:
-    with running(answering(OK), max_connections=3) as run, contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(run.connect()) for _ in range(3)]
-        until(lambda: run.proxy.stats().connections == 3)
-        with run.connect() as fourth:
-            assert fourth.everything().startswith(b"HTTP/1.1 503 ")
+    with running(answering(OK), descriptors=20) as run, contextlib.ExitStack() as stack:
+        waiting = [stack.enter_context(run.connect()) for _ in range(FEWEST)]
+        until(lambda: run.proxy.stats().connections == FEWEST)
+        with run.connect() as another:
+            assert another.everything().startswith(b"HTTP/1.1 503 ")
         waiting[0].sock.close()
-        until(lambda: run.proxy.stats().connections == 2)
+        until(lambda: run.proxy.stats().connections == FEWEST - 1)
         assert run.get().startswith(b"HTTP/1.1 200 ")
 
 
 def test_200_connections_at_once_are_all_accepted() -> None:
     with running(answering(OK)) as run, contextlib.ExitStack() as stack:
         began = time.monotonic()
-        tools = []
+        clients = []
         for _ in range(200):
             sock = stack.enter_context(socket.socket())
             sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", run.port))
-            tools.append(sock)
-        for sock in tools:
+            clients.append(sock)
+        for sock in clients:
             sock.setblocking(True)
             sock.settimeout(5)
             sock.sendall(run.head("/healthz"))
-        assert all(sock.recv(4096).startswith(b"HTTP/1.1 200 ") for sock in tools)
+        assert all(sock.recv(4096).startswith(b"HTTP/1.1 200 ") for sock in clients)
         assert time.monotonic() - began < 5
     assert server.BACKLOG >= 128
 
@@ -126,16 +126,16 @@ def test_stopping_lets_a_running_stream_end_and_takes_nothing_new() -> None:
         go_on.wait(5)
         conversation.send(b"5\r\nworld\r\n0\r\n\r\n")
 
-    with running(script) as run, run.connect() as tool, run.connect() as idle:
-        tool.send(run.head())
-        tool.until(b"hello\r\n")
+    with running(script) as run, run.connect() as client, run.connect() as idle:
+        client.send(run.head())
+        client.until(b"hello\r\n")
         stopper = threading.Thread(target=run.proxy.stop, args=(5,))
         stopper.start()
         assert idle.receive() == b""
         with pytest.raises(ConnectionRefusedError):
             Client(run.port)
         go_on.set()
-        assert tool.everything() == b"5\r\nworld\r\n0\r\n\r\n"
+        assert client.everything() == b"5\r\nworld\r\n0\r\n\r\n"
         stopper.join()
 
 
@@ -145,22 +145,22 @@ def test_stopping_breaks_off_what_does_not_end_in_time() -> None:
         conversation.send(CHUNKED + b"5\r\nhello\r\n")
         conversation.wait_gone()
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head())
-        tool.until(b"hello\r\n")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head())
+        client.until(b"hello\r\n")
         began = time.monotonic()
         run.proxy.stop(0.2)
         assert time.monotonic() - began < 3
-        assert tool.everything() == b""
+        assert client.everything() == b""
 
 
-def test_stopping_breaks_off_a_request_that_waits_for_its_answer() -> None:
+def test_stopping_breaks_off_a_request_that_waits_for_its_response() -> None:
     def script(conversation: Conversation) -> None:
         conversation.request()
         conversation.wait_gone()
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head())
+    with running(script) as run, run.connect() as client:
+        client.send(run.head())
         until(lambda: bool(run.gateway.heads))
         began = time.monotonic()
         run.proxy.stop(0.2)
@@ -177,7 +177,7 @@ def test_nothing_is_left_behind() -> None:
     assert not left
 
 
-def test_without_require_key_tools_need_none_and_health_still_proves_it() -> None:
+def test_without_require_key_clients_need_none_and_health_still_proves_it() -> None:
     with running(answering(OK), require_key=False) as run:
         ask = run.head("/v1/models", "Connection: close").replace(f"Bearer {KEY}".encode(), b"Bearer other")
         assert run.send(ask).startswith(b"HTTP/1.1 200 ")
@@ -192,5 +192,5 @@ def test_figures_count_what_was_served() -> None:
         figures = run.proxy.stats()
 
         assert figures.by_status == {"2xx": 1, "4xx": 1}
-        assert (figures.refused, figures.running) == (1, 0)
+        assert (figures.rejected, figures.running) == (1, 0)
         assert figures.first_byte_p50_ms is not None

@@ -1,14 +1,14 @@
-"""What is told of exchanges."""
+"""What is told of requests."""
 
 from __future__ import annotations
 
 import pytest
 
-from thv_llm.proxy.stats import RECENT, Exchange, Stats, shown_agent, shown_path
+from thv_llm.proxy.stats import RECENT, LastError, LogEntry, Outcome, Stats, shown_agent, shown_path
 
 
-def exchange(status: int, first_byte_ms: float | None = 1.0, refusal: str = "") -> Exchange:
-    return Exchange(0.0, "GET", "/", status, first_byte_ms, 2.0, 0, 0, "", refusal)
+def entry(status: int, first_byte_ms: float | None = 1.0, outcome: Outcome = Outcome.OK) -> LogEntry:
+    return LogEntry(status=status, first_byte_ms=first_byte_ms, outcome=outcome)
 
 
 def test_nothing_is_nothing() -> None:
@@ -20,9 +20,9 @@ def test_nothing_is_nothing() -> None:
 def test_percentiles_are_over_the_most_recent() -> None:
     stats = Stats()
     for _ in range(500):
-        stats.count(exchange(200, 9999.0))
+        stats.count(entry(200, 9999.0))
     for number in range(RECENT):
-        stats.count(exchange(200, float(number)))
+        stats.count(entry(200, float(number)))
 
     figures = stats.figures(running=3, connections=4)
 
@@ -30,15 +30,37 @@ def test_percentiles_are_over_the_most_recent() -> None:
     assert (figures.requests, figures.running, figures.connections) == (RECENT + 500, 3, 4)
 
 
-def test_classes_of_status_are_counted() -> None:
+def test_requests_are_counted_by_status_and_by_who_ended_them() -> None:
     stats = Stats()
-    for status, refusal in ((200, ""), (204, ""), (401, "no key"), (0, "gone"), (502, "broken")):
-        stats.count(exchange(status, None, refusal))
+    for status, outcome in (
+        (200, Outcome.OK),
+        (204, Outcome.OK),
+        (401, Outcome.PROXY),
+        (429, Outcome.GATEWAY),
+        (502, Outcome.GATEWAY),
+        (0, Outcome.CLIENT),
+    ):
+        stats.count(entry(status, None, outcome))
 
     figures = stats.figures(running=0, connections=0)
 
-    assert figures.by_status == {"2xx": 2, "4xx": 1, "gone": 1, "5xx": 1}
-    assert figures.refused == 3
+    assert figures.by_status == {"2xx": 2, "4xx": 2, "gone": 1, "5xx": 1}
+    assert (figures.ok, figures.gateway_errors, figures.rejected, figures.disconnected) == (2, 2, 1, 1)
+
+
+def test_each_tool_has_its_own_count_last_request_and_last_error() -> None:
+    stats = Stats()
+    stats.count(LogEntry(time=1.0, tool="aider", status=403, outcome=Outcome.GATEWAY))
+    stats.count(LogEntry(time=2.0, tool="aider", status=200))
+    stats.count(LogEntry(time=3.0, tool="cline", outcome=Outcome.CLIENT))
+    stats.count(LogEntry(time=4.0))
+
+    tools = stats.figures(running=0, connections=0).tools
+
+    assert set(tools) == {"aider", "cline"}
+    assert (tools["aider"].requests, tools["aider"].last_request) == (2, 2.0)
+    assert tools["aider"].last_error == LastError(1.0, 403, Outcome.GATEWAY, "")
+    assert tools["cline"].last_error is None
 
 
 def test_paths_are_shown_without_control_bytes_and_cut() -> None:

@@ -27,21 +27,21 @@ def test_bytes_pass_both_ways_after_a_101() -> None:
         while data := conversation.exactly(5):
             conversation.send(data.upper())
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK) + b"early")
-        head = tool.until(b"EARLY")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK) + b"early")
+        head = client.until(b"EARLY")
         assert head.startswith(b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: x\r\n")
         assert b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome" in head
         assert b"Set-Cookie" not in head
         for _ in range(100):
-            tool.send(b"hello")
-            assert tool.until(b"HELLO") == b"HELLO"
+            client.send(b"hello")
+            assert client.until(b"HELLO") == b"HELLO"
         sent = run.gateway.heads[0]
         assert b"Connection: Upgrade\r\nUpgrade: websocket" in sent
         assert b"Sec-WebSocket-Key: k" in sent
         assert b"Bearer canary-token-1" in sent
-        tool.sock.close()
-        assert run.exchange().status == 101
+        client.sock.close()
+        assert run.entry().status == 101
 
 
 def test_large_messages_pass_both_ways_at_once() -> None:
@@ -50,19 +50,19 @@ def test_large_messages_pass_both_ways_at_once() -> None:
     def script(conversation: Conversation) -> None:
         conversation.head()
         conversation.send(SWITCH)
-        # In turn, not in two threads: a TLS connection may be used by one thread at a time.
+        # In wakeup, not in two threads: a TLS connection may be used by one thread at a time.
         for _ in range(size // piece):
             conversation.send(b"d" * piece)
             received.append(len(conversation.exactly(piece)))
 
     received: list[int] = []
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK))
-        tool.until(b"\r\n\r\n")
-        sender = threading.Thread(target=tool.send, args=(b"u" * size,))
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK))
+        client.until(b"\r\n\r\n")
+        sender = threading.Thread(target=client.send, args=(b"u" * size,))
         sender.start()
         got = 0
-        while got < size and (data := tool.receive()):
+        while got < size and (data := client.receive()):
             got += len(data)
         sender.join()
         until(lambda: sum(received) == size)
@@ -70,7 +70,7 @@ def test_large_messages_pass_both_ways_at_once() -> None:
         assert got >= size - 65536
 
 
-@pytest.mark.parametrize("end", ["tool", "gateway"])
+@pytest.mark.parametrize("end", ["client", "gateway"])
 def test_one_end_that_leaves_ends_the_other(end: str) -> None:
     gone = threading.Event()
 
@@ -82,25 +82,56 @@ def test_one_end_that_leaves_ends_the_other(end: str) -> None:
         elif conversation.wait_gone():
             gone.set()
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK))
-        tool.until(b"\r\n\r\n")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK))
+        client.until(b"\r\n\r\n")
         if end == "gateway":
-            assert tool.receive() == b""
+            assert client.receive() == b""
         else:
-            tool.sock.close()
+            client.sock.close()
             assert gone.wait(1)
 
 
 @pytest.mark.parametrize(
-    "answer", [OK, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 501 No\r\n\r\n"]
+    "response", [OK, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 302 No\r\n\r\n"]
 )
-def test_anything_else_than_a_101_is_a_426(answer: bytes) -> None:
-    with running(answering(answer)) as run:
+def test_anything_else_than_a_101_is_a_426(response: bytes) -> None:
+    with running(answering(response)) as run:
         found = run.send(run.head("/v1/responses", *ASK))
 
         assert found.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
         assert b"\r\nUpgrade: websocket\r\n" in found
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
+def test_a_response_that_the_client_has_to_see_passes(status: int) -> None:
+    response = b"HTTP/1.1 %d No\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nwait" % status
+    with running(answering(response)) as run, run.connect() as client:
+        for _ in range(2):
+            client.send(run.head("/v1/responses", *ASK))
+            assert client.until(b"wait") == response
+
+
+def test_a_client_that_leaves_while_the_gateway_takes_nothing_is_noticed() -> None:
+    gone = threading.Event()
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        conversation.send(SWITCH)
+        stalled.wait(10)
+        if conversation.wait_gone():
+            gone.set()
+
+    stalled = threading.Event()
+    with running(script) as run:
+        with run.connect() as client:
+            client.send(run.head("/v1/realtime", *ASK))
+            client.until(b"\r\n\r\n")
+            client.sock.settimeout(0.5)
+            client.send(b"x" * (64 << 20))  # until nothing goes any more
+        until(lambda: run.proxy.stats().connections == 0, 8)
+        stalled.set()
+        assert gone.wait(5)
 
 
 def test_a_switch_to_something_else_is_a_bad_gateway() -> None:
@@ -116,9 +147,9 @@ def test_a_refused_token_is_renewed_for_an_upgrade_too() -> None:
                 return
             conversation.send(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK))
-        assert tool.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK))
+        assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
 
 
 def test_a_web_page_opens_no_websocket() -> None:
@@ -132,9 +163,9 @@ def test_a_web_page_opens_no_websocket() -> None:
 def test_an_offer_of_http_2_is_taken_no_notice_of() -> None:
     with running(answering(OK)) as run:
         offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
-        with run.connect() as tool:
-            tool.send(run.head("/v1/models", *offer))
-            assert tool.until(b"hi").startswith(b"HTTP/1.1 200 ")
+        with run.connect() as client:
+            client.send(run.head("/v1/models", *offer))
+            assert client.until(b"hi").startswith(b"HTTP/1.1 200 ")
         assert b"pgrade" not in run.gateway.heads[0]
         assert b"HTTP2-Settings" not in run.gateway.heads[0]
 
@@ -147,12 +178,12 @@ def test_stopping_ends_what_was_upgraded_and_is_quiet(monkeypatch: pytest.Monkey
         conversation.send(SWITCH)
         conversation.wait_gone()
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK))
-        tool.until(b"\r\n\r\n")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK))
+        client.until(b"\r\n\r\n")
         began = time.monotonic()
         run.proxy.stop(8)
-        assert tool.receive() == b""
+        assert client.receive() == b""
         assert time.monotonic() - began < 4
 
 
@@ -166,11 +197,11 @@ def test_what_is_in_the_middle_of_being_said_has_time_to_end() -> None:
             time.sleep(0.2)
             conversation.send(b".")
 
-    with running(script) as run, run.connect() as tool:
-        tool.send(run.head("/v1/realtime", *ASK))
-        tool.until(b"\r\n\r\n")
+    with running(script) as run, run.connect() as client:
+        client.send(run.head("/v1/realtime", *ASK))
+        client.until(b"\r\n\r\n")
         run.proxy.stop(8)
-        assert tool.receive() == b"." * said
+        assert client.receive() == b"." * said
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A user with everything: settings, a stored session, provider and gateway on loopback, real services.
 
-What is started here is ended here: `close` looks for every process that runs in this home.
+What is started here is ended here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import http.client
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,19 +17,18 @@ from typing import Any
 
 import pytest
 
-from tests.commands import worlds
-from tests.commands.worlds import Home, Run
+from tests.commands import homes
+from tests.commands.homes import Home, Run
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
-from thv_llm import paths, settings, state
+from thv_llm import paths, settings, state, tokens
 from thv_llm.secret import Secret
-from thv_llm.service import background, challenge, helper, processes, record
+from thv_llm.service import background, challenge, helper
 from thv_llm.service.background import Running
 from thv_llm.sessions import SessionFacts, Sessions
 from thv_llm.state import ServiceState, State
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.tokens import ending
-from thv_llm.tokens.session import session_key
+from thv_llm.system import processes
 
 IMPATIENT_S = 0.2
 
@@ -58,10 +56,8 @@ class Lab:
     def __init__(self, directory: Path, provider: FakeProvider, gateway: FakeGateway) -> None:
         self.provider = provider
         self.gateway = gateway
-        self.port = worlds.free_port()
-        self.home: Home = replace(
-            worlds.make(directory, THV_LLM_SOCKET=str(directory / "s")), now=time.time()
-        )
+        self.port = homes.free_port()
+        self.home: Home = replace(homes.make(directory, THV_LLM_SOCKET=str(directory / "s")), now=time.time())
         self.environ = dict(self.home.environ)
         self.paths = self.home.paths
         self.home.configure(
@@ -82,18 +78,23 @@ class Lab:
         facts = SessionFacts("file", key, "user-1", "dev@example.com", self.home.now + 3600, self.home.now)
         self.change(sessions=Sessions(facts))
 
+    def ends_in(self, seconds: float) -> None:
+        """Record that the provider ends the session then."""
+        latest = state.load(self.paths.state).sessions.latest
+        self.change(sessions=Sessions(latest._replace(ends_at=time.time() + seconds)))
+
     def refresh_token(self) -> Secret | None:
         """Return what is stored."""
         key, store = self._session()
         return store.load(key)
 
     def _session(self) -> tuple[str, EncryptedFile]:
-        key = session_key(settings.load(self.paths.settings).oidc)
-        return key, EncryptedFile(self.paths.session_file, self.paths.session_key)
+        key = settings.load(self.paths.settings).session_id
+        return key, EncryptedFile(self.paths.session_file, self.paths.session_file_key)
 
     def log_out(self) -> None:
         """Remove the session, as a logout does; the service is not told."""
-        assert list(ending.end_all(settings.load(self.paths.settings), self.paths, self.environ))
+        assert list(tokens.end_all(settings.load(self.paths.settings), self.paths, self.environ))
 
     def change(self, **parts: Any) -> State:
         """Replace parts of the state file."""
@@ -141,16 +142,17 @@ class Lab:
         return Path(self.paths.log).read_text()
 
     def processes(self) -> list[int]:
-        """Return the services that run in this home."""
-        return [pid for pid in processes._pids() if self._is_here(pid)] if sys.platform == "linux" else []
+        """Return the services that run in this home: those that hold its lock.
 
-    def _is_here(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            found = processes.look(pid)
-            ours = f"THV_LLM_HOME={self.paths.directory}".encode()
-            return ours in environ and found is not None and record.VERB in found.command
-        return False
+        Their environments say so, too, but only to root: they are not dumpable.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.stat(self.paths.lock("service"))
+            device = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+            locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+            holders = {int(words[4]) for words in locks if words[1] == "FLOCK" and words[5] == device}
+            return sorted(holders - {os.getpid()})
+        return []
 
     def kill(self) -> None:
         """End every service of this home without ceremony, as a reboot does."""
@@ -162,8 +164,10 @@ class Lab:
             time.sleep(0.005)
 
     def close(self) -> None:
-        """End what was started."""
+        """End what was started; a service that is only just starting finds its home gone, and ends."""
         self.kill()
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.paths.directory, f"{self.paths.directory}.closed")
 
 
 def _requests(facts: dict[str, Any]) -> object:

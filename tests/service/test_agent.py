@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -11,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.service.lab import until
+from thv_llm.agent_client import converse
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, UsageError
 from thv_llm.secret import Secret
 from thv_llm.service import agent as agent_module
-from thv_llm.service import hardening
 from thv_llm.service.agent import Agent
-from thv_llm.service.answers import ask
-from thv_llm.service.claim import claim
-from thv_llm.shortcut import converse
+from thv_llm.service.agent_protocol import ask
+from thv_llm.system import peers
+from thv_llm.system.file_system import claim
 from thv_llm.tokens import AccessToken
 
 
@@ -148,10 +149,35 @@ def test_the_socket_and_its_directory_are_private(path: str) -> None:
 
 @pytest.mark.usefixtures("agent")
 def test_another_user_gets_no_answer(path: str, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardening, "peer_uid", lambda sock: os.getuid() + 1)
+    monkeypatch.setattr(peers, "peer_uid", lambda sock: os.getuid() + 1)
 
     assert converse(path, "token 600") is None
     assert source.asked == []
+
+
+def test_a_socket_that_was_removed_is_opened_again(path: str, agent: Agent) -> None:
+    assert not agent.listen_again(path)
+    shutil.rmtree(os.path.dirname(path))
+    assert converse(path, "token 600") is None
+
+    assert agent.listen_again(path)
+
+    assert (converse(path, "token 600") or "").startswith("ok ")
+    assert not agent.listen_again(path)
+
+
+def test_a_socket_that_cannot_be_opened_yet_is_opened_later(path: str, agent: Agent) -> None:
+    directory = Path(os.path.dirname(path))
+    shutil.rmtree(directory)
+    directory.touch()
+    for _ in range(2):
+        with pytest.raises(ThvLlmError):
+            agent.listen_again(path)
+    directory.unlink()
+
+    assert agent.listen_again(path)
+
+    assert (converse(path, "token 600") or "").startswith("ok ")
 
 
 @pytest.mark.usefixtures("agent")

@@ -14,7 +14,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 from thv_llm.service import autostart
 from thv_llm.service.autostart import Autostart
-from thv_llm.service.deadlines import STOP_TIMEOUT_S
+from thv_llm.service.pid_file import STOP_TIMEOUT_S
 
 
 class Manager:
@@ -40,7 +40,8 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return {
         "HOME": str(tmp_path),
         "PATH": "/usr/bin",
-        "HTTPS_PROXY": "http://proxy:3128",
+        "HTTPS_PROXY": "http://alice:canary@proxy:3128",
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         "OPENAI_API_KEY": "canary",
     }
 
@@ -80,7 +81,7 @@ def test_the_unit_carries_what_it_needs_and_no_secret(
     systemd.install(where, environ)
     text = Path(systemd.file).read_text()
 
-    assert 'Environment="HTTPS_PROXY=http://proxy:3128"' in text
+    assert 'Environment="PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring"' in text
     assert '"proxy" "start" "--managed"' in text
     assert 'ExecStart=:"' in text  # a `$` in a path stays one
     assert "canary" not in text
@@ -121,7 +122,7 @@ def test_launchd_gets_a_property_list_that_holds_the_same(
     document = plistlib.loads(Path(launchd.file).read_bytes())
 
     assert document["ProgramArguments"][-3:] == ["proxy", "start", "--managed"]
-    assert document["EnvironmentVariables"] == {"HTTPS_PROXY": "http://proxy:3128"}
+    assert document["EnvironmentVariables"] == {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
     assert document["RunAtLoad"] is True
     assert document["KeepAlive"] == {"SuccessfulExit": False}
     assert launchd.file == f"{environ['HOME']}/Library/LaunchAgents/dev.thv-llm.service.plist"
@@ -130,17 +131,19 @@ def test_launchd_gets_a_property_list_that_holds_the_same(
 
 
 @pytest.mark.parametrize("kind", ["linux", "darwin"])
-def test_a_password_in_a_proxys_url_is_for_nobody_else_to_read(
+def test_a_file_of_an_earlier_version_with_a_proxys_password_is_replaced(
     kind: str, where: Paths, environ: dict[str, str], manager: Manager
 ) -> None:
-    environ["HTTPS_PROXY"] = "http://alice:canary-password@proxy:3128"
     one = autostart.of(environ, kind, manager)
     one.install(where, environ)
-    Path(one.file).chmod(0o644)  # as an earlier version left it
+    with Path(one.file).open("a") as file:
+        file.write(f"<!-- HTTPS_PROXY={environ['HTTPS_PROXY']} -->")
+    Path(one.file).chmod(0o644)
+    assert not one.is_current(where, environ)
 
     one.install(where, environ)
 
-    assert "canary-password" in Path(one.file).read_text()
+    assert "canary" not in Path(one.file).read_text()
     assert stat.S_IMODE(Path(one.file).stat().st_mode) == 0o600
 
 
@@ -208,6 +211,47 @@ def test_somebody_elses_file_is_left_alone(
     assert not one.start(where)
     assert Path(one.file).read_text() == "mine"
     assert manager.told == []
+
+
+@pytest.mark.parametrize("kind", ["linux", "darwin"])
+def test_a_file_for_a_directory_that_is_gone_is_replaced(
+    tmp_path: Path, kind: str, environ: dict[str, str], manager: Manager
+) -> None:
+    old = tmp_path / "old & <place>"
+    old.mkdir()
+    one = autostart.of(environ, kind, manager)
+    one.install(paths.find({**environ, "THV_LLM_HOME": str(old)}), environ)
+    new = paths.find({**environ, "THV_LLM_HOME": str(tmp_path / "new")})
+    with pytest.raises(ThvLlmError, match="is there already"):
+        one.install(new, environ)
+    old.rmdir()
+
+    one.install(new, environ)
+
+    assert one.is_installed(new)
+
+
+def test_a_python_that_was_removed_is_replaced_by_another(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\necho other $*\n")
+    (tmp_path / "python3").chmod(0o755)
+    command = ["/bin/sh", "-c", autostart.ANY_PYTHON]
+
+    def run(python: str) -> str:
+        words = [*command, python, "-I", "a b"]
+        return subprocess.run(words, env={"PATH": str(tmp_path)}, capture_output=True, text=True).stdout
+
+    assert run("/bin/echo") == "-I a b\n"
+    assert run("/gone/python3.11") == "other -I a b\n"
+
+
+def test_a_manager_is_there_only_where_its_socket_is(tmp_path: Path, environ: dict[str, str]) -> None:
+    assert not autostart.of(environ, "linux").is_available()
+    environ["XDG_RUNTIME_DIR"] = str(tmp_path)
+    assert not autostart.of(environ, "linux").is_available()
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "private").touch()
+    assert autostart.of(environ, "linux").is_available()
+    assert autostart.of(environ, "darwin").is_available()
 
 
 def test_a_unit_of_another_directory_of_ours_is_not_started_for_this_one(

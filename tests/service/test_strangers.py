@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,18 +14,28 @@ import pytest
 from tests.service.lab import IMPATIENT_S, Lab, impatience, until
 from thv_llm import state
 from thv_llm.errors import ThvLlmError
-from thv_llm.service import background
+from thv_llm.secret import Secret
+from thv_llm.service import agent_protocol, background
+from thv_llm.service.agent_protocol import ForeignAgentError
 
 
 class Listener:
     """Somebody else's server: remembers what it hears, and answers the same to everyone."""
 
-    def __init__(self, family: socket.AddressFamily, address: Any, answer: bytes) -> None:
+    def __init__(
+        self, family: socket.AddressFamily, address: Any, answer: bytes, uid: int | None = None
+    ) -> None:
         self.heard: list[bytes] = []
         self._answer = answer
         self._socket = socket.socket(family)
         self._socket.bind(address)
-        self._socket.listen()
+        if uid is not None:
+            os.seteuid(uid)  # the kernel notes who calls `listen`
+        try:
+            self._socket.listen()
+        finally:
+            if uid is not None:
+                os.seteuid(0)
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Listener:
@@ -53,28 +64,20 @@ class Listener:
 HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Length: 48\r\n\r\n{"status":"ok","version":"0.1.0","proof":"0000"}'
 
 
-def test_a_stranger_on_the_port_is_named_and_hears_nothing_secret(lab: Lab) -> None:
-    key = state.local_key(lab.paths)
+def test_a_foreign_listener_on_the_port_is_named_and_is_sent_nothing(lab: Lab) -> None:
+    state.local_key(lab.paths)
     with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
-        use = background.port_use(lab.paths, lab.port, key)
+        use = background.port_use(lab.paths, lab.port)
 
     assert use.kind == "stranger"
     assert use.owner.endswith(f"(pid {os.getpid()})")
-    assert len(stranger.heard) == 1
-    assert stranger.heard[0].startswith(b"GET /healthz?challenge=")
-    assert key.reveal().encode() not in stranger.heard[0]
-
-
-def test_before_there_is_a_key_a_stranger_hears_nothing_at_all(lab: Lab) -> None:
-    with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
-        assert background.port_use(lab.paths, lab.port, None).kind == "stranger"
     assert stranger.heard == []
 
 
 def test_a_silent_stranger_does_not_hold_us_up(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", lab.port)), impatience():
         begun = time.monotonic()
-        use = background.port_use(lab.paths, lab.port, state.local_key(lab.paths))
+        use = background.port_use(lab.paths, lab.port)
 
     assert use.kind == "stranger"
     assert time.monotonic() - begun < IMPATIENT_S + 1
@@ -93,7 +96,7 @@ def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: La
 
 
 def test_a_free_port_is_free(lab: Lab) -> None:
-    assert background.port_use(lab.paths, lab.port, None).kind == "free"
+    assert background.port_use(lab.paths, lab.port).kind == "free"
 
 
 def test_a_stranger_on_the_socket_is_not_believed(lab: Lab) -> None:
@@ -101,3 +104,21 @@ def test_a_stranger_on_the_socket_is_not_believed(lab: Lab) -> None:
     with Listener(socket.AF_UNIX, lab.paths.socket, b'ok {"record": null}\n') as stranger:
         assert background.find(lab.paths) is None
     assert all(line.startswith(b"challenge ") for line in stranger.heard)
+
+
+@pytest.mark.root
+def test_a_token_goes_to_no_agent_of_another_user(tmp_path: Path) -> None:
+    path = str(tmp_path / "llm.sock")
+    with Listener(socket.AF_UNIX, path, b"ok\n", uid=65534) as foreign:
+        with pytest.raises(ForeignAgentError, match="another user"):
+            agent_protocol.hand_over(path, Secret("canary-token"), 0.0, timeout_s=5)
+
+    assert foreign.heard == []
+
+
+def test_a_token_goes_to_an_agent_of_our_own(tmp_path: Path) -> None:
+    path = str(tmp_path / "llm.sock")
+    with Listener(socket.AF_UNIX, path, b"ok\n") as own:
+        agent_protocol.hand_over(path, Secret("token-1"), 60.0, timeout_s=5)
+
+    assert own.heard == [b"adopt 60 token-1\n"]

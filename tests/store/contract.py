@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from thv_llm.secret import Secret
-from thv_llm.store.model import SessionStore
+from thv_llm.store import SessionStore
 
 KEY = "cli https://idp.example 0123456789abcdef"
 SIZES = (1, 1200, 1300, 5000, 20000)
 
 
 class StoreContract:
-    """Promises of `thv_llm.store.model`, as tests."""
+    """Promises of `thv_llm.store`, as tests."""
 
     def test_a_key_that_was_never_saved_is_absent(self, store: SessionStore) -> None:
         assert store.load(KEY) is None

@@ -11,9 +11,8 @@ from tests.store.contract import KEY, StoreContract
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
-from thv_llm.store import encrypted_file
+from thv_llm.store import DamagedError, LockedError, StoreError, encrypted_file
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import DamagedError, LockedError, StoreError
 
 RIGHT = f"open {canaries.MARK}"
 

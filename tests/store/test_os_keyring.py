@@ -15,7 +15,7 @@ from tests.store.contract import KEY, StoreContract
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
-from thv_llm.store.model import AbsentError, StoreError
+from thv_llm.store import AbsentError, StoreError
 from thv_llm.store.os_keyring import OsKeyring
 
 LONG = Secret("r" * 5000)

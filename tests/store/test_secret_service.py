@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.secret_service import NO_SUCH_SERVICE, FakeSecretService
 from tests.store.contract import KEY, StoreContract
 from thv_llm.secret import Secret
-from thv_llm.store.model import AbsentError, LockedError, StoreError
+from thv_llm.store import AbsentError, LockedError, StoreError
 from thv_llm.store.secret_service import SecretService, bus_address
 
 SOON_S = 0.2

@@ -17,7 +17,6 @@ from thv_llm.oidc.token_endpoint import Tokens
 from thv_llm.secret import Secret
 from thv_llm.settings import OidcSettings, Settings
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.tokens.session import session_key
 
 
 class FakeTime:
@@ -63,9 +62,15 @@ class Rig(HasSession):
             token_store="file",
             oidc=OidcSettings(issuer=provider.issuer, client_id="cli"),
         )
-        self.key = session_key(self.settings.oidc)
-        self.store = EncryptedFile(self.paths.session_file, self.paths.session_key)
+        self.key = self.settings.session_id
+        self.store = EncryptedFile(self.paths.session_file, self.paths.session_file_key)
         self.source = self.another()
+
+    def configure(self, **oidc: Any) -> None:
+        """Change what belongs to the provider, and log in with it."""
+        self.settings = self.settings._replace(oidc=self.settings.oidc._replace(**oidc))
+        self.key = self.settings.session_id
+        self.log_in()
 
     def another(self) -> tokens.TokenSource:
         return tokens.open(self.settings, self.paths, self.environ, clock=self.clock_as_value())

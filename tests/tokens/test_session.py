@@ -10,30 +10,7 @@ from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import FakeTime, Rig, login_result
 from thv_llm import sessions, state, tokens
 from thv_llm.errors import LoginRequiredError
-from thv_llm.settings import OidcSettings
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.tokens.session import session_key
-
-OIDC = OidcSettings(issuer="https://idp.example", client_id="cli")
-
-
-def test_every_difference_in_what_is_asked_for_is_another_session() -> None:
-    others = [
-        OIDC._replace(issuer="https://idp.example/"),
-        OIDC._replace(client_id="cli2"),
-        OIDC._replace(scopes=("openid",)),
-        OIDC._replace(audience="gateway"),
-        OIDC._replace(resource="gateway"),
-    ]
-
-    assert len({session_key(oidc) for oidc in [OIDC, *others]}) == 6
-
-
-def test_what_does_not_matter_is_the_same_session() -> None:
-    same = OIDC._replace(scopes=("offline_access", "openid"), prompt="consent", callback_port=9000)
-
-    assert session_key(same) == session_key(OIDC)
-    assert session_key(OIDC).startswith("cli https://idp.example ")
 
 
 def test_opening_reads_and_asks_nothing(tmp_path: Path) -> None:

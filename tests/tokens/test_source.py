@@ -8,9 +8,11 @@ from tests.fakes.web import Answer
 from tests.tokens.rig import Rig, broken, login_result, rigged
 from thv_llm import files, sessions
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
+from thv_llm.oidc.id_token import unchecked_claims
 from thv_llm.secret import Secret
+from thv_llm.settings import ROWS
+from thv_llm.store import StoreError
 from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import StoreError
 
 HOUR_S = 3600.0
 
@@ -71,6 +73,20 @@ def test_after_forget_the_store_is_read_again(rig: Rig) -> None:
         rig.source.get()
     rig.log_in()
     assert rig.source.get() != first
+
+
+def test_a_refresh_sends_what_distinguishes_the_session_and_nothing_else(rig: Rig) -> None:
+    for row in ROWS:
+        if row.parameter and not row.required:
+            rig.settings = rig.settings.with_value(row, f"urn:{row.parameter}")
+    rig.key = rig.settings.session_id
+    rig.log_in()
+
+    rig.another().get()
+
+    form = rig.provider.last("refresh").form
+    sent = {name: value for name, value in form.items() if name not in ("grant_type", "refresh_token")}
+    assert sent == rig.settings.oidc.parameters
 
 
 # Clocks
@@ -311,3 +327,58 @@ def test_a_login_with_a_session_takes_the_place_of_the_last_token(rig: Rig) -> N
     rig.source.forget()  # as a login tells the service
 
     assert rig.provider.verify_access_token(rig.source.get().value.reveal())
+
+
+def test_the_end_of_the_session_that_the_provider_says_is_on_record(rig: Rig) -> None:
+    rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
+
+    def with_end(seconds: int) -> None:
+        def alter(answer: Answer) -> Answer:
+            answer.body["refresh_expires_in"] = seconds
+            return answer
+
+        rig.provider.alter["refresh"] = alter
+        rig.another().get()
+
+    with_end(7200)
+    assert sessions.load(rig.paths.state).latest.ends_at == rig.clock.now() + 7200
+    rig.clock.pass_(1800)
+    with_end(5400)
+    assert sessions.load(rig.paths.state).latest.ending_s(rig.clock.now()) == 5400
+    with_end(0)
+    assert sessions.load(rig.paths.state).latest.ends_at is None
+
+
+def test_a_gateway_that_wants_the_id_token_gets_it_and_a_new_one_in_time(tmp_path: Path) -> None:
+    with rigged(tmp_path, id_token_on_refresh=True) as rig:
+        rig.configure(gateway_token="id_token")
+        first = rig.another().get()
+        claims = unchecked_claims(first.value)
+
+        assert (claims["aud"], claims["email"]) == ("cli", "dev@example.com")
+        assert first.expires_at == claims["exp"]
+        source = rig.another()
+        source.get()
+        rig.clock.pass_(200)
+        assert source.get().expires_at > first.expires_at
+
+
+def test_a_provider_that_renews_no_id_token_ends_such_a_session(tmp_path: Path) -> None:
+    with rigged(tmp_path) as rig:
+        rig.configure(gateway_token="id_token")
+        for _ in range(3):
+            with pytest.raises(LoginRequiredError, match="renews no ID token"):
+                rig.another().get()
+
+        assert rig.provider.count("refresh") == 1
+        assert rig.refresh_token is None
+
+
+def test_an_id_token_serves_until_it_expires(tmp_path: Path) -> None:
+    with rigged(tmp_path) as rig:
+        rig.configure(gateway_token="id_token")
+        source = rig.another()
+        source.adopt(login_result("id", rig.refresh_token, rig.clock.now() + 300))
+        rig.clock.pass_(100)
+
+        assert source.get().value == Secret("id")

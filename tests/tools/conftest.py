@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.machine import Machine
+from tests.tools.machines import Machine
 
 
 @pytest.fixture

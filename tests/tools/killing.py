@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.tools.machine import Machine
-from thv_llm import renaming
+from tests.tools.machines import Machine
+from thv_llm.system import file_system
 
 CHANGING = ("mkdir", "chmod", "fchmod", "fchown", "write", "pwrite", "ftruncate", "rename", "unlink", "rmdir")
 
@@ -55,7 +55,7 @@ def killed_before(number: int) -> Iterator[Callable[[], bool]]:
             patched.setattr(os, name, changing(getattr(os, name)))
         patched.setattr(os, "open", opening)
         for name in ("swap", "move_to_free_name"):
-            patched.setattr(renaming, name, changing(getattr(renaming, name)))
+            patched.setattr(file_system, name, changing(getattr(file_system, name)))
         with suppress(Killed):
             yield lambda: calls >= number
 

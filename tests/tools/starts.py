@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.tools.machine import Machine
+from tests.tools.machines import Machine
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import EachModel, Edit, Tool
 

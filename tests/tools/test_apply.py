@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tools.killing import everywhere, killed_before
-from tests.tools.machine import Machine, succeeded
+from tests.tools.machines import Machine, succeeded
 from tests.tools.starts import begin
-from thv_llm import files, renaming, state
-from thv_llm.edit.change import Json
+from thv_llm import files, state
 from thv_llm.edit.formats import Format, editor
+from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
+from thv_llm.system import file_system
 from thv_llm.tools import engine, undo
 
 CLAUDE, CODEX, OPENCODE, GEMINI = (
@@ -57,7 +58,7 @@ def test_the_undo_record_is_on_disk_before_the_file_changes(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[bool, ...]] = []
-    move = renaming.move_to_free_name
+    move = file_system.move_to_free_name
 
     def watching(source: str, target: str) -> bool:
         wired = machine.state.tool("claude-code")
@@ -65,10 +66,10 @@ def test_the_undo_record_is_on_disk_before_the_file_changes(
         seen.append(tuple(edition.done for file in wired.files for edition in file.editions))
         return move(source, target)
 
-    monkeypatch.setattr(renaming, "move_to_free_name", watching)
+    monkeypatch.setattr(file_system, "move_to_free_name", watching)
     machine.setup(CLAUDE)
     assert seen == [(False,)]
-    assert engine.interrupted(machine.state) == ()
+    assert all(file.is_settled for wired in machine.state.wired for file in wired.files)
 
 
 @pytest.mark.parametrize("start", ["absent", "typical"])
@@ -92,7 +93,7 @@ def test_a_setup_killed_anywhere_tears_nothing_and_is_undone(tmp_path: Path, nam
         if number % 2:
             assert succeeded(machine.setup(tool))
             assert machine.snapshot() == after
-            assert engine.interrupted(machine.state) == ()
+            assert all(file.is_settled for wired in machine.state.wired for file in wired.files)
         assert succeeded(machine.teardown())
         assert machine.snapshot() == before
         assert machine.state.wired == ()
@@ -191,14 +192,14 @@ def test_one_tools_failure_stops_no_other_and_leaves_nothing_half(
 ) -> None:
     begin(machine, GEMINI, "typical")
     before = machine.snapshot()
-    swap = renaming.swap
+    swap = file_system.swap
 
     def failing(source: str, target: str) -> bool:
         if target == str(machine.home / ".gemini/settings.json"):  # the second of its two files
             raise OSError(number, os.strerror(number))
         return swap(source, target)
 
-    monkeypatch.setattr(renaming, "swap", failing)
+    monkeypatch.setattr(file_system, "swap", failing)
     bad, good = machine.setup(GEMINI, CLAUDE)
     assert bad.error is not None
     assert f"cannot write {machine.home}/.gemini/settings.json" in str(bad.error)
@@ -354,3 +355,11 @@ def test_no_edit_of_a_program_that_keeps_writing_is_lost(machine: Machine) -> No
         machine.teardown()
     writer.join()
     assert seen == list(range(200))
+
+
+def test_what_only_looks_like_a_temporary_file_of_ours_stays(machine: Machine) -> None:
+    theirs = [machine.home / ".claude" / name for name in (".thv-llm-env", ".thv-llm-0123456789abcdef")]
+    machine.write({machine.home / ".claude/settings.json": "{}", **dict.fromkeys(theirs, "export X=1")})
+    succeeded(machine.setup(CLAUDE))
+    machine.teardown()
+    assert [path.read_bytes() for path in theirs] == [b"export X=1"] * 2

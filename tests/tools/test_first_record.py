@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.machine import Machine, succeeded
+from tests.tools.machines import Machine, succeeded
 from thv_llm.tools import engine
 
 RECORD = Path(__file__).parent.parent / "data" / "record-0.1.0.json"

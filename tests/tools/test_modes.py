@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.machine import Machine, succeeded
+from tests.tools.machines import Machine, succeeded
 from thv_llm import state
 from thv_llm.tools import engine
 

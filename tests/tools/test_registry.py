@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.machine import KEY, VALUES, Machine, succeeded
+from tests.tools.machines import KEY, VALUES, Machine, succeeded
 from tests.tools.starts import STARTS, begin
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.detect import detect
 from thv_llm.tools.model import App, Binary, Directory, Edit, Extension, Mark, Mode, Tool, Value
-from thv_llm.tools.registry import TOOLS
+from thv_llm.tools.registry import TOOLS, as_on
 from thv_llm.tools.values import HELPER_VALUES, used
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tools"
@@ -250,3 +250,9 @@ def test_the_diff_shows_each_file_and_no_secret(machine: Machine, tool: Tool) ->
     assert "sk-theirs" not in shown
     if engine.mode(tool) is Mode.DIRECT:
         assert VALUES.helper_path in shown
+
+
+def test_a_tool_that_starts_no_interpreter_is_not_wired_on_windows() -> None:
+    refused = [tool.id for tool in TOOLS if not as_on("win32", tool).edits and tool.edits]
+    assert refused == ["claude-desktop"]
+    assert "interpreter" in as_on("win32", next(tool for tool in TOOLS if tool.id == refused[0])).reason

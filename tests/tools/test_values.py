@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.machine import KEY, VALUES
+from tests.tools.machines import KEY, VALUES
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools.model import (
@@ -25,7 +25,15 @@ from thv_llm.tools.model import (
     Tool,
     Value,
 )
-from thv_llm.tools.values import ABSENT, for_each_model, mode, needs_models, resolve, used
+from thv_llm.tools.values import (
+    ABSENT,
+    for_each_model,
+    mode,
+    needs_models,
+    resolve,
+    unfit_for_commands,
+    used,
+)
 
 
 def of(template: Template, **changes: object) -> object:
@@ -54,13 +62,24 @@ def test_anthropic_clients_get_no_v1_and_openai_clients_exactly_one(
 
 
 def test_the_anthropic_path_of_the_gateway_is_used_for_anthropic_alone() -> None:
-    changes = {"anthropic_url": "https://g.example/anthropic/v1", "gateway_url": "https://g.example"}
+    changes = {"anthropic_path": "/anthropic", "gateway_url": "https://g.example/v1"}
     assert of(Value.GATEWAY_ANTHROPIC, **changes) == "https://g.example/anthropic"
     assert of(Value.GATEWAY_OPENAI, **changes) == "https://g.example/v1"
 
 
+def test_each_api_has_a_path_of_its_own_at_gateway_and_proxy() -> None:
+    changes = {"gateway_url": "https://g.example/ai", "openai_path": "/openai", "gemini_path": "/genai"}
+    assert of(Value.GATEWAY_OPENAI, **changes) == "https://g.example/ai/openai/v1"
+    assert of(Text(Value.GATEWAY_HOST, Value.GATEWAY_PATH), **changes) == "g.example/ai/openai/v1"
+    assert of(Value.GATEWAY_ROOT, **changes) == "https://g.example/ai/openai"
+    assert of([Value.PROXY_OPENAI, Value.PROXY_GEMINI], proxy_port=15001, **changes) == [
+        "http://127.0.0.1:15001/openai/v1",
+        "http://127.0.0.1:15001/genai",
+    ]
+
+
 def test_the_proxy_is_named_by_its_address() -> None:
-    assert of([Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT], proxy_port=15001) == [
+    assert of([Value.PROXY_GEMINI, Value.PROXY_OPENAI, Value.PROXY_PORT], proxy_port=15001) == [
         "http://127.0.0.1:15001",
         "http://127.0.0.1:15001/v1",
         "15001",
@@ -86,6 +105,34 @@ def test_the_token_command_runs_under_any_name_of_the_home(tmp_path: Path, name:
     assert said(command) == "it ran\n"
     assert said(f'eval "$(printf %s {word})"') == "it ran\n"
     assert of(Value.HELPER_PATH, helper_path=str(helper)) == str(helper)
+
+
+WINDOWS = {
+    "helper_python": r"C:\Program Files\Python\python.exe",
+    "helper_path": r"C:\Users\Me Too\toolhive\bin\thv-llm-token.py",
+}
+
+
+def test_on_windows_the_helper_is_python_with_options_quoted_for_cmd_and_bash() -> None:
+    command = '"C:/Program Files/Python/python.exe" -I -S "C:/Users/Me Too/toolhive/bin/thv-llm-token.py"'
+    assert of(Value.TOKEN_COMMAND, **WINDOWS) == command
+    assert shlex.split(command) == [
+        of(Value.HELPER_PATH, **WINDOWS),
+        *(of(Value.HELPER_ARGS, **WINDOWS) or ()),  # type: ignore[misc]
+    ]
+    assert of(Value.HELPER_ARGS_IF_ANY, **WINDOWS) == of(Value.HELPER_ARGS, **WINDOWS)
+
+
+def test_elsewhere_the_helper_has_no_arguments() -> None:
+    assert of(Value.HELPER_ARGS) == []
+    assert of(Value.HELPER_ARGS_IF_ANY) is ABSENT
+
+
+@pytest.mark.parametrize("name", ["100%", "$me", "a`b", "oh!", "line\nbreak"])
+def test_a_path_that_cmd_or_bash_would_expand_is_refused_on_windows_only(name: str) -> None:
+    odd = replace(VALUES, **{**WINDOWS, "helper_path": rf"C:\Users\{name}\thv-llm-token.py"})  # type: ignore[arg-type]
+    assert unfit_for_commands(odd)
+    assert bool(unfit_for_commands(replace(odd, helper_python=""))) == ("\n" in name)
 
 
 def test_texts_and_values_are_joined() -> None:

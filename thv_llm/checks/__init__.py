@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 from thv_llm import log
 from thv_llm.checks import local, remote, running, session, wiring
-from thv_llm.checks.model import Check, Ground, Level, failed
+from thv_llm.checks.model import Check, Installation, Level, failed
 from thv_llm.errors import ThvLlmError
 
-__all__ = ("Check", "Ground", "Level", "run")
+__all__ = ("Check", "Installation", "Level", "run")
 
-Checker = Callable[[Ground], Iterable[Check]]
+Checker = Callable[[Installation], Iterable[Check]]
 
 ALWAYS: tuple[tuple[str, Checker], ...] = (
     ("python", local.python),
@@ -40,7 +40,7 @@ CONFIGURED: tuple[tuple[str, Checker], ...] = (
 )
 
 
-def run(ground: Ground, *, only: tuple[str, ...] = ()) -> Iterator[Check]:
+def run(here: Installation, *, only: tuple[str, ...] = ()) -> Iterator[Check]:
     """Run the checks one after the other, yielding what each found as soon as it is known.
 
     Args:
@@ -48,18 +48,18 @@ def run(ground: Ground, *, only: tuple[str, ...] = ()) -> Iterator[Check]:
     """
     is_sound = True
     for name, checker in ALWAYS:
-        for check in _guarded(name, checker, ground):
+        for check in _guarded(name, checker, here):
             is_sound = is_sound and (check.level is not Level.FAIL or name == "files")
             if not only or name in only or check.level is Level.FAIL:
                 yield check
     for name, checker in CONFIGURED if is_sound else ():
         if not only or name in only:
-            yield from _guarded(name, checker, ground)
+            yield from _guarded(name, checker, here)
 
 
-def _guarded(name: str, checker: Checker, ground: Ground) -> Iterator[Check]:
+def _guarded(name: str, checker: Checker, here: Installation) -> Iterator[Check]:
     try:
-        yield from checker(ground)
+        yield from checker(here)
     except ThvLlmError as error:
         log.debug(f"{name} came from: {log.trail(error)}")
         yield failed(name, error)

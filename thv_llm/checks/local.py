@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from thv_llm import __version__, paths
-from thv_llm.checks.model import Check, Ground, fail, ok, warn
+from thv_llm import __version__, agent_client, paths, system
+from thv_llm.checks.model import RESTART, SETUP, Check, Installation, fail, ok, warn
 from thv_llm.errors import ThvLlmError
+from thv_llm.system import file_system
 
 OLDEST_PYTHON = (3, 11)
 HELPER_TIMEOUT_S = 15.0
 
 
-def python(_ground: Ground) -> Iterator[Check]:
+def python(_here: Installation) -> Iterator[Check]:
     """The interpreter that runs us."""
     version = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info < OLDEST_PYTHON:
@@ -24,125 +27,178 @@ def python(_ground: Ground) -> Iterator[Check]:
         yield ok("python", f"{version} ({sys.executable})")
 
 
-def program(ground: Ground) -> Iterator[Check]:
+def program(here: Installation) -> Iterator[Check]:
     """The file that is run, and whether setup ran from the same one."""
-    here = paths.program()
-    wired_from = ground.state.service.program if os.path.exists(ground.where.state) else ""
+    own = paths.program()
+    wired_from = here.state.service.program if os.path.exists(here.where.state) else ""
     if wired_from and not os.path.exists(wired_from):
-        yield fail("program", f"setup ran from {wired_from}, which is gone", "thv-llm setup")
-    elif wired_from and os.path.realpath(wired_from) != os.path.realpath(here):
-        yield warn("program", f"tools and service run {wired_from}, this is {here}", "thv-llm setup")
+        yield fail("program", f"setup ran from {wired_from}, which is gone", SETUP, here.setup_of_sound_tools)
+    elif wired_from and os.path.realpath(wired_from) != os.path.realpath(own):
+        yield warn("program", f"tools and service run {wired_from}, this is {own}", SETUP)
     else:
-        yield ok("program", f"thv-llm {__version__} ({here})")
+        yield ok("program", f"thv-llm {__version__} ({own})")
+    if advice := path_advice(here.environ, own):
+        yield warn("PATH", no_command(here.environ), advice)
 
 
-def modes(ground: Ground) -> Iterator[Check]:
+def no_command(environ: Mapping[str, str]) -> str:
+    """Say what typing `thv-llm` does where there is a `path_advice`."""
+    found = shutil.which("thv-llm", path=environ.get("PATH", ""))
+    return f"the command thv-llm is another program, {found}" if found else "no command thv-llm is on PATH"
+
+
+def path_advice(environ: Mapping[str, str], program: str) -> str:
+    """Return the line for the user's shell that makes `thv-llm` this program; "" when it is already.
+
+    Args:
+        program: the file that runs; from a checkout nobody types `thv-llm`.
+    """
+    found = shutil.which("thv-llm", path=environ.get("PATH", ""))
+    if system.NEEDS_INTERPRETER:
+        return "" if found else _advice_for_windows(environ)
+    if program.endswith("thv_llm.py") or (found and _starts(found, program)):
+        return ""
+    directory, steps = os.path.dirname(program), []
+    if os.path.basename(program) != "thv-llm":
+        directory = os.path.join(agent_client.home(environ), ".local", "bin")
+        link = shlex.join(["ln", "-sf", program, os.path.join(directory, "thv-llm")])
+        steps = [shlex.join(["mkdir", "-p", directory]), link]
+    if directory not in environ.get("PATH", "").split(os.pathsep):
+        steps.append(_added_to_path(environ, directory))
+    return " && ".join(steps)
+
+
+def _starts(command: str, program: str) -> bool:
+    """Is a command the program, a link to it, or a script that names it (as package managers make)?"""
+    if os.path.realpath(command) == os.path.realpath(program):
+        return True
+    try:
+        with open(command, "rb") as stream:
+            start = stream.read(4096)
+    except OSError:
+        return False
+    return start.startswith(b"#!") and os.fsencode(program) in start
+
+
+def _advice_for_windows(environ: Mapping[str, str]) -> str:
+    """Return the line of PowerShell that adds the directory of `thv-llm.cmd` to the user's Path."""
+    directory = os.path.dirname(paths.find(environ).launcher).replace("'", "''")
+    old = "[Environment]::GetEnvironmentVariable('Path','User')"
+    return f"[Environment]::SetEnvironmentVariable('Path', {old} + ';{directory}', 'User')"
+
+
+def _added_to_path(environ: Mapping[str, str], directory: str) -> str:
+    """Return the line that puts a directory on PATH, now and in every new shell."""
+    shell = os.path.basename(environ.get("SHELL", ""))
+    if shell == "fish":
+        return shlex.join(["fish_add_path", directory])
+    line = f"export PATH={shlex.quote(directory)}:$PATH"
+    startup = {"zsh": "~/.zshrc", "bash": "~/.bashrc"}.get(shell, "~/.profile")
+    return f"echo {shlex.quote(line)} >> {startup} && {line}"
+
+
+def modes(here: Installation) -> Iterator[Check]:
     """Owner and mode of everything that is ours."""
-    where = ground.where
+    where = here.where
     if not os.path.isdir(where.directory):
         return
-    faults = [path for path in (where.directory, *_own_files(where)) if not _is_private(path)]
-    if not faults:
+    paths_of_ours = [path for path in (where.directory, *where.files()) if os.path.exists(path)]
+    foreign = [path for path in paths_of_ours if not file_system.is_own(os.stat(path))]
+    for path in foreign:
+        yield fail("files", f"{path} belongs to another user", file_system.owning(path))
+    open_ones = [path for path in paths_of_ours if path not in foreign and not _is_private(where, path)]
+    if not foreign and not open_ones:
         yield ok("files", f"{where.directory} is private")
-    for path in faults:
-        yield fail("files", f"other users can get at {path}, or own it", f"chmod go= {_shell(path)}")
+    for path in open_ones:
+        remedy = file_system.closing(path)
+        yield fail("files", f"other users can read or write {path}", remedy, fix=remedy)
 
 
-def _own_files(where: paths.Paths) -> list[str]:
-    names = [where.settings, where.state, where.session_file, where.session_key, where.log, where.log + ".1"]
-    names += [where.pid, where.discovery_cache, where.refresh_failure, where.helper]
-    return [name for name in names if os.path.exists(name)]
+def _is_private(where: paths.Paths, path: str) -> bool:
+    """Tell whether others have no access; the settings hold no secret, so they may be read."""
+    denied = stat.S_IWGRP | stat.S_IWOTH if path == where.settings else stat.S_IRWXG | stat.S_IRWXO
+    return not file_system.shared(path, os.stat(path)) & denied
 
 
-def _is_private(path: str) -> bool:
-    found = os.stat(path)
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
-
-
-def _shell(path: str) -> str:
-    import shlex
-
-    return shlex.quote(path)
-
-
-def state_file(ground: Ground) -> Iterator[Check]:
+def state_file(here: Installation) -> Iterator[Check]:
     """The record of what setup did can be understood."""
-    known = ground.state
+    known = here.state
     if known.wired or known.local_key:
-        yield ok("state", f"{len(known.wired)} tool{'s' if len(known.wired) != 1 else ''} wired")
+        yield ok("state", f"{len(known.wired)} tool{'s' if len(known.wired) != 1 else ''} configured")
 
 
-def settings_file(ground: Ground) -> Iterator[Check]:
+def settings_file(here: Installation) -> Iterator[Check]:
     """The settings can be used and are complete."""
-    ground.settings.require_configured()
-    yield ok("settings", ground.where.settings)
-    if ground.settings.tls_skip_verify:
+    here.settings.require_configured()
+    yield ok("settings", here.where.settings)
+    if here.settings.tls_skip_verify:
         yield warn(
             "settings",
-            "tls_skip_verify is on: anybody on the way can pose as the gateway and take tokens",
-            "thv-llm setup --no-tls-skip-verify",
+            "tls_skip_verify is on: anyone on the network path can pose as the gateway and take tokens",
+            (*SETUP, "--no-tls-skip-verify"),
         )
-    if not ground.settings.require_key:
+    if not here.settings.require_key:
         yield warn(
             "settings",
             "proxy.require_key is off: every program and user of this machine can use the proxy",
-            "thv-llm setup --require-key",
+            (*SETUP, "--require-key"),
         )
 
 
-def helper_program(ground: Ground) -> Iterator[Check]:
+def helper_program(here: Installation) -> Iterator[Check]:
     """The helper is there, can run, and answers soon."""
-    path = ground.where.helper
-    is_needed = any(tool.mode == "direct" for tool in ground.state.wired)
+    path = here.where.helper
+    is_needed = any(tool.mode == "direct" for tool in here.state.wired)
     if not os.path.exists(path):
         if is_needed:
-            yield fail("helper", f"{path} is missing", "thv-llm setup")
+            yield fail("helper", f"{path} is missing", SETUP, here.setup_of_sound_tools)
         return
     from thv_llm.service import helper
 
     gone = [word for word in helper.names(path) if not os.path.exists(word)]
     if not os.access(path, os.X_OK):
-        yield fail("helper", f"{path} is not executable", f"chmod u+x {_shell(path)}")
+        remedy = ("chmod", "u+x", path)
+        yield fail("helper", f"{path} is not executable", remedy, fix=remedy)
     elif gone:
-        yield fail("helper", f"it was written for {gone[0]}, which is gone", "thv-llm setup")
-    elif not _has_token(ground):
-        yield ok("helper", f"{path} is there; not tried, since no token can be had")
-    elif ground.running is not None and not ground.running.answers:
-        yield ok("helper", f"{path} is there; not tried, since the service does not answer")
+        yield fail("helper", f"it was written for {gone[0]}, which is gone", SETUP, here.setup_of_sound_tools)
+    elif not _has_token(here):
+        yield ok("helper", f"{path} installed; not tested (no access token)")
+    elif here.running is not None and not here.running.answers:
+        yield ok("helper", f"{path} installed; not tested (the service does not respond)")
     else:
-        ground.progress("Asking the helper for a token …")
-        yield _tried(ground, path)
+        here.progress("Asking the helper for a token …")
+        yield _tried(here, helper.command(here.where))
 
 
-def _has_token(ground: Ground) -> bool:
+def _has_token(here: Installation) -> bool:
     try:
-        return bool(ground.token)
+        return bool(here.token)
     except ThvLlmError:
         return False
 
 
-def _tried(ground: Ground, path: str) -> Check:
+def _tried(here: Installation, command: Sequence[str]) -> Check:
     import subprocess
     import time
 
     begun = time.monotonic()
     try:
         done = subprocess.run(
-            [path],
+            command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=HELPER_TIMEOUT_S,
             check=False,
-            env=dict(ground.environ),
+            env=dict(here.environ),
         )
     except OSError as error:
-        return fail("helper", f"{path} cannot be run: {error.strerror}", "thv-llm setup")
+        return fail("helper", f"{command[-1]} cannot be run: {error.strerror}", SETUP)
     except subprocess.TimeoutExpired:
-        return fail("helper", f"it gave no answer within {HELPER_TIMEOUT_S:.0f} s", "thv-llm proxy restart")
+        return fail("helper", f"no response within {HELPER_TIMEOUT_S:.0f} s", SETUP, RESTART)
     took = time.monotonic() - begun
     if done.returncode != 0 or not done.stdout.strip():
-        reason = f"it gave no token (exit code {done.returncode}), though one can be had"
-        return fail("helper", reason, "thv-llm setup")
-    if took > ground.slow_helper_s:
-        return warn("helper", f"it answered, but after {took:.1f} s", "thv-llm proxy restart")
-    return ok("helper", f"it answered in {took * 1000:.0f} ms")
+        reason = f"no token (exit code {done.returncode}), though there is one"
+        return fail("helper", reason, SETUP, here.setup_of_sound_tools)
+    if took > here.slow_helper_s:
+        return warn("helper", f"responds, but only after {took:.1f} s", SETUP, RESTART)
+    return ok("helper", f"responds in {took * 1000:.0f} ms")

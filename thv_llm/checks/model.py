@@ -1,4 +1,4 @@
-"""The words of a finding, and what the checks look at."""
+"""What a finding is, and what the checks look at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from thv_llm import settings, state
-from thv_llm.errors import ThvLlmError
+from thv_llm import settings, state, system
+from thv_llm.errors import LoginRequiredError, ThvLlmError
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from thv_llm.settings import Settings
     from thv_llm.state import State
     from thv_llm.tokens import AccessToken
+    from thv_llm.tools.desired import Drift
 
 MIN_VALID_S = 60
 SLOW_HELPER_S = 2.0
 """Tools wait for the helper before a request; Codex gives it 5 s by default."""
 AGENT_TIMEOUT_S = 35.0
 """More than the agent itself waits for the provider."""
+
+
+Remedy = tuple[str, ...] | str
+"""The argument list of a command that fixes a finding; or, in words, what only a person can do."""
+SETUP = ("thv-llm", "setup")
+LOGIN = ("thv-llm", "login")
+RESTART = ("thv-llm", "proxy", "restart")
 
 
 class Level(Enum):
@@ -40,13 +48,22 @@ class Check:
     Attributes:
         name: what was looked at, one or two words.
         reason: what was found; for a fault, what is wrong.
-        remedy: the command, or the action, that mends it; "" when there is nothing to mend.
+        remedy: what fixes it, in every layer (settings, service, tools' files, session); "" when nothing
+            has to be fixed.
+        fix: what `doctor --fix` runs: it needs no user, and changes neither settings, session, trust, nor
+            what a user changed; () when there is no such command.
     """
 
     level: Level
     name: str
     reason: str
-    remedy: str = ""
+    remedy: Remedy = ""
+    fix: tuple[str, ...] = ()
+
+    @property
+    def next_step(self) -> str:
+        """The remedy as a line that can be shown, and typed if it is a command."""
+        return self.remedy if isinstance(self.remedy, str) else system.command_line(self.remedy)
 
 
 def ok(name: str, reason: str) -> Check:
@@ -54,24 +71,31 @@ def ok(name: str, reason: str) -> Check:
     return Check(Level.OK, name, reason)
 
 
-def warn(name: str, reason: str, remedy: str) -> Check:
+def warn(name: str, reason: str, remedy: Remedy, fix: tuple[str, ...] = ()) -> Check:
     """Return a finding that may become, or explain, a fault."""
-    return Check(Level.WARN, name, reason, remedy)
+    return Check(Level.WARN, name, reason, remedy, fix)
 
 
-def fail(name: str, reason: str, remedy: str) -> Check:
+def fail(name: str, reason: str, remedy: Remedy, fix: tuple[str, ...] = ()) -> Check:
     """Return a fault."""
-    return Check(Level.FAIL, name, reason, remedy)
+    return Check(Level.FAIL, name, reason, remedy, fix)
+
+
+def configure(*tools: str) -> tuple[str, ...]:
+    """Return the command that configures these tools anew, without a user."""
+    return (*SETUP, "--yes", "--lazy", *(word for tool in tools for word in ("--client", tool)))
 
 
 def failed(name: str, error: ThvLlmError) -> Check:
     """Return the fault that an error tells of."""
     reason = f"{error.what}: {error.why}" if error.why else error.what
+    if isinstance(error, LoginRequiredError):
+        return fail(name, reason, LOGIN)
     return fail(name, reason, error.next_step or "thv-llm doctor --debug")
 
 
 @dataclass(frozen=True)
-class Ground:
+class Installation:
     """What the checks look at; each part is read once, when it is first asked for.
 
     Attributes:
@@ -97,6 +121,30 @@ class Ground:
         return state.load(self.where.state)
 
     @cached_property
+    def drift(self) -> tuple[Drift, ...]:
+        """The files of configured tools that are not as setup would leave them."""
+        from thv_llm.tools import engine
+
+        try:
+            key = self.state.local_key
+            values = engine.values_of(self.settings, key, self.where.helper) if key else None
+        except ThvLlmError:
+            values = None  # unusable settings have a finding of their own
+        place = engine.Place(self.environ, self.where.home, self.platform)
+        return engine.drift(self.state, place, values)
+
+    @cached_property
+    def sound_tools(self) -> tuple[str, ...]:
+        """The configured tools that no user has changed since: files of theirs may be missing or outdated."""
+        changed = {one.tool for one in self.drift if one.condition.value in ("changed", "foreign")}
+        return tuple(tool.tool for tool in self.state.wired if tool.tool not in changed)
+
+    @property
+    def setup_of_sound_tools(self) -> tuple[str, ...]:
+        """The command that configures `sound_tools` anew; () without any."""
+        return configure(*self.sound_tools) if self.sound_tools else ()
+
+    @cached_property
     def running(self) -> Running | None:
         """Our service, if it runs."""
         from thv_llm.service import background
@@ -114,11 +162,27 @@ class Ground:
 
     @cached_property
     def token(self) -> AccessToken:
-        """A token that is good now, from the service if it runs; ThvLlmError when none can be had."""
-        from thv_llm import tokens, trial
-        from thv_llm.service import answers
+        """A token that is valid now, from the service if it runs; ThvLlmError when none can be had."""
+        return self._asked_for() if self.is_served else self._tried()
 
-        if self.running is None or not self.running.answers:
-            return trial.token(self.settings, self.environ)
-        found = answers.ask(self.where.socket, f"token {MIN_VALID_S}", timeout_s=AGENT_TIMEOUT_S)
-        return tokens.AccessToken(*answers.token(found))
+    @property
+    def is_served(self) -> bool:
+        """Whether a service answers that has tokens in memory, perhaps since an hour."""
+        return self.running is not None and self.running.answers
+
+    def newer_token(self) -> AccessToken:
+        """Return a token that the provider issues now; ThvLlmError when there is none."""
+        return self._asked_for(" newer 0") if self.is_served else self._tried()
+
+    def _asked_for(self, age: str = "") -> AccessToken:
+        from thv_llm import tokens
+        from thv_llm.service import agent_protocol
+
+        line = f"token {MIN_VALID_S}{age}"
+        found = agent_protocol.ask(self.where.socket, line, timeout_s=AGENT_TIMEOUT_S)
+        return tokens.AccessToken(*agent_protocol.token(found))
+
+    def _tried(self) -> AccessToken:
+        from thv_llm.service import cold_token
+
+        return cold_token.try_session(self.settings, self.environ)

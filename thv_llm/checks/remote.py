@@ -1,84 +1,139 @@
-"""Checks over the network: provider, its clock against ours, gateway."""
+"""Checks over the network: provider, its clock against ours, gateway.
+
+The gateway accepts the token only where it said so: a 2xx response to a request with the token.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
-from thv_llm.checks.model import Check, Ground, fail, ok, warn
-from thv_llm.errors import ThvLlmError, UnreachableError
-from thv_llm.gateway import status_with
-from thv_llm.oidc import discovery
+from thv_llm.checks.model import SETUP, Check, Installation, fail, failed, ok, warn
+from thv_llm.errors import ThvLlmError
+from thv_llm.gateway import PROTOCOLS, Presence, models_path, presence, probe, send
+from thv_llm.oidc import discovery, id_token
 from thv_llm.oidc.http import Provider
-from thv_llm.oidc.tls_trouble import OWN_AUTHORITY
 from thv_llm.secret import Secret
+from thv_llm.tools.engine import TOOLS
+from thv_llm.tools.values import used
+from thv_llm.validation import gateway_root
 
-MAX_SKEW_S = 60.0
-"""Providers allow little when they check times in tokens; RFC 7519 speaks of a few minutes."""
-FATAL_SKEW_S = 300.0
-CHECK_ADDRESS = "check the network, and gateway_url in: thv-llm config show"
+ASK_ADMINISTRATOR = "contact the administrator of the gateway"
+ASK_AUDIENCE = (
+    "ask the administrator of the gateway which audience and which kind of token it expects; then:"
+    " thv-llm setup --audience NAME, or --gateway-token id_token"
+)
+ASK_URL = "ask the administrator of the gateway for its URL; then: thv-llm setup --gateway-url URL"
+RETRY = "try again later; if the problem persists, contact the administrator of the gateway"
 
 
-def provider(ground: Ground) -> Iterator[Check]:
+def provider(here: Installation) -> Iterator[Check]:
     """The provider's metadata can be fetched, names the configured issuer, and its clock is ours."""
-    issuer = ground.settings.oidc.issuer
-    ground.progress(f"Asking {issuer} …")
-    http = Provider(ground.settings.ca_file, ground.environ)
+    issuer = here.settings.oidc.issuer
+    if here.settings.oidc.grant == "token-file":  # its tokens come from elsewhere
+        return
+    here.progress(f"Asking {issuer} …")
+    http = Provider(here.settings.ca_file, here.environ)
     reply = http.get(issuer.rstrip("/") + discovery.WELL_KNOWN)  # unreachable, TLS: its error says so
-    discovery.discover(issuer, http, cache_path=ground.where.discovery_cache, now=ground.now(), fresh=True)
-    yield ok("provider", f"{issuer} answers and names itself so")
-    yield from _clock(ground, reply.headers.get("date", ""))
+    discovery.discover(issuer, http, cache_path=here.where.discovery_cache, now=here.now(), fresh=True)
+    yield ok("provider", f"{issuer} reachable, issuer matches")
+    yield from _clock(here, reply.headers.get("date", ""))
 
 
-def _clock(ground: Ground, date: str) -> Iterator[Check]:
+def _clock(here: Installation, date: str) -> Iterator[Check]:
+    """Compare the clocks: beyond the leeway of the login, ID tokens are rejected."""
     try:
-        skew = ground.now() - parsedate_to_datetime(date).timestamp()
+        skew_s = here.now() - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return
-    remedy = (
-        "sudo sntp -sS time.apple.com" if ground.platform == "darwin" else "sudo timedatectl set-ntp true"
-    )
-    reason = f"this clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the provider's"
-    if abs(skew) > FATAL_SKEW_S:
-        yield fail("clock", reason, remedy)
-    elif abs(skew) > MAX_SKEW_S:
+    remedy = ("sudo", "timedatectl", "set-ntp", "true")
+    if here.platform == "darwin":
+        remedy = ("sudo", "sntp", "-sS", "time.apple.com")
+    reason = f"this clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the provider's"
+    if abs(skew_s) >= id_token.LEEWAY_S:
+        yield fail("clock", f"{reason}: logins fail", remedy)
+    elif abs(skew_s) >= id_token.LEEWAY_S / 2:
         yield warn("clock", reason, remedy)
     else:
         yield ok("clock", "agrees with the provider's")
 
 
-def gateway(ground: Ground) -> Iterator[Check]:
-    """The gateway refuses who has no token, and takes ours."""
-    url = ground.settings.gateway_url
-    ground.progress(f"Asking {url} …")
-    bare = _status(ground, None)
-    if bare not in (401, 403):
-        reason = f"{url} answers {bare} to a request without a token; 401 was expected"
-        yield warn("gateway", reason, "thv-llm config show, and check gateway_url")
+def gateway(here: Installation) -> Iterator[Check]:
+    """The gateway rejects requests without a token, and accepts ours."""
+    url = here.settings.gateway_url
+    here.progress(f"Asking {url} …")
+    without = _status(here, None)
+    if 200 <= without < 300:
+        reason = f"{url} accepts a request without a token (HTTP {without}); HTTP 401 was expected"
+        yield warn("gateway", reason, ASK_URL)
     try:
-        token = ground.token.value
+        token = here.token.value
     except ThvLlmError:
-        yield ok("gateway", f"{url} answers; not tried with a token")
+        if not 200 <= without < 300:
+            yield _untested(url, without)
         return
-    status = _status(ground, token)
-    if status in (401, 403):
-        reason = f"{url} refuses our token ({status}); it may be meant for another audience"
-        yield fail("gateway", reason, "thv-llm config set --audience NAME, then thv-llm login --force")
-    elif status >= 500:
-        yield fail("gateway", f"{url} answers {status}", "try again later; tell the people who run it")
-    elif bare in (401, 403):
-        yield ok("gateway", f"{url} takes our token and refuses others")
+    status, note = _status(here, token), ""
+    if status in (401, 403) and here.is_served:  # what the service holds may have been revoked
+        try:
+            token = here.newer_token().value
+        except ThvLlmError as error:
+            yield failed(f"gateway rejects the token (HTTP {status})", error)
+            return
+        note = f"; the one before was rejected (HTTP {status})"
+        status = _status(here, token)
+    if not 200 <= status < 300:
+        yield _not_accepted(gateway_root(url) + models_path(here.settings), status, without)
+    elif not 200 <= without < 300:
+        rest = f"rejects requests without one (HTTP {without})"
+        yield ok("gateway", f"{url} accepts the token (HTTP {status}{note}), {rest}")
+    if status not in (401, 403):
+        yield from _routes(here, token)
 
 
-def _status(ground: Ground, token: Secret | None) -> int:
-    """Ask the gateway for its models and return the status.
+def _routes(here: Installation, token: Secret) -> Iterator[Check]:
+    """Every URL that was written into a tool's file leads somewhere."""
+    wired = {tool.tool for tool in here.state.wired}
+    for protocol in PROTOCOLS:
+        users = [tool.title for tool in TOOLS if tool.id in wired and used(tool) & protocol.values]
+        if not users:
+            continue
+        prefix = protocol.prefix_in(here.settings)
+        found = probe(here.settings, here.environ, protocol, prefix, token)
+        if presence(found) is Presence.ABSENT:
+            url = gateway_root(here.settings.gateway_url) + prefix + protocol.path
+            reason = f"HTTP {found.status} from {url}: no {protocol.title} API there for {', '.join(users)}"
+            yield fail("gateway", reason, SETUP)
 
-    Raises:
-        UnreachableError: there is no usable answer.
-    """
-    try:
-        return status_with(ground.settings, ground.environ, token)
-    except UnreachableError as error:
-        what = f"no answer from {ground.settings.gateway_url}"
-        next_step = OWN_AUTHORITY if "certificate" in error.why else CHECK_ADDRESS
-        raise UnreachableError(what, why=error.why, next_step=next_step) from None
+
+def _untested(url: str, without: int) -> Check:
+    """Return what a request without a token alone tells."""
+    if without in (401, 403):
+        return ok("gateway", f"{url} reachable (HTTP {without}); not tested with a token")
+    if without >= 500:
+        return fail("gateway", f"HTTP {without} from {url}", RETRY)
+    reason = f"HTTP {without} from {url} to a request without a token; HTTP 401 was expected"
+    return warn("gateway", reason, ASK_URL)
+
+
+def _not_accepted(url: str, status: int, without: int) -> Check:
+    """Return what a response that is no success to a request with a new token means."""
+    seen = f"HTTP {status} from {url} with a new access token"
+    if status == 401:
+        return fail("gateway", f"{seen}; it may be meant for another audience", ASK_AUDIENCE)
+    if status == 403:
+        return fail("gateway", f"{seen}: access denied", "ask the administrator of the gateway for access")
+    if status in (404, 405, 410, 501):
+        reason = f"{seen}: it lists no models there"
+        if without in (401, 403):
+            return warn("gateway", f"{reason}; without a token HTTP {without}", ASK_URL)
+        return fail("gateway", reason, ASK_URL)
+    if 300 <= status < 400:
+        return fail("gateway", f"{seen}: it redirects, which is never followed", ASK_URL)
+    if status in (408, 425, 429):
+        return warn("gateway", f"{seen}: not now", RETRY)
+    return fail("gateway", seen, RETRY if status >= 500 else ASK_ADMINISTRATOR)
+
+
+def _status(here: Installation, token: Secret | None) -> int:
+    """Return the status of a request for the models; unreachable: the error says so."""
+    return send(here.settings, here.environ, models_path(here.settings), token=token).status

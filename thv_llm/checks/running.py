@@ -4,65 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from thv_llm.checks.model import Check, Ground, fail, ok, warn
+from thv_llm.checks.model import RESTART, SETUP, Check, Installation, fail, ok, warn
 from thv_llm.service import autostart, background
 
-RESTART = "thv-llm proxy restart"
 
-
-def service(ground: Ground) -> Iterator[Check]:
+def service(here: Installation) -> Iterator[Check]:
     """The service runs if it should, answers as ourselves, and is not out of date."""
-    found, wanted = ground.running, ground.state.service.wanted
+    found, wanted = here.running, here.state.service.wanted
     if found is None and wanted:
-        yield fail("service", "it should run and does not", RESTART)
+        yield fail("service", "not running, though it should be", SETUP, RESTART)
     elif found is None:
-        yield from _not_running(ground)
+        yield from _not_running(here)
     elif not found.answers:
-        reason = f"process {found.record.pid} is there but does not prove itself on {ground.where.socket}"
-        yield fail("service", reason, RESTART)
+        reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
+        yield fail("service", reason, SETUP, RESTART)
     else:
-        reasons = background.reasons_to_restart(ground.where, found.record)
+        reasons = background.reasons_to_restart(here.where, found.record)
         for reason in reasons:
-            yield warn("service", reason, RESTART)
+            yield warn("service", reason, SETUP, RESTART)
         if not reasons:
             yield ok("service", background.described(found.record))
 
 
-def _not_running(ground: Ground) -> Iterator[Check]:
-    waiting = [tool.tool for tool in ground.state.wired if tool.mode == "proxy"]
+def _not_running(here: Installation) -> Iterator[Check]:
+    waiting = [tool.tool for tool in here.state.wired if tool.mode == "proxy"]
     if waiting:
-        reason = f"it does not run, and cannot be done without by: {', '.join(waiting)}"
-        yield fail("service", reason, "thv-llm proxy start --background")
-    elif ground.state.wired:
-        yield warn("service", "it does not run; the helper works without, but slowly", RESTART)
+        reason = f"not running; required by {', '.join(waiting)}"
+        yield fail("service", reason, SETUP, RESTART)
+    elif here.state.wired:
+        yield warn("service", "not running; the credential helper is slow without it", SETUP)
     else:
-        yield ok("service", "it does not run, and nothing needs it")
+        yield ok("service", "not running, and not needed")
 
 
-def port(ground: Ground) -> Iterator[Check]:
+def port(here: Installation) -> Iterator[Check]:
     """Nobody else has the proxy's port."""
-    number = ground.settings.proxy_port
-    use = background.port_use(ground.where, number, ground.state.local_key)
+    number = here.settings.proxy_port
+    use = background.port_use(here.where, number)
     if use.kind == "ours":
-        yield ok("port", f"{number} is ours")
+        yield ok("port", f"{number} is used by thv-llm")
     elif use.kind == "stranger":
         owner = use.owner or "another program"
-        remedy = f"end it, or thv-llm setup --proxy-port {number + 1}"
-        needs_it = ground.state.service.proxy
-        reason = f"{owner} listens on 127.0.0.1:{number}, the proxy's port"
+        remedy = (*SETUP, "--proxy-port", str(number + 1))
+        needs_it = here.state.service.proxy or any(tool.mode == "proxy" for tool in here.state.wired)
+        reason = f"port {number}, the proxy's, is used by {owner}"
         yield fail("port", reason, remedy) if needs_it else warn("port", reason, remedy)
-    elif ground.running is not None and ground.running.record.port:
-        yield fail("port", f"nobody listens on 127.0.0.1:{number}", RESTART)
+    elif here.running is not None and here.running.record.port:
+        yield fail("port", f"connection refused by 127.0.0.1:{number}", SETUP, RESTART)
     else:
         yield ok("port", f"{number} is free")
 
 
-def autostarted(ground: Ground) -> Iterator[Check]:
-    """What starts the service at login still names a program that is there."""
-    manager = autostart.of(ground.environ, ground.platform)
-    if not manager.is_installed(ground.where):
-        return
-    if manager.is_current(ground.where, ground.environ):
+def autostarted(here: Installation) -> Iterator[Check]:
+    """Something starts the service at login where a tool needs it, and names a program that is there."""
+    manager = autostart.of(here.environ, here.platform)
+    if not manager.is_installed(here.where):
+        is_needed = here.settings.autostart and any(tool.mode == "proxy" for tool in here.state.wired)
+        if is_needed and manager.is_available():
+            # no `fix`: the user may have removed it
+            yield warn("autostart", "the service does not start at login", ("thv-llm", "proxy", "install"))
+    elif manager.is_current(here.where, here.environ):
         yield ok("autostart", manager.file)
     else:
-        yield warn("autostart", f"{manager.file} is for another program or setting", "thv-llm proxy install")
+        remedy = ("thv-llm", "proxy", "install")
+        yield warn("autostart", f"{manager.file} is for another program or setting", remedy, fix=remedy)

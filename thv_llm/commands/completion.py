@@ -1,14 +1,21 @@
-"""`thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself."""
+"""`thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself.
+
+The scripts come from a tree of what can be typed. All three work alike: from the words typed so
+far they find the command at hand (`proxy start`, say), then offer what follows the last word: an
+option's values, or else subcommands, values of a positional argument, and options.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from thv_llm.world import World
+    from thv_llm.context import Context
 
 SUMMARY = "tab completion for bash, zsh and fish"
 EXAMPLES = """
@@ -17,20 +24,296 @@ thv-llm completion zsh > ~/.zfunc/_thv-llm
        ~/.zshrc needs fpath+=~/.zfunc in front of compinit
 thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
 """
-SHELLS = ("bash", "zsh", "fish")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the shell."""
-    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=tuple(SHELLS), help="bash, zsh or fish")
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the script."""
-    from thv_llm.commands import completion_scripts
+    from thv_llm.commands import wiring
+    from thv_llm.settings import ROWS
     from thv_llm.tools.registry import TOOLS
+    from thv_llm.validation import OneOf
 
-    words = {"TOOL": [tool.id for tool in TOOLS], "NAME": [tool.id for tool in TOOLS]}
-    root = completion_scripts.describe(args.whole_parser(), words, hidden=args.hidden_verbs)
-    world.answer(getattr(completion_scripts, args.shell)(root).rstrip("\n"))
+    tools = [tool.id for tool in TOOLS]
+    words: dict[str, Sequence[str]] = {
+        "TOOL": [tool.id for tool in TOOLS if wiring.can_wire(tool)],
+        "NAME": tools,
+        "KEY": [row.key for row in ROWS],
+    }
+    words |= {row.metavar: row.check.choices for row in ROWS if isinstance(row.check, OneOf)}
+    root = describe(args.whole_parser(), words)
+    context.answer(SHELLS[args.shell](root).rstrip("\n"))
     return ExitCode.DONE
+
+
+PROGRAMS = ("thv-llm", "thv-llm.pyz")
+FILE_METAVARS = ("FILE",)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, or one positional argument (then without flags).
+
+    Attributes:
+        values: what can follow it, if that is known.
+        takes_value: a word follows it.
+        takes_file: that word is a file name.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    values: tuple[str, ...] = ()
+    takes_value: bool = False
+    takes_file: bool = False
+
+    def about(self, flag: str) -> str:
+        """Return what this flag does: of a switch, `--no-…` does the opposite."""
+        is_opposite = flag.startswith("--no-") and f"--{flag[5:]}" in self.flags
+        return f"turn off: {self.help}" if is_opposite else self.help
+
+
+@dataclass(frozen=True)
+class Node:
+    """One command.
+
+    Attributes:
+        path: the words that lead to it, `()` for the program itself.
+    """
+
+    path: tuple[str, ...]
+    help: str
+    options: tuple[Option, ...] = ()
+    positionals: tuple[Option, ...] = ()
+    children: tuple[Node, ...] = ()
+
+    def all(self) -> Iterator[Node]:
+        """Yield this command and all below it."""
+        yield self
+        for child in self.children:
+            yield from child.all()
+
+    @property
+    def name(self) -> str:
+        """The path as it is typed."""
+        return " ".join(self.path)
+
+
+def describe(
+    parser: argparse.ArgumentParser,
+    words: Mapping[str, Sequence[str]],
+    *,
+    path: tuple[str, ...] = (),
+) -> Node:
+    """Return the tree of a parser.
+
+    Args:
+        words: what can stand for an argument of that metavar (`TOOL`).
+    """
+    options: list[Option] = []
+    positionals: list[Option] = []
+    children: list[Node] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                children.append(describe(child, words, path=(*path, name)))
+        elif action.help != argparse.SUPPRESS:
+            (options if action.option_strings else positionals).append(_option(action, words))
+    about = (parser.description or "").strip()
+    return Node(path, about, tuple(options), tuple(positionals), tuple(children))
+
+
+def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Option:
+    metavar = action.metavar if isinstance(action.metavar, str) else ""
+    if action.option_strings and metavar == "NAME":
+        metavar = ""  # any name; as an argument it is a tool's
+    choices = [str(choice) for choice in action.choices or ()]
+    return Option(
+        flags=tuple(action.option_strings),
+        help=(action.help or "").replace("%%", "%"),
+        values=tuple(choices or words.get(metavar, ())),
+        takes_value=action.nargs != 0,
+        takes_file=metavar in FILE_METAVARS,
+    )
+
+
+def _words_at(node: Node) -> list[tuple[str, str]]:
+    """Return what is not an option: subcommands and values of positional arguments, with help."""
+    named = [(child.path[-1], child.help) for child in node.children]
+    return named + [(value, "") for positional in node.positionals for value in positional.values]
+
+
+def _flags_at(node: Node) -> list[tuple[str, str]]:
+    return [(flag, option.about(flag)) for option in node.options for flag in option.flags if flag != "-h"]
+
+
+def _with_value(root: Node) -> Iterator[tuple[list[str], Option]]:
+    """Yield options that want a word after them, as "PATH FLAG"; those that want the same together."""
+    found: dict[tuple[bool, tuple[str, ...]], tuple[list[str], Option]] = {}
+    for node in root.all():
+        for option in node.options:
+            places = [f"{node.name} {flag}".strip() for flag in option.flags if option.takes_value]
+            if places:
+                found.setdefault((option.takes_file, option.values), ([], option))[0].extend(places)
+    yield from found.values()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _pattern(paths: Sequence[str]) -> str:
+    return " | ".join(_quoted(path) for path in paths)
+
+
+def _bash_cases(root: Node) -> tuple[str, str]:
+    """Return the branches for options' values, and those for words and flags."""
+    values = []
+    for places, option in _with_value(root):
+        offer = 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null; return'
+        if option.values:
+            offer = f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur")); return'
+        elif not option.takes_file:
+            offer = "return"  # anything may stand there
+        values.append(f"        {_pattern(places)}) {offer} ;;")
+    words = []
+    for node in root.all():
+        names = " ".join(name for name, _ in _words_at(node))
+        flags = " ".join(name for name, _ in _flags_at(node))
+        words.append(f"        {_quoted(node.name)}) words={_quoted(names)} flags={_quoted(flags)} ;;")
+    return "\n".join(values), "\n".join(words)
+
+
+def bash(root: Node) -> str:
+    """Return the script for bash 3.2 (macOS) and later."""
+    values, words = _bash_cases(root)
+    return f"""\
+# bash completion for thv-llm, made by: thv-llm completion bash
+_thv_llm() {{
+    local cur=${{COMP_WORDS[COMP_CWORD]}} at="" words="" flags="" i IFS=$' \\t\\n'
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case "${{at:+$at }}${{COMP_WORDS[i]}}" in
+        {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{COMP_WORDS[i]}}" ;;
+        esac
+    done
+    case "${{at:+$at }}${{COMP_WORDS[COMP_CWORD - 1]}}" in
+{values}
+    esac
+    case "$at" in
+{words}
+    esac
+    case "$cur" in
+    -*) words=$flags ;;
+    *) words=${{words:-$flags}} ;;
+    esac
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+}}
+complete -F _thv_llm {" ".join(PROGRAMS)}
+"""
+
+
+def _described(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return words for zsh's `_describe`: "word:help", quoted."""
+    return " ".join(
+        _quoted(f"{word}:{about}" if about else word)
+        for word, about in ((w.replace(":", "\\:"), a) for w, a in pairs)
+    )
+
+
+def _zsh_cases(root: Node) -> tuple[str, str]:
+    """Return the branches for options' values, and those for words and flags."""
+    values = []
+    for places, option in _with_value(root):
+        offer = "_files; return" if option.takes_file else "return"
+        if option.values:
+            pairs = [(value, "") for value in option.values]
+            offer = f"items=({_described(pairs)}); _describe value items; return"
+        values.append(f"        {_pattern(places)}) {offer} ;;")
+    words = []
+    for node in root.all():
+        items, flags = _described(_words_at(node)), _described(_flags_at(node))
+        words.append(f"        {_quoted(node.name)}) items=({items}) flags=({flags}) ;;")
+    return "\n".join(values), "\n".join(words)
+
+
+def zsh(root: Node) -> str:
+    """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
+    values, words = _zsh_cases(root)
+    return f"""\
+#compdef {" ".join(PROGRAMS)}
+# zsh completion for thv-llm, made by: thv-llm completion zsh
+_thv_llm() {{
+    local at="" i
+    local -a items flags
+    for ((i = 2; i < CURRENT; i++)); do
+        case "${{at:+$at }}${{words[i]}}" in
+        {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{words[i]}}" ;;
+        esac
+    done
+    case "${{at:+$at }}${{words[CURRENT - 1]}}" in
+{values}
+    esac
+    case "$at" in
+{words}
+    esac
+    if [[ $PREFIX == -* ]] || (( ! $#items )); then
+        _describe option flags
+    else
+        _describe command items
+    fi
+}}
+if [[ ${{funcstack[1]}} == _thv-llm ]]; then
+    _thv_llm "$@"
+else
+    compdef _thv_llm {" ".join(PROGRAMS)}
+fi
+"""
+
+
+def fish(root: Node) -> str:
+    """Return the script for fish."""
+    paths = " ".join(_fish_quoted(node.name) for node in root.all() if node.path)
+    lines = [
+        "# fish completion for thv-llm, made by: thv-llm completion fish",
+        "function __thv_llm_at",
+        "    set -l typed (commandline -opc)",
+        "    set -l at ''",
+        "    for word in $typed[2..-1]",
+        f'        contains -- (string trim -- "$at $word") {paths}',
+        '        and set at (string trim -- "$at $word")',
+        "    end",
+        '    test "$at" = "$argv[1]"',
+        "end",
+    ]
+    lines += [f"complete -c {PROGRAMS[0]} {line}" for line in ("-f", *_all_fish_lines(root))]
+    lines += [f"complete -c {program} -w {PROGRAMS[0]}" for program in PROGRAMS[1:]]
+    return "\n".join(lines) + "\n"
+
+
+def _all_fish_lines(root: Node) -> Iterator[str]:
+    for node in root.all():
+        yield from _fish_lines(node)
+
+
+def _fish_lines(node: Node) -> Iterator[str]:
+    here = f"-n {_fish_quoted('__thv_llm_at ' + _fish_quoted(node.name))}"
+    for word, about in _words_at(node):
+        yield f"{here} -a {_fish_quoted(word)}" + (f" -d {_fish_quoted(about)}" if about else "")
+    for option in node.options:
+        for flag in option.flags:
+            parts = [here, f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"]
+            if option.takes_value:
+                parts.append(
+                    "-r -F" if option.takes_file else f"-x -a {_fish_quoted(' '.join(option.values))}"
+                )
+            yield " ".join([*parts, f"-d {_fish_quoted(option.about(flag))}"])
+
+
+def _fish_quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}

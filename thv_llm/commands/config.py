@@ -1,26 +1,27 @@
-"""`thv-llm config set|show|reset`: the settings by hand."""
+"""`thv-llm config set|show|get|reset`: the settings by hand."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from thv_llm import settings, state
-from thv_llm.commands import connection, screen, session
+from thv_llm import policy, settings, state
+from thv_llm.commands import parser as flags
+from thv_llm.commands import screen, session
 from thv_llm.commands.parser import add_format
-from thv_llm.errors import ExitCode, ThvLlmError, UsageError
+from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
-from thv_llm.tokens.session import session_key
 from thv_llm.validation import Value
 
 if TYPE_CHECKING:
+    from thv_llm.context import Context
     from thv_llm.state import State
-    from thv_llm.world import World
 
-SUMMARY = "settings by hand: set, show, reset"
+SUMMARY = "settings by hand: set, show, get, reset"
 EXAMPLES = """
 thv-llm config show                      all in effect, defaults included
+thv-llm config get gateway_url           one value, for scripts
 thv-llm config set --proxy-port 14001    change one setting
 thv-llm config set --audience ""         back to the default
 thv-llm config reset                     forget settings and session
@@ -29,15 +30,15 @@ NOT_CONFIGURED = "not configured; run: thv-llm setup --gateway-url URL --issuer 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the three actions."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    """Declare the actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
     change = actions.add_parser(
         "set",
         help="change settings; services and wired tools stay as they are",
         description="change settings; an empty value means the default, unless the flag says otherwise",
         examples='thv-llm config set --gateway-url https://llm.example.com\nthv-llm config set --audience ""',
     )
-    connection.add_arguments(change)
+    flags.add_settings(change)
     show = actions.add_parser(
         "show",
         help="print all settings in effect",
@@ -45,55 +46,90 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         examples="thv-llm config show\nthv-llm config show --format json",
     )
     add_format(show)
+    one = actions.add_parser(
+        "get",
+        help="print one setting in effect",
+        description="print one setting in effect; a list with a space between its items",
+        examples="thv-llm config get gateway_url\nthv-llm config get proxy.listen_port",
+    )
+    one.add_argument("key", metavar="KEY", help="as in llm.toml, such as oidc.client_id")
     actions.add_parser(
         "reset",
         help="forget settings and session",
-        description="forget settings and session; wired tools must be torn down first",
+        description="forget settings and session; configured tools must be torn down first",
         examples="thv-llm teardown\nthv-llm config reset",
     )
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Do what `args.action` names."""
-    return {"set": _set, "show": _show, "reset": _reset}[args.action](args, world)
+    actions = {"set": _set, "show": _show, "get": _get, "reset": _reset}
+    if args.action is None:
+        why = f"it is one of: {', '.join(actions)}"
+        raise UsageError("config needs an action", why=why, next_step="thv-llm config show")
+    return actions[args.action](args, context)
 
 
-def _set(args: argparse.Namespace, world: World) -> ExitCode:
-    before = connection.readable(world.paths.settings)
-    changes = connection.given(args, before)
+def _get(args: argparse.Namespace, context: Context) -> ExitCode:
+    rows = {row.key: row for row in ROWS}
+    if args.key not in rows:
+        why = did_you_mean(args.key, rows)
+        raise UsageError(f"{shown(args.key)} is not a setting", why=why, next_step="thv-llm config show")
+    value = settings.load(context.paths.settings).get(rows[args.key])
+    context.answer("" if value in (None, "") else _text(value))
+    return ExitCode.DONE
+
+
+def _set(args: argparse.Namespace, context: Context) -> ExitCode:
+    before = flags.readable(context.paths.settings)
+    changes, wanted = flags.effective(args, context.paths.settings)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    after = settings.save(world.paths, changes)
-    connection.warn(after, world.say)
-    world.say(f"Saved {', '.join(changes)} in {world.paths.settings}.")
-    session.say_left_behind(world, before, after)
-    if state.load(world.paths.state).wired:
-        world.say("Wired tools and the running service still use the old values; thv-llm setup updates them.")
+    session.keep_client_secret(context, wanted, changes)
+    after = settings.save(context.paths, changes)
+    flags.warn(after, context.say)
+    context.say(f"Saved {', '.join(changes)} in {context.paths.settings}.")
+    session.say_left_behind(context, before, after)
+    if state.load(context.paths.state).wired:
+        context.say(
+            "Wired tools and the running service still use the old values; thv-llm setup updates them."
+        )
     return ExitCode.DONE
 
 
-def _show(args: argparse.Namespace, world: World) -> ExitCode:
-    found = settings.load(world.paths.settings)
-    known = state.load(world.paths.state)
+def _show(args: argparse.Namespace, context: Context) -> ExitCode:
+    decided = policy.load()
+    found = settings.load(context.paths.settings, decided=decided)
+    known = state.load(context.paths.state)
     configured = any(found.get(row) for row in ROWS if row.required)
+    sources = settings.sources(context.paths.settings, decided)
     if args.format == "json":
-        world.answer(screen.as_json(_document(found, known) if configured else {}))
+        document = {**_document(found, known), "sources": sources, "locked": decided.locked}
+        context.answer(screen.as_json(document if configured else {}))
     elif configured:
-        _show_text(found, known, world)
+        _show_text(found, known, context, sources, decided.locked)
     else:
-        world.answer(NOT_CONFIGURED)
+        context.answer(NOT_CONFIGURED)
     return ExitCode.DONE
 
 
-def _show_text(found: Settings, known: State, world: World) -> None:
+def _show_text(
+    found: Settings, known: State, context: Context, sources: Mapping[str, str], locked: Collection[str]
+) -> None:
+    """Print a line for each value; one that is not the default says where it comes from."""
     for row in ROWS:
-        world.answer(f"{row.key:<24}{_text(found.get(row))}")
-    store = known.sessions.of(session_key(found.oidc)).store
-    world.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
+        notes = [sources[row.key]] if row.key in sources else []
+        notes += ["locked"] if row.key in locked else []
+        note = f"  ({', '.join(notes)})" if notes else ""
+        context.answer(f"{row.key:<24}{_text(found.get(row))}{note}")
+    store = known.sessions.of(found.session_id).store
+    context.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:
-        world.answer(f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}")
+        context.answer(
+            f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}"
+        )
     if not known.wired:
-        world.answer(f"{'wired':<24}none")
+        context.answer(f"{'wired':<24}none")
 
 
 def _text(value: Value | None) -> str:
@@ -109,7 +145,7 @@ def _document(found: Settings, known: State) -> dict[str, Any]:
     for row in ROWS:
         table, _, name = row.key.rpartition(".")
         (document.setdefault(table, {}) if table else document)[name] = found.get(row)
-    document["auth"] = {"cached_token_expiry": known.sessions.of(session_key(found.oidc)).expires_at}
+    document["auth"] = {"cached_token_expiry": known.sessions.of(found.session_id).expires_at}
     document["configured_tools"] = [
         {"tool": tool.tool, "mode": tool.mode, "config_path": tool.files[0].path if tool.files else None}
         for tool in known.wired
@@ -117,30 +153,15 @@ def _document(found: Settings, known: State) -> dict[str, Any]:
     return document
 
 
-def _reset(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - one signature for all actions
-    known = state.load(world.paths.state)
+def _reset(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG001 - one signature for all actions
+    known = state.load(context.paths.state)
     if known.wired:
         raise ThvLlmError(
-            "there are wired tools",
+            "there are configured tools",
             why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
-    from thv_llm.service import autostart, background
+    from thv_llm.commands import uninstall
 
-    session.end(world)
-    manager = autostart.of(world.environ, world.platform)
-    if manager.uninstall(world.paths):
-        world.say(f"Removed {manager.file}.")
-    background.stop(world.paths)
-    ours = world.paths
-    for path in (ours.settings, ours.state, ours.discovery_cache, ours.helper, ours.log, f"{ours.log}.1"):
-        _remove(path, world)
+    uninstall.remove_all(context)
     return ExitCode.DONE
-
-
-def _remove(path: str, world: World) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    world.say(f"Removed {path}.")

@@ -1,21 +1,26 @@
-"""`thv-llm doctor`: check everything that can be wrong, and name the command that mends it."""
+"""`thv-llm doctor`: check everything that can be wrong, and name (or run) the command that fixes it."""
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 from typing import TYPE_CHECKING
 
+from thv_llm import paths, system
 from thv_llm.commands import screen
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from thv_llm.checks import Check
-    from thv_llm.world import World
+    from collections.abc import Sequence
 
-SUMMARY = "check everything, and name the command that mends it"
+    from thv_llm.checks import Check
+    from thv_llm.context import Context
+
+SUMMARY = "check everything, and name the command that fixes it"
 EXAMPLES = """
 thv-llm doctor                    a line per check; FAIL comes with a command
+thv-llm doctor --fix              run what needs no user, and check again
 thv-llm doctor --format json      for scripts; exit code 1 if something fails
 """
 NAME_COLUMN, TEXT_COLUMN = 6, 20
@@ -23,41 +28,75 @@ COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the form of the answer."""
+    """Declare the format, and whether to fix what is found."""
+    parser.add_argument(
+        "--fix", action="store_true", help="run the commands that need no user; settings and login stay"
+    )
     add_format(parser)
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
-    """Run all checks and show each as it is done."""
-    from thv_llm import checks
-
-    ground = checks.Ground(world.environ, world.paths, world.platform, world.now, world.progress)
-    found = []
-    for check in checks.run(ground):
-        found.append(check)
-        if args.format == "text":
-            _show(check, world)
-    counts = {level: sum(check.level is level for check in found) for level in checks.Level}
-    fails, warns = counts[checks.Level.FAIL], counts[checks.Level.WARN]
-    if args.format == "json":
-        world.answer(screen.as_json({"failed": fails, "warned": warns, "checks": [_plain(c) for c in found]}))
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Run all checks and show each as it is done; with `--fix`, run what can be run, and check again."""
+    is_text = args.format == "text"
+    found = _checked(context, is_shown=is_text)
+    fixes = list(dict.fromkeys(check.fix for check in found if check.fix)) if args.fix else []
+    if fixes:
+        _run_all(fixes, context)
+        found = _checked(context, is_shown=is_text)
+    elif args.fix:
+        context.say("Nothing here can be fixed without a user.")
+    fails, warns = (sum(check.level.value == level for check in found) for level in ("FAIL", "warn"))
+    if is_text:
+        context.answer("")
+        context.answer(_verdict(fails, warns))
     else:
-        world.answer("")
-        world.answer(_verdict(fails, warns))
+        document = {"failed": fails, "warned": warns, "checks": [_plain(check) for check in found]}
+        if args.fix:
+            document["ran"] = [list(fix) for fix in fixes]
+        context.answer(screen.as_json(document))
     return ExitCode.FAILED if fails else ExitCode.DONE
 
 
-def _show(check: Check, world: World) -> None:
+def _checked(context: Context, *, is_shown: bool) -> list[Check]:
+    from thv_llm import checks
+
+    here = checks.Installation(
+        context.environ, context.paths, context.platform, context.now, context.progress
+    )
+    found = []
+    for check in checks.run(here):
+        found.append(check)
+        if is_shown:
+            _show(check, context)
+    return found
+
+
+def _run_all(fixes: Sequence[tuple[str, ...]], context: Context) -> None:
+    """List the commands, then run each; one that fails says so itself, and the checks see what is left."""
+    context.say("\nWill run:")
+    for fix in fixes:
+        context.say(f"  {system.command_line(fix)}")
+    for fix in fixes:
+        context.say(f"\n$ {system.command_line(fix)}")
+        command = paths.own_command(*fix[1:]) if fix[0] == "thv-llm" else list(fix)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=dict(context.environ)
+        )
+        context.say((done.stdout + done.stderr).decode("utf-8", "replace").rstrip())
+    context.say("")
+
+
+def _show(check: Check, context: Context) -> None:
     word = check.level.value
-    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLOURS[word], on=_in_colour(world))
+    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLOURS[word], on=_in_colour(context))
     gap = " " * (TEXT_COLUMN - NAME_COLUMN - len(check.name)) or " "
-    world.answer(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
+    context.answer(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
     if check.remedy:
-        world.answer(f"{'':<{TEXT_COLUMN - 6}}next: {check.remedy}")
+        context.answer(f"{'':<{TEXT_COLUMN - 6}}next: {check.next_step}")
 
 
-def _in_colour(world: World) -> bool:
-    return screen.colours(world.stdout, world.environ)
+def _in_colour(context: Context) -> bool:
+    return screen.colours(context.stdout, context.environ)
 
 
 def _verdict(fails: int, warns: int) -> str:
@@ -71,10 +110,12 @@ def _verdict(fails: int, warns: int) -> str:
     return f"{' and '.join(parts)}." if fails else f"Nothing fails; {parts[0]}."
 
 
-def _plain(check: Check) -> dict[str, str]:
+def _plain(check: Check) -> dict[str, object]:
     return {
         "level": check.level.value.lower(),
         "name": check.name,
         "reason": check.reason,
-        "remedy": check.remedy,
+        "remedy": check.next_step,
+        "command": None if isinstance(check.remedy, str) else list(check.remedy),
+        "fix": list(check.fix) or None,
     }

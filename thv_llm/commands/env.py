@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from thv_llm import settings, state
-from thv_llm.errors import ExitCode
+from thv_llm.commands import wiring
+from thv_llm.errors import ExitCode, UsageError, shown
+from thv_llm.tools import engine
+from thv_llm.tools.engine import Mode
+from thv_llm.tools.model import Template, Value
+from thv_llm.tools.registry.proxy import CLIENTS
+from thv_llm.tools.values import leaves, resolve
 
 if TYPE_CHECKING:
-    from thv_llm.secret import Secret
+    from thv_llm.context import Context
     from thv_llm.settings import Settings
-    from thv_llm.world import World
 
 SUMMARY = "shell lines (export …) for tools set up by variables"
 EXAMPLES = """
@@ -22,47 +27,96 @@ eval "$(thv-llm env)"                 for this shell
 thv-llm env --shell fish | source     the same in fish
 thv-llm env --shell powershell | Out-String | Invoke-Expression
 eval "$(thv-llm env --unset)"         the reverse
+thv-llm run -- python script.py       for one command only
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the shell, and the reverse."""
+    """Declare the shell, the tool, and the reverse."""
     parser.add_argument(
         "--shell", choices=sorted(SET), help="sh (bash, zsh, …), fish or powershell; else $SHELL"
     )
+    add_tool(parser)
     parser.add_argument("--unset", action="store_true", help="lines that take the variables away again")
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def add_tool(parser: argparse.ArgumentParser) -> None:
+    """Add `--tool NAME`."""
+    parser.add_argument(
+        "--tool", metavar="NAME", help=f"only the variables of one kind of client: {', '.join(_by_name())}"
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print one line per variable; the local key in them is good on this machine only."""
-    shell = args.shell or _own_shell(world)
+    shell = args.shell or _own_shell(context)
     if args.unset:
-        for name in VARIABLES:
-            world.answer(UNSET[shell].format(name=name))
+        for name in _named(args.tool) if args.tool else VARIABLES:
+            context.answer(UNSET[shell].format(name=name))
         return ExitCode.DONE
-    found = settings.load(world.paths.settings)
+    found = settings.load(context.paths.settings)
     found.require_configured()
-    for name, value in variables(found, state.local_key(world.paths)).items():
-        world.answer(SET[shell](name, value))
-    _warn(world, found.proxy_port)
+    for name, value in variables(context, found, args.tool).items():
+        context.answer(SET[shell](name, value))
+    _warn(context, found.proxy_port)
     return ExitCode.DONE
 
 
-def variables(found: Settings, key: Secret) -> dict[str, str]:
-    """Return what programs built on the vendors' libraries look for."""
-    origin = f"http://127.0.0.1:{found.proxy_port}"
-    parts = {"origin": origin, "anthropic": found.anthropic_path_prefix or "", "key": key.reveal()}
-    return {name: value.format(**parts) for name, value in VARIABLES.items()}
+def variables(context: Context, found: Settings, tool: str | None) -> dict[str, str]:
+    """Return what clients of that name look for; without a name, what all the common SDKs do.
+
+    What would override our configuration of a direct tool is left out, address and key together, and
+    said: that tool would send the proxy's key to the gateway.
+    """
+    if tool:
+        templates = _named(tool)
+    else:
+        left_out = _overriding(context)
+        for kind, title in left_out.items():
+            names = ", ".join(CLIENTS[kind])
+            context.say(f"Left out {names}: {title} is configured without them and would use them.")
+            context.say(f"  next: thv-llm run --tool {kind} -- CMD, for a program that needs them")
+        templates = {
+            name: template
+            for kind, members in CLIENTS.items()
+            for name, template in members.items()
+            if kind not in left_out
+        }
+    state.local_key(context.paths)
+    needs_models = any(Value.MODEL in leaves(template) for template in templates.values())
+    models = wiring.known_models(context, found) if needs_models else ()
+    values = wiring.values(context, found, models=models)
+    return {name: str(resolve(template, values)) for name, template in templates.items()}
 
 
-VARIABLES = {
-    "OPENAI_BASE_URL": "{origin}/v1",
-    "OPENAI_API_KEY": "{key}",
-    "ANTHROPIC_BASE_URL": "{origin}{anthropic}",
-    "ANTHROPIC_AUTH_TOKEN": "{key}",
-    "GOOGLE_GEMINI_BASE_URL": "{origin}",
-    "GEMINI_API_KEY": "{key}",
-}
+def _overriding(context: Context) -> dict[str, str]:
+    """Return the kinds of clients whose variables a configured direct tool would obey, and its title."""
+    configured = {tool.tool for tool in state.load(context.paths.state).wired}
+    return {
+        kind: tool.title
+        for tool in engine.TOOLS
+        if tool.id in configured and engine.mode(tool) is Mode.DIRECT
+        for kind, names in CLIENTS.items()
+        if names.keys() & {override.env for override in tool.overridden_by}
+    }
+
+
+def _by_name() -> dict[str, Mapping[str, Template]]:
+    return {**CLIENTS, **{tool.id: tool.variables for tool in engine.TOOLS if tool.variables}}
+
+
+def _named(name: str) -> Mapping[str, Template]:
+    known = _by_name()
+    if name in known:
+        return known[name]
+    why = f"known are: {', '.join(known)}"
+    next_step = "thv-llm tools"
+    if any(tool.id == name for tool in engine.TOOLS):
+        why, next_step = "it is configured by its own files", f"thv-llm setup --client {name}"
+    raise UsageError(f"no environment variables configure {shown(name)}", why=why, next_step=next_step)
+
+
+VARIABLES = tuple(name for names in CLIENTS.values() for name in names)
 
 
 def _posix(name: str, value: str) -> str:
@@ -88,20 +142,20 @@ UNSET = {
 }
 
 
-def _own_shell(world: World) -> str:
-    name = os.path.basename(world.environ.get("SHELL", ""))
+def _own_shell(context: Context) -> str:
+    name = os.path.basename(context.environ.get("SHELL", ""))
     return {"fish": "fish", "pwsh": "powershell"}.get(name, "sh")
 
 
-def _warn(world: World, port: int) -> None:
+def _warn(context: Context, port: int) -> None:
     """Say what keeps the variables from working."""
     from thv_llm.service import background
     from thv_llm.tools import engine
 
-    found = background.find(world.paths)
+    found = background.find(context.paths)
     if found is None or found.record.port != port:
-        world.say(
+        context.say(
             f"thv-llm: the proxy does not run on port {port}; thv-llm proxy start --background starts it"
         )
-    for warning in engine.loopback_through_proxy(world.environ):
-        world.say(f"thv-llm: {warning}")
+    for warning in engine.loopback_through_proxy(context.environ):
+        context.say(f"thv-llm: {warning}")

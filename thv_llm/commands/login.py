@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from thv_llm.world import World
+    from thv_llm.context import Context
 
 SUMMARY = "log in at the provider"
 EXAMPLES = """
@@ -28,19 +28,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Log in unless the session is good already."""
-    from thv_llm import settings
-    from thv_llm.commands import session
+    from thv_llm import settings, state
+    from thv_llm.commands import session, wiring
 
-    saved = settings.load(world.paths.settings)
+    saved = settings.load(context.paths.settings)
     saved.require_configured()
     begun = session.begin(
-        world,
+        context,
         saved,
         flow=session.flow(args),
         force=args.force or bool(args.prompt),
         prompt=args.prompt,
     )
-    session.hand_over(world, begun)
+    session.hand_over(context, begun)
+    if state.load(context.paths.state).wired and saved.anthropic_path_prefix is None:
+        # `setup --lazy` could not ask; the root stands in the tools' files
+        found = wiring.find_prefixes(context, saved, begun.token.value)
+        settings.save(context.paths, found)
+        if any(found.values()):
+            places = ", ".join(f"{key} = {path}" for key, path in found.items() if path)
+            context.say(f"The gateway has APIs below its root ({places}). Run: thv-llm setup")
     return ExitCode.DONE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from thv_llm.world import World
+    from thv_llm.context import Context
 
 SUMMARY = "end the session; revokes it at the provider"
 EXAMPLES = """
@@ -20,9 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take no arguments."""
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:  # noqa: ARG001 - every verb has this signature
+def run(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG001 - every verb has this signature
     """Revoke, delete, and tell the service to forget."""
+    from thv_llm import settings
     from thv_llm.commands import session
 
-    session.end(world)
+    session.end(context, settings.load(context.paths.settings))
     return ExitCode.DONE

@@ -1,11 +1,14 @@
-"""The command-line parser: examples first, no abbreviations, errors as everywhere else."""
+"""The command-line parser: examples first, no abbreviations; and a flag for each row of the settings."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from thv_llm.errors import UsageError
+from thv_llm import policy, settings
+from thv_llm.errors import ThvLlmError, UsageError, did_you_mean, shown
+from thv_llm.settings import ROWS, Settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             if not action.option_strings:
                 word = str(action.metavar or action.dest)
                 words.append(
-                    {"?": f"[{word}]", "*": f"[{word}]...", "A...": f"{word} ..."}.get(
+                    {"?": f"[{word}]", "*": f"[{word}]...", "A...": f"{word} ...", "...": f"{word}..."}.get(
                         str(action.nargs), word
                     )
                 )
@@ -53,6 +56,44 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing; `cli.main` prints."""
         raise UsageError(message, next_step=f"{self.prog} --help")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and name the nearest option of the very command where one is unknown."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self._chosen(found)._reject(unknown[0])
+        return found
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; a switch may also be given as `--name=true` or `--name=false`."""
+        return super().parse_known_args([self._as_switch(word) for word in args or ()], namespace)
+
+    def _as_switch(self, word: str) -> str:
+        flag, is_given, value = word.partition("=")
+        if is_given and value in ("true", "false") and f"--no-{flag[2:]}" in self._option_string_actions:
+            return flag if value == "true" else f"--no-{flag[2:]}"
+        return word
+
+    def _chosen(self, found: argparse.Namespace) -> Parser:
+        """Return the parser of the command that was typed."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction) and getattr(found, action.dest, None):
+                child: Parser = action.choices[getattr(found, action.dest)]
+                return child._chosen(found)
+        return self
+
+    def _reject(self, word: str) -> NoReturn:
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        why = did_you_mean(word.partition("=")[0], options) if word.startswith("-") else ""
+        raise UsageError(f"{self.prog} does not take {shown(word)}", why=why, next_step=f"{self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the values that are taken; argparse's own words differ from version to version."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            name = " / ".join(action.option_strings) or action.metavar or action.dest
+            why = did_you_mean(str(value), known) or f"it is one of: {', '.join(known)}"
+            raise UsageError(f"{name} cannot be {shown(value)}", why=why, next_step=f"{self.prog} --help")
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -65,3 +106,88 @@ class _Formatter(argparse.HelpFormatter):
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Add `--format text|json`."""
     parser.add_argument("--format", choices=("text", "json"), default="text", help="text or json")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting; one that is not given stays None."""
+    group = parser.add_argument_group("settings (saved in llm.toml)")
+    for row in ROWS:
+        if row.type is bool:
+            group.add_argument(
+                row.flag, dest=row.key, action=argparse.BooleanOptionalAction, default=None, help=row.help
+            )
+        else:
+            words = _words if row.splits else _one
+            kind, action = {int: (_number, "store"), tuple: (words, "extend")}.get(row.type, (str, "store"))
+            group.add_argument(
+                row.flag, dest=row.key, metavar=row.metavar, type=kind, action=action, help=row.help
+            )
+
+
+def given(args: argparse.Namespace, saved: Settings | None) -> dict[str, object]:
+    """Return the settings named on the command line, by key, each checked, and what goes with them.
+
+    Another gateway has its own paths: the saved ones go with the saved gateway.
+    """
+    values = vars(args)
+    changes: dict[str, object] = {}
+    wrong: list[UsageError] = []
+    for row in ROWS:
+        if (value := values.get(row.key)) is not None:
+            try:
+                changes[row.key] = settings.checked(row, value)
+            except UsageError as error:
+                wrong.append(error)
+    if len(wrong) > 1:
+        what = "; ".join(f"{error.what}, {error.why}" for error in wrong)
+        raise UsageError(what, next_step="give other values; nothing was changed")
+    if wrong:
+        raise wrong[0]
+    has_moved = saved and changes.get("gateway_url", saved.gateway_url) != saved.gateway_url
+    if saved and has_moved:
+        for row in ROWS:
+            if row.key in settings.PATHS and saved.get(row) != row.default:
+                changes.setdefault(row.key, None)
+    return changes
+
+
+def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], Settings]:
+    """Return the flags that were given, and the saved settings with them laid over.
+
+    Raises:
+        UsageError: a value that the administrator of this machine does not allow.
+    """
+    decided = policy.load()
+    changes = given(args, readable(path))
+    settings.require_unlocked(changes, decided)
+    return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes, decided)
+
+
+def readable(path: str) -> Settings | None:
+    """Return the saved settings; None when they are broken, and perhaps about to be mended."""
+    try:
+        return settings.load(path)
+    except ThvLlmError:
+        return None
+
+
+def warn(wanted: Settings, say: Callable[[str], None]) -> None:
+    """Shout about a setting that gives the token away."""
+    if wanted.tls_skip_verify:
+        say("WARNING: the gateway's certificate is NOT checked (tls_skip_verify).")
+        say("  why:  whoever is on the way to it can read your access token and all that is said")
+        say("  next: thv-llm config set --no-tls-skip-verify --ca-file FILE")
+
+
+def _number(text: str) -> int | str:
+    """Return the number; a text that is none is refused with the others' faults, by its setting."""
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _words(text: str) -> list[str]:
+    """Split a list at commas and white space; given twice, the lists add up."""
+    return text.replace(",", " ").split()
+
+
+def _one(text: str) -> list[str]:
+    return [text] if text else []

@@ -8,12 +8,14 @@ Pure.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WIDTH = 80
+CLOCK_SLACK_S = 60.0
 CODES = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
 
@@ -38,6 +40,11 @@ def duration(seconds: float) -> str:
             return f"{whole // lower} {unit}" + (f" {rest} {below}" if rest and below else "")
     days, hours = whole // 86400, whole % 86400 // 3600
     return f"{days} day{'s' if days != 1 else ''}" + (f" {hours} h" if hours and days < 3 else "")
+
+
+def ago(now: float, then: float) -> str:
+    """Return " 3 min ago"; "" when the clock was set back since."""
+    return f" {duration(now - then)} ago" if then <= now + CLOCK_SLACK_S else ""
 
 
 def size(count: float) -> str:
@@ -71,7 +78,7 @@ def wrapped(text: str, indent: int) -> str:
 
 def short(path: str, home: str) -> str:
     """Return a path with `~` for the home directory."""
-    return f"~{path[len(home) :]}" if path.startswith(home + "/") else path
+    return f"~{path[len(home) :]}" if path.startswith(os.path.join(home, "")) else path
 
 
 def as_json(document: object) -> str:

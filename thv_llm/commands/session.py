@@ -10,18 +10,20 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import settings
 from thv_llm.commands import screen
 from thv_llm.errors import LoginRequiredError, ThvLlmError, shown
+from thv_llm.settings import STORED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from thv_llm.context import Context
     from thv_llm.oidc.interaction import Interaction
     from thv_llm.oidc.login import Flow
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.tokens import AccessToken, TokenSource
-    from thv_llm.tokens.ending import Ended
-    from thv_llm.world import World
+    from thv_llm.tokens.session import Ended, Stores
 
 AGENT_TIMEOUT_S = 2.0
 
@@ -53,49 +55,82 @@ def flow(args: argparse.Namespace) -> Flow:
 
 
 def begin(
-    world: World, wanted: Settings, *, flow: Flow = "browser", force: bool = False, prompt: str | None = None
+    context: Context,
+    wanted: Settings,
+    *,
+    flow: Flow = "browser",
+    force: bool = False,
+    prompt: str | None = None,
+    before_login: Callable[[], None] = lambda: None,
 ) -> Begun:
-    """Log in, unless the session is good; say so either way.
+    """Log in, unless the session gives a token; say so either way.
+
+    Only the provider itself can tell whether its refusal lasts, so any session that gives no token
+    is replaced, whatever the reason.
 
     Args:
         force: log in even then.
         prompt: OIDC `prompt` for this one login.
+        before_login: called when a login is needed; may raise to prevent it.
     """
     from thv_llm import sessions, tokens
     from thv_llm.oidc import login_once
     from thv_llm.oidc.interaction import Interaction, terminal_lines
 
-    passphrase = _Passphrase(world)
+    passphrase = _Passphrase(context)
+    if wanted.oidc.grant != "user":
+        from thv_llm.service import cold_token
+
+        begun = Begun(cold_token.try_session(wanted, context.environ))
+        context.say(f"Nobody need log in: got an access token (oidc.grant = {wanted.oidc.grant}).")
+        return begun
     source = tokens.open(
-        wanted, world.paths, world.environ, now=world.now, interactive=True, ask_passphrase=passphrase.ask
+        wanted,
+        context.paths,
+        context.environ,
+        now=context.now,
+        interactive=True,
+        ask_passphrase=passphrase.ask,
     )
     is_stored = _is_stored(source)  # asked in any case, so that a locked store says so before the login
-    found = _tried(world, wanted, passphrase) if is_stored and not force else None
+    found = _tried(context, wanted, passphrase) if is_stored and not force else None
     if found:
-        world.say("Already logged in.")
+        context.say("Already logged in.")
         return found
-    sessions.load(world.paths.state)  # what would keep a login from being recorded is said before it
-    began = world.now()
+    before_login()
+    sessions.load(context.paths.state)  # what would keep a login from being recorded is said before it
+    began = context.now()
 
     def of_other_login() -> Begun | None:
         """Return a token of a session that was not there at the start."""
-        logged_in_at = sessions.load(world.paths.state).latest.logged_in_at
+        logged_in_at = sessions.load(context.paths.state).latest.logged_in_at
         is_new = logged_in_at is not None and logged_in_at >= began
-        return _tried(world, wanted, passphrase) if is_new else None
+        return _tried(context, wanted, passphrase) if is_new else None
 
     return login_once.once(
-        world.paths.lock("login"),
-        lambda interaction: _login(world, wanted, source, interaction, flow, prompt or ""),
+        context.paths.lock("login"),
+        lambda interaction: _login(context, wanted, source, interaction, flow, prompt or "", passphrase),
         interaction=Interaction(
-            world.say, world.open_browser, terminal_lines(world.stdin), sleep=world.sleep
+            context.say, context.open_browser, terminal_lines(context.stdin), sleep=context.sleep
         ),
         already=of_other_login,
     )
 
 
+def stored(context: Context, wanted: Settings) -> Begun | None:
+    """Return a token of the session that is stored, without a user; None when there is none to be had."""
+    from thv_llm import tokens
+
+    try:
+        source = tokens.open(wanted, context.paths, context.environ, now=context.now)
+        return _tried(context, wanted, _Passphrase(context)) if source.has_session() else None
+    except ThvLlmError:
+        return None
+
+
 def _is_stored(source: TokenSource) -> bool:
     """Tell whether there is a session that can be read; a person may have to unlock its store."""
-    from thv_llm.store.model import DamagedError
+    from thv_llm.store import DamagedError
 
     try:
         return source.has_session()
@@ -103,74 +138,120 @@ def _is_stored(source: TokenSource) -> bool:
         return False
 
 
-def _tried(world: World, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
-    """Return a token that the session gave just now; None when it has ended, or there is none."""
-    from thv_llm import trial
+def _tried(context: Context, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
+    """Return a token that the session gave just now; None when it gives none."""
+    from thv_llm.service import cold_token
 
-    world.progress("Trying the session …")
+    context.progress("Trying the session …")
     try:
-        return Begun(trial.token(wanted, world.environ, passphrase=passphrase.typed))
+        return Begun(cold_token.try_session(wanted, context.environ, passphrase=passphrase.typed))
     except LoginRequiredError:
+        return None
+    except ThvLlmError as error:
+        context.say(f"The stored session gives no access token: {error.why or error.what}.")
         return None
 
 
 def _login(
-    world: World, wanted: Settings, source: TokenSource, interaction: Interaction, flow: Flow, prompt: str
+    context: Context,
+    wanted: Settings,
+    source: TokenSource,
+    interaction: Interaction,
+    flow: Flow,
+    prompt: str,
+    passphrase: _Passphrase,
 ) -> Begun:
     from thv_llm.oidc import discovery
     from thv_llm.oidc.http import Provider
     from thv_llm.oidc.login import login
     from thv_llm.tokens import AccessToken
 
-    world.progress(f"Asking {wanted.oidc.issuer} how to log in …")
-    http = Provider(wanted.ca_file, world.environ)
+    context.progress(f"Asking {wanted.oidc.issuer} how to log in …")
+    http = Provider(
+        wanted.ca_file, context.environ, client_secret=_stores(context, wanted, passphrase).client_secret
+    )
     result = login(
         wanted.oidc,
         http,
         metadata=discovery.discover(
-            wanted.oidc.issuer, http, cache_path=world.paths.discovery_cache, now=world.now(), fresh=True
+            wanted.oidc.issuer, http, cache_path=context.paths.discovery_cache, now=context.now(), fresh=True
         ),
         interaction=interaction,
-        now=world.now,
+        now=context.now,
         gateway_name=urlsplit(wanted.gateway_url).netloc,
         flow=flow,
         prompt=prompt,
+        claims=source.claims(),
         keep=source.adopt,
     )
-    make_service_forget(world)  # it may still serve the person before
-    world.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
+    make_service_forget(context)  # it may still serve the person before
+    context.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
     is_kept = result.tokens.refresh is not None
     if is_kept:
-        world.say(screen.wrapped(f"The session is in {source.describe()}.", 0))
+        context.say(screen.wrapped(f"The session is in {source.describe()}.", 0))
     return Begun(AccessToken(result.tokens.access, result.tokens.expires_at), is_kept)
 
 
-def hand_over(world: World, begun: Begun) -> None:
+def _stores(context: Context, wanted: Settings, passphrase: _Passphrase | None = None) -> Stores:
+    from thv_llm.tokens.session import Stores
+
+    ask = (passphrase or _Passphrase(context)).ask
+    return Stores(wanted, context.paths, context.environ, context.stdin.isatty(), ask)
+
+
+def keep_client_secret(context: Context, wanted: Settings, changes: dict[str, object]) -> None:
+    """Move the secret that `--client-secret-file` names into the store; a workload's stays in its file.
+
+    Raises:
+        ThvLlmError: the file or the store cannot be used.
+    """
+    from thv_llm.tokens import grants
+
+    path = changes.get("oidc.client_secret")
+    if path in (None, "", STORED) or wanted.oidc.grant != "user":
+        return
+    secret = grants.secret_in(str(path), "oidc.client_secret")
+    store = _stores(context, wanted).of(wanted.session_id)
+    store.save(grants.secret_entry(wanted.oidc), secret)
+    changes["oidc.client_secret"] = STORED
+    context.say(f"The client secret is in {store.describe().partition(';')[0]}; {path} can be deleted.")
+
+
+def forget_client_secret(context: Context, saved: Settings) -> None:
+    """Delete the client secret from the store."""
+    from thv_llm.tokens import grants
+
+    if saved.oidc.client_secret == STORED:
+        _stores(context, saved).of(saved.session_id).delete(grants.secret_entry(saved.oidc))
+
+
+def hand_over(context: Context, begun: Begun) -> None:
     """Have the service keep a token that is all a login has brought, and say what will become of it."""
     if begun.is_kept:
         return
-    from thv_llm.service import answers
+    from thv_llm.service import agent_protocol
 
     token, expires_at = begun.token.value, begun.token.expires_at
     try:
-        line = f"adopt {expires_at:.0f} {token.reveal()}"
-        answers.ask(world.paths.socket, line, timeout_s=AGENT_TIMEOUT_S)
+        agent_protocol.hand_over(context.paths.socket, token, expires_at, timeout_s=AGENT_TIMEOUT_S)
+    except agent_protocol.ForeignAgentError as error:
+        context.say(f"thv-llm: warning: {error}")
     except (OSError, ThvLlmError):
-        world.say("Only the background service could keep that token, and it does not run: with the end of")
-        world.say("this command nobody is logged in.")
-        world.say("  next: thv-llm proxy start --background, then thv-llm login")
+        context.say("Only the background service could keep that token, and it is not running: this session")
+        context.say("ends with this command.")
+        context.say("  next: thv-llm proxy start --background, then thv-llm login")
     else:
-        left = screen.duration(expires_at - world.now())
-        world.say(f"The background service keeps it for {left}, if it runs that long; then: thv-llm login")
+        left = screen.duration(expires_at - context.now())
+        context.say(f"The background service keeps it for {left}, if it runs that long; then: thv-llm login")
 
 
 class _Passphrase:
     """The passphrase of the session file: asked for once, and only where somebody is there to answer."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, context: Context) -> None:
         self.typed: Secret | None = None
-        self._stderr = world.stderr
-        self.ask = self._ask if world.stdin.isatty() else None
+        self._stderr = context.stderr
+        self.ask = self._ask if context.stdin.isatty() else None
 
     def _ask(self) -> Secret:
         if self.typed is None:
@@ -187,65 +268,79 @@ class _Passphrase:
         return self.typed
 
 
-def say_left_behind(world: World, before: Settings | None, after: Settings) -> None:
+def say_left_behind(context: Context, before: Settings | None, after: Settings) -> None:
     """Say so when settings change in a way that makes the stored session somebody else's."""
     from thv_llm import sessions
-    from thv_llm.tokens.session import session_key
 
-    if before is None or session_key(before.oidc) == session_key(after.oidc):
+    if before is None or before.session_id == after.session_id:
         return
-    if sessions.load(world.paths.state).of(session_key(before.oidc)).store:
-        world.say("The stored session belongs to the old values; the new ones need a login of their own.")
-        world.say("thv-llm logout ends every session that is stored, whatever it belongs to.")
+    if sessions.load(context.paths.state).of(before.session_id).store:
+        context.say("The stored session belongs to the old values; the new ones need a login of their own.")
+        context.say("thv-llm logout ends every session that is stored, whatever it belongs to.")
 
 
-def end(world: World) -> None:
-    """Delete every session, make the service forget, and revoke each at its provider if that works."""
-    from thv_llm.tokens import ending
+def end(context: Context, saved: Settings) -> None:
+    """Delete every session, make the service forget, and revoke each at its provider if that works.
 
-    saved = settings.load(world.paths.settings)
-    is_terminal = world.stdin.isatty()
-    found = ending.end_all(
-        saved, world.paths, world.environ, interactive=is_terminal, ask_passphrase=_Passphrase(world).ask
+    Args:
+        saved: may lack issuer and client id: then there are only the sessions of earlier settings.
+    """
+    from thv_llm import tokens
+
+    is_terminal = context.stdin.isatty()
+    found = tokens.end_all(
+        saved,
+        context.paths,
+        context.environ,
+        interactive=is_terminal,
+        ask_passphrase=_Passphrase(context).ask,
     )
     has_ended = False
     for ended in found:
         has_ended = True
-        make_service_forget(world)
-        whose = "" if ended.is_current else f" of {ended.client_id} at {ended.issuer}, from earlier settings"
-        world.say(f"Deleted the session{whose}.")
-        _revoke(world, saved.ca_file, ended)
+        make_service_forget(context)
+        whose = f"Ended the session of {ended.client_id} at {ended.issuer}, from earlier settings."
+        context.say("Logged out." if ended.is_current else whose)
+        _revoke(context, saved, ended)
     if not has_ended:
-        make_service_forget(world)  # it may still have a token of a session that is gone
+        make_service_forget(context)  # it may still have a token of a session that is gone
         is_configured = saved.oidc.issuer and saved.oidc.client_id
         why = "" if is_configured else " (thv-llm is not configured)"
-        world.say(f"There was no session{why}.")
+        context.say(f"Not logged in{why}.")
 
 
-def make_service_forget(world: World) -> None:
+def make_service_forget(context: Context) -> None:
     """Make a running service drop the access token in its memory."""
-    from thv_llm.service import answers
+    from thv_llm.service import agent_protocol
 
     with contextlib.suppress(OSError, ThvLlmError):  # no service runs, or it ends just now
-        answers.ask(world.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
+        agent_protocol.ask(context.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
 
 
-def _revoke(world: World, ca_file: str, ended: Ended) -> None:
-    from thv_llm.oidc import discovery, revocation
+def _revoke(context: Context, saved: Settings, ended: Ended) -> None:
+    from thv_llm.oidc import discovery, token_endpoint
     from thv_llm.oidc.http import Provider
 
-    http = Provider(ca_file, world.environ)
-    world.progress(f"Revoking it at {ended.issuer} …")
+    is_ours = ended.client_id == saved.oidc.client_id and ended.issuer == saved.oidc.issuer
+    secret = _stores(context, saved).client_secret if is_ours else lambda: None
+    http = Provider(saved.ca_file, context.environ, client_secret=secret)
+    context.progress(f"Revoking it at {ended.issuer} …")
     try:
         metadata = discovery.discover(
-            ended.issuer, http, cache_path=world.paths.discovery_cache, now=world.now()
+            ended.issuer, http, cache_path=context.paths.discovery_cache, now=context.now()
         )
+        why = token_endpoint.revoke(metadata, ended.client_id, ended.refresh, http)
     except ThvLlmError as error:
-        world.say(f"It could not be revoked at the provider: {error.why or error.what}.")
-        return
-    if revocation.revoke(metadata, ended.client_id, ended.refresh, http):
-        world.say("Revoked it at the provider.")
+        why, browser_url = error.why or error.what, ""
     else:
-        world.say("The provider did not revoke it; it ends there by itself.")
-    if metadata.end_session_endpoint:
-        world.say(f"To end the provider's own session in your browser: {metadata.end_session_endpoint}")
+        browser_url = metadata.end_session_endpoint
+    if why:
+        context.say(f"The session was not revoked at the provider: {why}.")
+        context.say(
+            "Its refresh token is deleted here. There it stays valid until it expires, or until you or"
+        )
+        context.say("your administrator end the session in your account at the provider.")
+    else:
+        context.say("The session was revoked at the provider.")
+    if browser_url:
+        context.say(f"To end the provider's own session in your browser: {browser_url}")

@@ -1,30 +1,38 @@
-"""`thv-llm setup`: find the tools, log in, wire them, start what must run.
+"""`thv-llm setup`: find the tools, log in, configure them, start what must run.
 
-The order is a promise: nothing is written before every edit is planned and the login has
-worked; the undo of each edit is on disk before the edit; settings and service come last.
+The order is a promise: preflight (what would fail later is tried first), confirmation, login,
+settings, tools, service. Nothing is written before the login has worked, the undo of each edit is
+on disk before the edit, and the settings are saved whatever becomes of the tools.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from thv_llm import paths, settings, state
-from thv_llm.commands import connection, session, wiring
+from thv_llm import files, paths, settings, state
+from thv_llm.checks.local import no_command, path_advice
+from thv_llm.commands import parser as flags
+from thv_llm.commands import screen, session, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
+from thv_llm.system import file_system
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool
+from thv_llm.tools.ownership import ForeignError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thv_llm.secret import Secret
+    from thv_llm.context import Context
     from thv_llm.settings import Settings
     from thv_llm.tools.engine import Values
-    from thv_llm.world import World
 
-SUMMARY = "find tools, log in, wire them, start the service"
+PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
+
+SUMMARY = "find tools, log in, configure them, start the service"
 EXAMPLES = """
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
@@ -44,176 +52,300 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lazy", action="store_true", help="do not log in now")
     parser.add_argument("--no-service", action="store_true", help="do not start the service")
     parser.add_argument("--yes", action="store_true", help="do not ask before changing files")
+    parser.add_argument(
+        "--take-over", action="store_true", help="replace the settings of another thv-llm installation"
+    )
     session.add_flow(parser)
-    connection.add_arguments(parser)
+    flags.add_settings(parser)
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
-    """Do it, in the order of the module's promise."""
-    changes, wanted = connection.effective(args, world.paths.settings)
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Do it, in the order of the module's promise.
+
+    Returns:
+        FAILED when a named tool, or none of those found, could be configured.
+    """
+    named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
+    changes, wanted = flags.effective(args, context.paths.settings)
     wanted.require_configured()
-    connection.warn(wanted, world.say)
-    setup = Setup(world, wanted, wiring.place(world))
-    tools = setup.choose(args.client)
-    if not tools:
-        return ExitCode.DONE
-    models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
-    draft = setup.plan(tools, wiring.values(world, wanted, models=models))
-    if not draft:
-        return ExitCode.FAILED
+    flags.warn(wanted, context.say)
+    wanted = _with_network(changes, wanted, context)
+    setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over)
+    setup.require_own_home()
+    tools = setup.choose(named)
+    draft = setup.plan(tools, wiring.values(context, wanted, models=wanted.models or PLACEHOLDER_MODELS))
+    draft = setup.that_can_work(draft)
     if args.dry_run:
         return setup.show(draft)
-    setup.check_service(draft)
-    session.say_left_behind(world, connection.readable(world.paths.settings), wanted)
-    begun = None if args.lazy else session.begin(world, wanted, flow=session.flow(args))
-    if setup.must_find_anthropic(draft) and (path := setup.anthropic_path()):
-        # kept, so that a later run without the network writes the same
-        changes["anthropic_path_prefix"] = path
-        wanted = wanted._replace(anthropic_path_prefix=path)
-    models = wanted.models or (setup.models(draft, begun.token.value) if begun else ())
-    state.local_key(world.paths)
-    final = setup.plan([plan.tool for plan in draft], wiring.values(world, wanted, models=models))
-    setup.confirm(final, assume_yes=args.yes)
-    code = setup.carry_out(final, changes, with_service=not args.no_service)
+    setup.require_room()
+
+    @functools.cache
+    def ask_once() -> None:
+        setup.confirm(final or draft, assume_yes=args.yes)
+
+    final: list[Plan] = []
+    begun = None
+    if draft and not args.lazy:
+        session.say_left_behind(context, flags.readable(context.paths.settings), wanted)
+        begun = session.begin(context, wanted, flow=session.flow(args), before_login=ask_once)
+    begun_or_stored = begun or (session.stored(context, wanted) if draft else None)
+    if begun_or_stored:
+        # saved, so that a later run without the network writes the same
+        given = [key for key, value in changes.items() if value is not None]
+        found = wiring.find_prefixes(context, wanted, begun_or_stored.token.value, given=given)
+        changes |= found
+        wanted = settings.overlaid(wanted, found)
+    models = wanted.models or setup.models(draft, wanted, begun_or_stored)
+    if draft:
+        final = setup.plan([plan.tool for plan in draft], wiring.values(context, wanted, models=models))
+        ask_once()
+        state.local_key(context.paths)  # from now on the values hold the key itself
+        final = setup.plan([plan.tool for plan in final], wiring.values(context, wanted, models=models))
+    configured = setup.carry_out(final, changes, with_service=not args.no_service)
     if begun:
-        session.hand_over(world, begun)
-    return code
+        session.hand_over(context, begun)
+    setup.say_end(configured, is_lazy=args.lazy)
+    return ExitCode.FAILED if setup.skipped and (args.client or not configured) else ExitCode.DONE
+
+
+def _with_network(changes: dict[str, object], wanted: Settings, context: Context) -> Settings:
+    """Have the network variables of this environment saved for the service, unless a flag names them."""
+    from thv_llm.service import network
+
+    if "service.network" in changes:
+        return wanted
+    changes["service.network"] = found = network.to_save(context.environ, wanted.network)
+    return wanted._replace(network=found)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The steps of one run."""
+    """The steps of one run.
 
-    world: World
+    Attributes:
+        skipped: the titles of tools that could not be configured, though they were found or named.
+    """
+
+    context: Context
     wanted: Settings
     place: Place
+    take_over: bool = False
+    skipped: list[str] = field(default_factory=list)
 
-    def choose(self, named: Sequence[str]) -> list[Tool]:
-        """Return the tools to wire: the named ones, else those that are here; and those wired before."""
-        wired = {tool.tool for tool in state.load(self.world.paths.state).wired}
-        found = engine.find(self.place)
+    def require_own_home(self) -> None:
+        """Refuse to be root in the home directory of another user, whose files would then be root's."""
+        if file_system.is_root_at_other(self.place.home):
+            raise ThvLlmError(
+                "setup does not run as root for another user",
+                why=f"{self.place.home} belongs to another user, who could not change the files later",
+                next_step="run the same command as that user, without sudo",
+            )
+
+    def choose(self, named: Sequence[Tool]) -> list[Tool]:
+        """Return the tools to configure: the named ones alone, else those found or configured before."""
         if named:
-            wanted = {engine.by_name(name).id for name in named}
+            chosen = list(named)
         else:
-            wanted = {one.tool.id for one in found if not one.directory_only and wiring.can_wire(one.tool)}
-            wiring.say_found(found, self.world)
-        tools = [tool for tool in engine.TOOLS if tool.id in wanted | wired]
-        for tool in [tool for tool in tools if not wiring.can_wire(tool)]:
-            tools.remove(tool)
-            self.world.say(f"{tool.title} cannot be wired: {tool.reason or 'paste its snippet yourself'}.")
-            self.world.say(f"  next: {tool.remedy or f'thv-llm tools {tool.id}'}")
-        if not tools and not named:
-            titles = ", ".join(tool.title for tool in engine.TOOLS if wiring.can_wire(tool))
-            self.world.say(f"No AI tool was found. Looked for: {titles}.")
-        if not tools and named:
-            raise UsageError("none of the named tools can be wired", next_step="thv-llm tools")
+            found = engine.find(self.place)
+            wiring.say_found(found, self.context)
+            ids = {one.tool.id for one in found if not one.directory_only and wiring.can_wire(one.tool)}
+            ids |= {tool.tool for tool in state.load(self.context.paths.state).wired}
+            chosen = [tool for tool in engine.TOOLS if tool.id in ids]
+        for tool in chosen:
+            if not wiring.can_wire(tool):
+                reason = tool.reason or "its settings cannot be edited safely"
+                self._skip(tool, reason, tool.remedy or f"thv-llm tools {tool.id}")
+        tools = [tool for tool in chosen if wiring.can_wire(tool)]
+        if named and not tools:
+            raise UsageError("none of the named tools can be configured", next_step="thv-llm tools")
         return tools
 
     def plan(self, tools: Sequence[Tool], values: Values) -> list[Plan]:
         """Plan every tool; say why one is skipped, and go on with the others."""
-        known = state.load(self.world.paths.state)
+        known = state.load(self.context.paths.state)
         plans = []
         for tool in tools:
             try:
-                plans.append(engine.plan(tool, self.place, values, known))
-            except UsageError:
+                plans.append(engine.plan(tool, self.place, values, known, take_over=self.take_over))
+            except (UsageError, ForeignError):
                 raise
             except ThvLlmError as error:
-                self.world.say(f"Skipped {tool.title}: {error}")
+                self._skip(tool, f"{error.what}: {error.why}" if error.why else error.what, error.next_step)
         return plans
+
+    def _skip(self, tool: Tool, why: str, next_step: str) -> None:
+        self.skipped.append(tool.title)
+        self.context.say(f"Skipped {tool.title}: {why}")
+        if next_step:
+            self.context.say(f"  next: {next_step}")
+
+    def that_can_work(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Return the plans without those that could not be carried out, or would not work afterwards."""
+        return [plan for plan in plans if self._can_work(plan)]
+
+    def _can_work(self, plan: Plan) -> bool:
+        if plan.mode is Mode.PROXY and self._port_owner is not None:
+            number = self.wanted.proxy_port
+            why = (
+                f"port {number} on 127.0.0.1, the proxy's, is used by {self._port_owner or 'another program'}"
+            )
+            self._skip(plan.tool, why, f"thv-llm setup --proxy-port {number + 1}")
+            return False
+        if plan.mode is Mode.DIRECT and not file_system.may_run_programs(self.context.paths.directory):
+            why = f"its credential helper could not be run from {self.context.paths.directory} (noexec)"
+            self._skip(plan.tool, why, "set THV_LLM_HOME to a directory that allows programs")
+            return False
+        try:
+            for file in plan.files:
+                if file.before != file.after:
+                    files.require_writable(file.path)
+        except ThvLlmError as error:
+            self._skip(plan.tool, f"{error.what}: {error.why}", error.next_step)
+            return False
+        return True
+
+    @cached_property
+    def _port_owner(self) -> str | None:
+        """The foreign process that has the proxy's port ("" when unknown); None when the port can be had."""
+        from thv_llm.service import background
+
+        use = background.port_use(self.context.paths, self.wanted.proxy_port)
+        return use.owner if use.kind == "stranger" else None
+
+    def require_room(self) -> None:
+        """Raise unless the settings can be saved, and the service can have its socket."""
+        where = self.context.paths
+        paths.require_socket(where.socket)
+        if flags.readable(where.settings) != self.wanted:
+            files.require_writable(where.settings)
 
     def show(self, plans: Sequence[Plan]) -> ExitCode:
         """Print the diffs; nothing else happens."""
         diffs = [diff for plan in plans if (diff := engine.diff(plan))]
         for diff in diffs:
-            self.world.answer(diff.rstrip("\n"))
+            self.context.answer(diff.rstrip("\n"))
         if any(engine.needs_models(plan.tool) for plan in plans) and not self.wanted.models:
-            self.world.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
-        if self.must_find_anthropic(plans):
-            self.world.say("The gateway will be asked where it serves Anthropic's API.")
-        self.world.say(
+            self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
+        if plans and self.wanted.anthropic_path_prefix is None:
+            self.context.say("The gateway will be asked where it serves each API.")
+        self.context.say(
             "Nothing was changed (--dry-run)." if diffs else "Everything is as setup would leave it."
         )
         return ExitCode.DONE
 
-    def check_service(self, plans: Sequence[Plan]) -> None:
-        """Stop before anything is written when the service could not start: no socket, port taken."""
-        paths.require_socket(self.world.paths.socket)
-        if all(engine.mode(plan.tool) is not Mode.PROXY for plan in plans):
-            return
-        from thv_llm.service import background
-
-        key = state.load(self.world.paths.state).local_key
-        use = background.port_use(self.world.paths, self.wanted.proxy_port, key)
-        if use.kind == "stranger":
-            raise background.taken(self.wanted.proxy_port, use.owner)
-
     def confirm(self, plans: Sequence[Plan], *, assume_yes: bool) -> None:
         """Ask a person at a terminal before files are changed."""
         changed = [file.path for plan in plans for file in plan.files if file.before != file.after]
-        if assume_yes or not changed or not (self.world.stdin.isatty() and self.world.stderr.isatty()):
-            return
-        self.world.say("These files will be changed (thv-llm setup --dry-run shows how):")
-        for path in changed:
-            self.world.say(f"  {path}")
-        self.world.stderr.write("Go on? [Y/n] ")
-        self.world.stderr.flush()
-        answer = self.world.stdin.readline()
-        if not answer:  # the input ended, and so must the line of the question
-            self.world.say("")
-            answer = "no"
-        if answer.strip().lower() not in ("", "y", "yes"):
-            raise ThvLlmError("stopped before anything was changed")
+        if changed and not assume_yes:
+            listed = "\n".join(f"  {path}" for path in changed)
+            self.context.confirm(
+                f"These files will be changed (thv-llm setup --dry-run shows how):\n{listed}"
+            )
 
-    def must_find_anthropic(self, plans: Sequence[Plan]) -> bool:
-        """Whether a tool needs the place of Anthropic's API, which the settings do not name."""
-        is_known = self.wanted.anthropic_path_prefix is not None
-        return not is_known and any(engine.needs_anthropic(plan.tool) for plan in plans)
-
-    def anthropic_path(self) -> str:
-        """Ask the gateway where it serves Anthropic's API."""
-        from thv_llm import gateway
-
-        self.world.progress("Asking the gateway where it serves Anthropic's API …")
-        return gateway.anthropic_path(self.wanted, self.world.environ)
-
-    def models(self, plans: Sequence[Plan], token: Secret) -> tuple[str, ...]:
+    def models(self, plans: Sequence[Plan], wanted: Settings, begun: session.Begun | None) -> tuple[str, ...]:
         """Return the gateway's model ids when a tool needs them; none when it does not say."""
-        if not any(engine.needs_models(plan.tool) for plan in plans):
+        if begun is None or not any(engine.needs_models(plan.tool) for plan in plans):
             return ()
         from thv_llm import gateway
 
-        self.world.progress("Asking the gateway for its models …")
+        self.context.progress("Asking the gateway for its models …")
         try:
-            return gateway.models(self.wanted, self.world.environ, token)
+            return gateway.models(wanted, self.context.environ, begun.token.value)
         except ThvLlmError as error:
-            self.world.say(f"The gateway named no models: {error.why or error.what}.")
+            self.context.say(f"The gateway named no models: {error.why or error.what}.")
             return ()
 
-    def carry_out(self, plans: Sequence[Plan], changes: dict[str, object], *, with_service: bool) -> ExitCode:
-        """Write helper, tools' files and settings, start the service, and say what was done."""
-        from thv_llm.service import background, helper
+    def carry_out(
+        self, plans: Sequence[Plan], changes: dict[str, object], *, with_service: bool
+    ) -> list[Plan]:
+        """Write settings, helper and tools' files, start the service, and say what was done.
 
-        helper.write(self.world.paths)
-        outcomes = engine.apply(plans, self.world.paths)
+        Returns:
+            What was configured.
+        """
+        from thv_llm.service import background, helper, network
+
+        where, environ = self.context.paths, self.context.environ
+        session.keep_client_secret(self.context, self.wanted, changes)
+        saved = settings.save(where, changes)
+        try:
+            network.keep_password(saved, where, environ)
+        except ThvLlmError as error:
+            self.context.say(f"The password of HTTPS_PROXY was not saved: {error.why or error.what}.")
+        if plans:
+            helper.write(where)
+        outcomes = engine.apply(plans, where)
         for outcome in outcomes:
             self._tell(outcome)
-        if not plans or all(outcome.error for outcome in outcomes):
-            return ExitCode.FAILED
-        settings.save(self.world.paths, changes)
-        state.update(self.world.paths, lambda known: wiring.with_service(known, wanted=with_service))
-        line = background.match(self.world.paths, self.world.environ)
-        if line:
-            self.world.say(line)
-        wiring.say_next_steps([outcome.plan for outcome in outcomes if not outcome.error], self.world)
-        return ExitCode.DONE
+        known = state.load(where.state)
+        is_for_tools = bool(known.wired) or known.service.wanted
+        if is_for_tools:
+            can_proxy = self._port_owner is None
+            state.update(
+                where, lambda old: wiring.with_service(old, wanted=with_service, can_proxy=can_proxy)
+            )
+        self._arrange_autostart(saved)
+        if is_for_tools:
+            if line := background.match(where, environ):
+                self.context.say(line)
+        elif (found := background.find(where)) and (
+            not found.answers or background.reasons_to_restart(where, found.record)
+        ):  # one that the user runs without a tool
+            running = background.restart(where, environ)
+            self.context.say(f"Restarted the service ({background.described(running.record)}).")
+        return [outcome.plan for outcome in outcomes if not outcome.error]
+
+    def say_end(self, configured: Sequence[Plan], *, is_lazy: bool) -> None:
+        """Say what is left to do, how to undo, and what was skipped."""
+        if configured:
+            wiring.say_next_steps(configured, self.context, is_lazy=is_lazy)
+        elif not self.skipped:
+            titles = ", ".join(tool.title for tool in engine.TOOLS if wiring.can_wire(tool))
+            self.context.say(screen.wrapped(f"Looked for {titles}.", 0))
+            self.context.say(
+                "Settings saved. No AI tool found yet; run thv-llm setup again after installing one."
+            )
+        else:
+            self.context.say("Settings saved. No tool was configured.")
+        if advice := path_advice(self.context.environ, paths.program()):
+            self.context.say(f"Note: {no_command(self.context.environ)}.\n  next: {advice}")
+        if configured and self.skipped:
+            self.context.say(f"Skipped: {', '.join(self.skipped)} (the reasons are above).")
+
+    def _arrange_autostart(self, saved: Settings) -> None:
+        """Have the service started at every login when a tool cannot do without it, or no longer."""
+        from thv_llm.service import autostart, background
+
+        say, where, environ = self.context.say, self.context.paths, self.context.environ
+        manager = autostart.of(environ, self.context.platform)
+        service = state.load(where.state).service
+        if not saved.autostart:
+            if background.unmanage(where, manager):
+                say(f"Removed {manager.file}: the service no longer starts at login.")
+            return
+        is_needed = (service.wanted and service.proxy) or manager.is_installed(where)
+        if not is_needed or manager.is_current(where, environ):
+            return
+        if not manager.is_available():
+            say(f"The service will not start at login: there is no {manager.kind} for this user here.")
+            say("  next: after a reboot, thv-llm proxy start --background")
+        else:
+            try:
+                running = background.manage(where, environ, manager)
+            except ThvLlmError as error:
+                say(f"thv-llm: warning: {error}")
+                return
+            say(f"Started the service ({background.described(running.record)}), now and at every login.")
+            if manager.kind == "systemd" and autostart.goes_with_the_last_session(environ):
+                say("It ends when you log out of this machine; to keep it: loginctl enable-linger")
 
     def _tell(self, outcome: Outcome) -> None:
         for line in outcome.lines:
-            self.world.say(f"{outcome.tool.title}: {line}")
+            self.context.say(f"{outcome.tool.title}: {line}")
         if outcome.error:
-            self.world.say(f"{outcome.tool.title}: {outcome.error}")
+            self.skipped.append(outcome.tool.title)
+            self.context.say(f"{outcome.tool.title}: {outcome.error}")
         elif not outcome.lines:
-            self.world.say(f"{outcome.tool.title}: already wired")
+            self.context.say(f"{outcome.tool.title}: already configured")
         for warning in outcome.plan.warnings:
-            self.world.say(f"{outcome.tool.title}: warning: {warning}")
+            self.context.say(f"{outcome.tool.title}: warning: {warning}")

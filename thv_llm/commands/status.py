@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+import shlex
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thv_llm import files, settings, state
+from thv_llm import settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -14,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thv_llm.checks import Check
+    from thv_llm.context import Context
     from thv_llm.service.background import Running
     from thv_llm.sessions import SessionFacts
     from thv_llm.settings import Settings
-    from thv_llm.state import State, WiredFile
+    from thv_llm.state import State
     from thv_llm.tools.engine import Drift
-    from thv_llm.world import World
 
 SUMMARY = "one screen: gateway, session, service, tools"
 EXAMPLES = """
 thv-llm status                    what is known here, at once
 thv-llm status --check            ask provider and gateway, too
-thv-llm status --format json      for scripts
+thv-llm status --format json      for scripts (exit codes: 0, 1, 4, 5)
 """
 COLUMN = 10
 CHECKED = ("provider", "session", "token", "gateway")
@@ -39,69 +40,117 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
-    """Show it; exit code 0 whatever it shows, unless `--check` finds a fault."""
-    found = settings.load(world.paths.settings)
-    known = state.load(world.paths.state)
-    running, facts, reasons = _service(world)
-    checked = _check(world) if args.check else []
-    drifted = _drift(known)
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Show it.
+
+    Returns:
+        DONE; NOT_CONFIGURED, LOGIN_REQUIRED; FAILED when something that is configured cannot work.
+    """
+    found = settings.load(context.paths.settings)
+    known = state.load(context.paths.state)
+    running, facts, reasons = _service(context)
+    session = _session(found, known, facts, context)
+    checked = _check(context) if args.check else []
+    from thv_llm.commands import wiring
+
+    drifted = wiring.drift(context, known, found)
+    has_proxy = bool(running and running.answers and running.record.port)
+    stopped = () if has_proxy else tuple(tool.tool for tool in known.wired if tool.mode == "proxy")
     if args.format == "json":
-        document = _document(found, known, drifted, facts)
+        document = _document(found, known, drifted, stopped, session, context.now())
         document["service"] = watching.document(running, facts, reasons)
         document["checks"] = [
             {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
         ]
-        world.answer(screen.as_json(document))
+        context.answer(screen.as_json(document))
     else:
-        _show(world, "gateway", _gateway_lines(found))
-        _show(world, "session", _session_lines(known, found, facts, world))
-        _show(world, "service", _service_lines(known, running, facts, reasons, world.now()))
-        _show(world, "tools", _tool_lines(world, known, drifted))
+        _show(context, "gateway", _gateway_lines(found))
+        can_log_in = _is_configured(found)
+        _show(context, "session", _session_lines(known, session, context.now(), can_log_in=can_log_in))
+        _show(context, "service", _service_lines(known, running, facts, reasons, context.now()))
+        _show(context, "tools", _tool_lines(context, known, drifted, stopped))
         for check in checked:
             said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN).split("\n" + " " * COLUMN)
-            _show(world, check.name, [*said, *_next(check.remedy)])
-    return ExitCode.FAILED if any(c.level.value == "FAIL" for c in checked) else ExitCode.DONE
+            _show(context, check.name, [*said, *_next(check.next_step)])
+    if not _is_configured(found):
+        return ExitCode.NOT_CONFIGURED
+    if not session.exists:
+        return ExitCode.LOGIN_REQUIRED
+    is_missed = bool(stopped) or (known.service.wanted and not (running and running.answers))
+    has_failed = session.failed and not session.token_s
+    has_fault = any(check.level.value == "FAIL" for check in checked)
+    return ExitCode.FAILED if is_missed or has_failed or drifted or has_fault else ExitCode.DONE
 
 
-def _service(world: World) -> tuple[Running | None, dict[str, Any], list[str]]:
+class Session(NamedTuple):
+    """What was seen of the session.
+
+    Attributes:
+        adopted_until: until when the service has the token of a login without a refresh token; else None.
+        token_s: for how long the access token in the service's memory is valid; 0 without one.
+        failed: when the latest refresh failed, why, and what helps; None when none did since the latest
+            token.
+    """
+
+    facts: SessionFacts
+    adopted_until: float | None
+    token_s: float
+    failed: tuple[float, str, str] | None
+
+    @property
+    def exists(self) -> bool:
+        """Whether a session is stored, or the service has the token of one that cannot be."""
+        return bool(self.facts.store or self.adopted_until)
+
+
+def _session(found: Settings, known: State, facts: dict[str, Any], context: Context) -> Session:
+    from thv_llm.tokens.failure import FailureMemory
+
+    latest = FailureMemory(context.paths.refresh_failure, found.session_id, now=context.now).latest()
+    failures = [(latest[0], latest[1].why or latest[1].what, latest[1].next_step)] if latest else []
+    if isinstance(told := facts.get("refresh_failed"), dict):
+        failures.append((float(told["at"]), str(told["why"]), ""))
+    adopted_until = facts.get("adopted_until") or 0.0
+    of_session = known.sessions.of(found.session_id)
+    if found.oidc.grant != "user":
+        from thv_llm.sessions import SessionFacts
+
+        of_session = SessionFacts("none", who=f"a workload (oidc.grant = {found.oidc.grant})")
+    return Session(
+        of_session,
+        adopted_until if adopted_until > context.now() else None,
+        facts.get("token_remaining_s") or 0.0,
+        max(failures, default=None),
+    )
+
+
+def _is_configured(found: Settings) -> bool:
+    return not found.missing()
+
+
+def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str]]:
     from thv_llm.service import background
 
-    running = background.find(world.paths)
-    facts = background.facts(world.paths) if running and running.answers else {}
-    reasons = background.reasons_to_restart(world.paths, running.record) if running else []
+    running = background.find(context.paths)
+    facts = background.facts(context.paths) if running and running.answers else {}
+    reasons = background.reasons_to_restart(context.paths, running.record) if running else []
     return running, facts, reasons
 
 
-def _drift(known: State) -> Sequence[Drift]:
-    if all(_is_as_written(file) for tool in known.wired for file in tool.files):
-        return ()  # the usual case, without the editors of all formats
-    from thv_llm.tools import engine
-
-    return engine.drift(known)
-
-
-def _is_as_written(file: WiredFile) -> bool:
-    import hashlib
-
-    data = files.read(file.path)
-    if data is None or not file.is_settled:
-        return False
-    return hashlib.sha256(data).hexdigest() == file.editions[-1].after
-
-
-def _check(world: World) -> list[Check]:
+def _check(context: Context) -> list[Check]:
     from thv_llm import checks
 
-    ground = checks.Ground(world.environ, world.paths, world.platform, world.now, world.progress)
-    return list(checks.run(ground, only=CHECKED))
+    here = checks.Installation(
+        context.environ, context.paths, context.platform, context.now, context.progress
+    )
+    return list(checks.run(here, only=CHECKED))
 
 
-def _show(world: World, title: str, lines: Sequence[str]) -> None:
-    on = screen.colours(world.stdout, world.environ)
+def _show(context: Context, title: str, lines: Sequence[str]) -> None:
+    on = screen.colours(context.stdout, context.environ)
     for number, line in enumerate(lines):
         head = screen.painted(f"{title:<{COLUMN}}", "bold", on=on) if number == 0 else " " * COLUMN
-        world.answer(f"{head}{line}")
+        context.answer(f"{head}{line}")
 
 
 def _next(command: str) -> list[str]:
@@ -116,40 +165,37 @@ def _gateway_lines(found: Settings) -> list[str]:
     return [found.gateway_url, f"provider {found.oidc.issuer}"]
 
 
-def _session(found: Settings, known: State) -> SessionFacts:
-    from thv_llm.tokens.session import session_key
-
-    return known.sessions.of(session_key(found.oidc))
-
-
-def _why_ended(found: Settings, world: World) -> str:
-    from thv_llm.tokens.failure import FailureMemory
-    from thv_llm.tokens.session import session_key
-
-    failures = FailureMemory(world.paths.refresh_failure, session_key(found.oidc), now=world.now)
-    ended = failures.why_ended()
-    return ended.why if ended else ""
-
-
-def _session_lines(known: State, found: Settings, facts: dict[str, Any], world: World) -> list[str]:
-    session, now = _session(found, known), world.now()
-    if not session.store and (adopted_until := facts.get("adopted_until") or 0) > now:
-        left_s = adopted_until - now
-        return ["logged in without a refresh token", f"the service has a token for {screen.duration(left_s)}"]
-    if not session.store:
-        left = ["there is one of earlier settings", *_next("thv-llm logout")] if known.sessions.stored else []
-        why = _why_ended(found, world)
-        return [f"none: {why}" if why else "none", *_next("thv-llm login"), *left]
-    who = session.who or session.subject or "logged in"
-    since = f", since {screen.duration(now - session.logged_in_at)}" if session.logged_in_at else ""
-    lines = [f"{who}{since}", f"kept in {STORES.get(session.store, session.store)}"]
-    expires_at = facts.get("token_expires_at") or session.expires_at
-    if expires_at and expires_at > now:  # one that is not: the next use gets another
-        lines.append(f"token good for {screen.duration(expires_at - now)}")
+def _session_lines(known: State, session: Session, now: float, *, can_log_in: bool) -> list[str]:
+    if not session.exists:
+        left = ["a session of earlier settings is stored", *_next("thv-llm logout")]
+        why = f": {session.failed[1]}" if session.failed else ""
+        remedy = _next("thv-llm login") if can_log_in else []
+        return [f"not logged in{why}", *remedy, *(left if known.sessions.stored else [])]
+    facts = session.facts
+    if not facts.store:
+        lines = ["logged in without a refresh token"]
+    else:
+        since = f", logged in{screen.ago(now, facts.logged_in_at)}" if facts.logged_in_at else ""
+        lines = [
+            f"{facts.who or facts.subject or 'name unknown'}{since}",
+            f"kept in {STORES.get(facts.store, facts.store)}",
+        ]
+    if facts.store and facts.ends_at and facts.ends_at > now:
+        unless = " unless it is used" if facts.ends_later else ""
+        lines.append(f"session ends in {screen.duration(facts.ends_at - now)}{unless}")
+        lines += _next("thv-llm login --force") if facts.ending_s(now) else []
+    if session.token_s:
+        lines.append(f"access token expires in {screen.duration(session.token_s)}")
+    if session.failed:
+        at, why, next_step = session.failed
+        none = "" if session.token_s else "no access token; "
+        lines.append(screen.wrapped(f"{none}the last refresh failed{screen.ago(now, at)}: {why}", COLUMN))
+        lines += _next(next_step or "thv-llm doctor")
     return lines
 
 
 STORES = {
+    "none": "no store: each token is got anew",
     "secret-service": "the Secret Service (your desktop's keyring)",
     "keyring": "the system's keyring",
     "file": "the encrypted file llm-session.enc",
@@ -161,52 +207,70 @@ def _service_lines(
 ) -> list[str]:
     if running is None:
         if known.service.wanted:
-            return ["not running, though tools need it", *_next("thv-llm proxy restart")]
-        return ["not running"]
+            return ["not running, though tools need it", *_next("thv-llm setup")]
+        needed = any(tool.mode == "proxy" for tool in known.wired)
+        return ["not running", *_next("thv-llm proxy start --background" if needed else "")]
     lines = [watching.service(running, now=now)]
     if isinstance(facts.get("proxy"), dict):
-        lines.append(watching.summary(facts["proxy"]))
+        lines.append(f"requests {watching.summary(facts['proxy'])}")
     if not running.answers:
-        lines += ["does not answer", *_next("thv-llm proxy restart")]
+        lines += ["does not respond", *_next("thv-llm setup")]
     for reason in reasons:
-        lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm proxy restart")]
+        lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm setup")]
     return lines
 
 
-def _tool_lines(world: World, known: State, drifted: Sequence[Drift]) -> list[str]:
+def _tool_lines(
+    context: Context, known: State, drifted: Sequence[Drift], stopped: Sequence[str]
+) -> list[str]:
     if not known.wired:
-        return ["none wired", *_next("thv-llm setup")]
+        return ["none configured", *_next("thv-llm setup")]
     width = max(len(tool.tool) for tool in known.wired) + 2
     lines = []
     for tool in known.wired:
         lost = [one for one in drifted if one.tool == tool.tool]
-        files = ", ".join(screen.short(file.path, world.paths.home) for file in tool.files)
-        lines.append(f"{tool.tool:<{width}}{tool.mode:<8}{'changed' if lost else 'ok':<9}{files}")
+        files = ", ".join(screen.short(file.path, context.paths.home) for file in tool.files)
+        condition = _condition(tool.tool, drifted, stopped)
+        lines.append(f"{tool.tool:<{width}}{tool.mode:<8}{condition:<9}{files}")
         lines += [
-            f"  {screen.short(one.path, world.paths.home)}: {one.why or ', '.join(one.keys)}" for one in lost
+            screen.wrapped(f"  {screen.short(one.path, context.paths.home)}: {one}", COLUMN) for one in lost
         ]
-        lines += _next(f"thv-llm setup --client {tool.tool}") if lost else []
+        lines += _next(shlex.join(lost[0].remedy)) if lost else []
     return lines
 
 
+def _condition(tool: str, drifted: Sequence[Drift], stopped: Sequence[str]) -> str:
+    """Return the state of a tool's files; "stopped" where these are right, but the proxy does not run."""
+    in_order = "stopped" if tool in stopped else "ok"
+    return next((one.condition.value for one in drifted if one.tool == tool), in_order)
+
+
 def _document(
-    found: Settings, known: State, drifted: Sequence[Drift], facts: dict[str, Any]
+    found: Settings,
+    known: State,
+    drifted: Sequence[Drift],
+    stopped: Sequence[str],
+    session: Session,
+    now: float,
 ) -> dict[str, Any]:
-    session = _session(found, known)
+    facts, failed = session.facts, session.failed
     return {
         "gateway": {"url": found.gateway_url, "issuer": found.oidc.issuer, "client_id": found.oidc.client_id},
         "session": {
-            "exists": bool(session.store),
-            "who": session.who,
-            "subject": session.subject,
-            "store": session.store,
-            "logged_in_at": session.logged_in_at,
-            "token_expires_at": facts.get("token_expires_at") or session.expires_at,
+            "exists": bool(facts.store),
+            "who": facts.who,
+            "subject": facts.subject,
+            "store": facts.store,
+            "logged_in_at": facts.logged_in_at,
+            "ends_at": facts.ends_at,
+            "token_expires_at": now + session.token_s if session.token_s else None,
+            "refresh_failed": {"at": failed[0], "why": failed[1]} if failed else None,
         },
         "tools": [
             {
                 "tool": tool.tool,
                 "mode": tool.mode,
+                "state": _condition(tool.tool, drifted, stopped),
                 "files": [file.path for file in tool.files],
                 "changed": [
                     key for one in drifted if one.tool == tool.tool for key in one.keys or (one.why,)

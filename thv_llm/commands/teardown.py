@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import TYPE_CHECKING
 
-from thv_llm import state
+from thv_llm import settings, state
+from thv_llm.commands import parser as flags
 from thv_llm.commands import wiring
-from thv_llm.errors import ExitCode
+from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.settings import Settings
 from thv_llm.tools import engine
+from thv_llm.tools.engine import Done, Mode, Undone
 
 if TYPE_CHECKING:
-    from thv_llm.tools.engine import Undone
-    from thv_llm.world import World
+    from collections.abc import Sequence
+
+    from thv_llm.context import Context
+    from thv_llm.tools.engine import Place, Unrecorded
 
 SUMMARY = "put back what setup changed"
 EXAMPLES = """
@@ -33,50 +39,103 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print a diff of every file, change nothing")
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Undo the named tools, or all; one failure never stops the others."""
     named = [*args.tools, *args.client] or None
-    undone = engine.revert(world.paths, wiring.place(world), named, dry_run=args.dry_run)
     if args.dry_run:
-        return _show(undone, world)
-    for one in undone:
-        _tell(one, world)
-    if not undone:
-        world.say("No tool is wired.")
-    _narrow_service(world)
+        for one in unrecorded(context, wiring.place(context), named):
+            context.say(f"{one.tool.title}: settings without a record; teardown asks before it removes them")
+        return _show(engine.revert(context.paths, wiring.place(context), named, dry_run=True), context)
+    undone = put_back(context, named)
     if args.purge_tokens:
         from thv_llm.commands import session
 
-        session.end(world)
+        session.end(context, settings.load(context.paths.settings))
     return ExitCode.FAILED if any(one.error for one in undone) else ExitCode.DONE
 
 
-def _narrow_service(world: World) -> None:
+def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undone, ...]:
+    """Undo the named tools, or all, say what was done, and stop what no tool needs any more."""
+    place = wiring.place(context)
+    left = _adopt(context, place, named)
+    names = None if named is None else [name for name in named if name not in {one.tool for one in left}]
+    undone = () if names == [] else engine.revert(context.paths, place, names)
+    for one in (*undone, *left):
+        _tell(one, context)
+    if not undone and not left:
+        context.say("No tool is configured.")
+    _narrow_service(context)
+    return (*undone, *left)
+
+
+def _adopt(context: Context, place: Place, named: Sequence[str] | None) -> list[Undone]:
+    """Offer to take out values of ours that no record tells of; they are recorded then.
+
+    Returns:
+        What stays, because no user can be asked.
+    """
+    found = unrecorded(context, place, named)
+    files = [(one, file.path) for one in found for file in one.record.files if file not in one.recorded]
+    if not (context.stdin.isatty() and context.stderr.isatty()):
+        error = ThvLlmError(
+            "no record tells what was there before thv-llm", next_step="thv-llm teardown, at a terminal"
+        )
+        return [Undone(one.tool.id, path, Done.FAILED, error=error) for one, path in files if not one.foreign]
+    if files:
+        context.say("No record tells what was there before thv-llm. Its settings can be removed from:")
+        for one, path in files:
+            context.say(f"  {path} ({one.tool.title})")
+        context.confirm("What was there before cannot be put back.")
+    for one in found:
+        state.update(context.paths, functools.partial(state.with_tool, tool=one.record))
+    return []
+
+
+def unrecorded(context: Context, place: Place, named: Sequence[str] | None = None) -> list[Unrecorded]:
+    """Return values of ours without a record; say so of those that another installation takes back."""
+    known = state.load(context.paths.state)
+    values = wiring.values(context, flags.readable(context.paths.settings) or Settings(), models=())
+    tools = [tool for tool in engine.TOOLS if named is None or tool.id in named]
+    found = [one for tool in tools if (one := engine.unrecorded(tool, place, values, known))]
+    for one in found:
+        if one.foreign:
+            context.say(f"{one.foreign.what}: {one.foreign.why}")
+            context.say(f"  next: {one.foreign.undo or 'thv-llm teardown in that installation'}")
+    return [one for one in found if not (one.foreign and one.foreign.undo)]
+
+
+def _narrow_service(context: Context) -> None:
     """Drop the proxy with the last proxy tool, and the service with the last tool."""
-    from thv_llm.service import background
+    from thv_llm.service import autostart, background
 
-    if not state.load(world.paths.state).service.wanted:
+    known = state.load(context.paths.state)
+    needs_proxy = any(tool.mode == Mode.PROXY.value for tool in known.wired)
+    if not known.wired or (known.service.proxy and not needs_proxy):
+        manager = autostart.of(context.environ, context.platform)
+        if background.unmanage(context.paths, manager):
+            context.say(f"Stopped the service and removed {manager.file}.")
+    if not known.service.wanted:
         return
-    state.update(world.paths, lambda known: wiring.with_service(known, wanted=known.service.wanted))
-    line = background.match(world.paths, world.environ)
+    state.update(context.paths, lambda known: wiring.with_service(known, wanted=known.service.wanted))
+    line = background.match(context.paths, context.environ)
     if line:
-        world.say(line)
+        context.say(line)
 
 
-def _show(undone: tuple[Undone, ...], world: World) -> ExitCode:
-    key = state.load(world.paths.state).local_key or wiring.PLACEHOLDER_KEY
+def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
+    key = state.load(context.paths.state).local_key or wiring.PLACEHOLDER_KEY
     for one in undone:
-        diff = engine.diff_of_undo(one, key, world.paths.helper)
+        diff = engine.diff_of_undo(one, key, context.paths.helper)
         if diff:
-            world.answer(diff.rstrip("\n"))
+            context.answer(diff.rstrip("\n"))
         elif one.error:
-            _tell(one, world)
-    world.say("Nothing was changed (--dry-run).")
+            _tell(one, context)
+    context.say("Nothing was changed (--dry-run).")
     return ExitCode.DONE
 
 
-def _tell(one: Undone, world: World) -> None:
+def _tell(one: Undone, context: Context) -> None:
     for line in one.lines():
-        world.say(line[:1].upper() + line[1:])
+        context.say(line[:1].upper() + line[1:])
     if one.error:
-        world.say(f"{one.path}: {one.error}")
+        context.say(f"{one.path}: {one.error}")

@@ -1,6 +1,6 @@
 """`thv-llm token`: print one fresh access token, for programs.
 
-stdout gets the token and a line end, or nothing at all. `shortcut` answers the usual
+stdout gets the token and a line end, or nothing at all. `agent_client` answers the usual
 call, without options, before any of this is imported.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from thv_llm import obtain
+from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, LoginRequiredError
-from thv_llm.service import detached
-from thv_llm.shortcut import MIN_VALID_S, SCROLLBACK
+from thv_llm.service import cold_token
+from thv_llm.system import detach
 
 if TYPE_CHECKING:
+    from thv_llm.context import Context
     from thv_llm.tokens import AccessToken
-    from thv_llm.world import World
 
 SUMMARY = "print one fresh access token"
 EXAMPLES = """
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_format(parser)
     parser.add_argument("--login", action="store_true", help="log in first if nobody is")
-    parser.add_argument(detached.WORKER_FLAG, help=argparse.SUPPRESS)
+    parser.add_argument(detach.WORKER_FLAG, help=argparse.SUPPRESS)
 
 
 def _seconds(text: str) -> int:
@@ -51,30 +51,30 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the token."""
     if args.as_worker:
-        _be_the_worker(args.as_worker, world)
+        _be_the_worker(args.as_worker, context)
         return ExitCode.DONE
-    token = _obtain(args, world)
-    world.answer(_as_json(token) if args.format == "json" else token.value.reveal())
-    if world.stdout.isatty():
-        world.say(SCROLLBACK)
+    token = _obtain(args, context)
+    context.answer(_as_json(token) if args.format == "json" else token.value.reveal())
+    if context.stdout.isatty():
+        context.say(SCROLLBACK)
     return ExitCode.DONE
 
 
-def _obtain(args: argparse.Namespace, world: World) -> AccessToken:
+def _obtain(args: argparse.Namespace, context: Context) -> AccessToken:
     try:
-        newer_than = world.began if args.force_refresh else None
-        return obtain.token(world.paths, world.environ, args.min_valid, newer_than=newer_than)
+        newer_than = context.began if args.force_refresh else None
+        return cold_token.token(context.paths, context.environ, args.min_valid, newer_than=newer_than)
     except LoginRequiredError:
         if not args.login:
             raise
     from thv_llm import settings
     from thv_llm.commands import session
 
-    begun = session.begin(world, settings.load(world.paths.settings))
-    session.hand_over(world, begun)
+    begun = session.begin(context, settings.load(context.paths.settings))
+    session.hand_over(context, begun)
     return begun.token
 
 
@@ -89,12 +89,10 @@ def _as_json(token: AccessToken) -> str:
     return json.dumps(facts)
 
 
-def _be_the_worker(words: str, world: World) -> None:
-    from thv_llm import trial
-
-    detached.settle_in()
+def _be_the_worker(words: str, context: Context) -> None:
+    detach.settle_in()
     kind, _, request = words.partition(" ")
-    if kind == trial.WORKER:
-        trial.work(world.paths, world.environ)
+    if kind == cold_token.SESSION_WORKER:
+        cold_token.work_on_session(context.paths, context.environ)
     else:
-        obtain.work(world.paths, world.environ, request, is_claimed=kind == "claimed")
+        cold_token.work(context.paths, context.environ, request, is_claimed=kind == "claimed")

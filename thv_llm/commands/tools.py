@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thv_llm import settings, state
+from thv_llm.commands import parser as flags
 from thv_llm.commands import screen, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -16,7 +18,7 @@ from thv_llm.tools.engine import Mode, Tool
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thv_llm.world import World
+    from thv_llm.context import Context
 
 INDENT = 20
 WIRABLE = (Mode.DIRECT.value, Mode.PROXY.value)
@@ -40,19 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
-def run(args: argparse.Namespace, world: World) -> ExitCode:
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the table, or one tool."""
     if args.name:
-        _one(engine.by_name(args.name), args.format, world)
+        _one(engine.by_name(args.name), args.format, context)
     else:
-        _table(_rows(world), args.format, world)
+        _table(_rows(context), args.format, context)
     return ExitCode.DONE
 
 
-def _rows(world: World) -> list[dict[str, Any]]:
-    found = {one.tool.id: one for one in engine.find(wiring.place(world))}
-    known = state.load(world.paths.state)
-    drifted = {drift.tool for drift in engine.drift(known)}
+def _rows(context: Context) -> list[dict[str, Any]]:
+    found = {one.tool.id: one for one in engine.find(wiring.place(context))}
+    known = state.load(context.paths.state)
+    wanted = flags.readable(context.paths.settings) or settings.Settings()
+    drifted = {drift.tool: drift for drift in wiring.drift(context, known, wanted)}
     rows = []
     for tool in engine.TOOLS:
         here, wired = found.get(tool.id), known.tool(tool.id)
@@ -64,7 +67,8 @@ def _rows(world: World) -> list[dict[str, Any]]:
                 "found": here.how.value if here else None,
                 "where": here.where if here else None,
                 "wired": wired is not None,
-                "drifted": tool.id in drifted,
+                "state": drifted[tool.id].condition.value if tool.id in drifted else "ok" if wired else None,
+                "next": shlex.join(drifted[tool.id].remedy) if tool.id in drifted else None,
                 "files": [file.path for file in wired.files] if wired else [],
                 "left_to_do": list(tool.afterwards) if wired else [],
                 "reason": tool.reason or None,
@@ -74,34 +78,34 @@ def _rows(world: World) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(rows: list[dict[str, Any]], form: str, world: World) -> None:
+def _table(rows: list[dict[str, Any]], form: str, context: Context) -> None:
     if form == "json":
-        world.answer(screen.as_json({"tools": rows}))
+        context.answer(screen.as_json({"tools": rows}))
         return
     here = [row for row in rows if row["found"] or row["wired"]]
     elsewhere = [row for row in rows if row not in here]
-    world.answer("On this machine:" if here else "None of the tools was found on this machine.")
+    context.answer("On this machine:" if here else "None of the tools was found on this machine.")
     for row in here:
-        for line in _lines(row, world):
-            world.answer(line)
+        for line in _lines(row, context):
+            context.answer(line)
     for title, modes in GROUPS.items():
         names = [row["tool"] for row in elsewhere if row["mode"] in modes]
         if names:
-            world.answer(f"\n{title}:")
-            world.answer(f"  {screen.wrapped(', '.join(names), 2)}")
+            context.answer(f"\n{title}:")
+            context.answer(f"  {screen.wrapped(', '.join(names), 2)}")
 
 
-def _lines(row: dict[str, Any], world: World) -> Iterator[str]:
-    wiring = "drifted" if row["drifted"] else "wired" if row["wired"] else "not wired"
-    where = screen.short(row["where"] or "", world.paths.home)
-    yield f"  {row['tool']:<18}{row['mode']:<8}{wiring:<11}{row['found'] or 'not found'} {where}".rstrip()
+def _lines(row: dict[str, Any], context: Context) -> Iterator[str]:
+    wiring = {"ok": "configured", None: "not configured"}.get(row["state"], row["state"])
+    where = screen.short(row["where"] or "", context.paths.home)
+    yield f"  {row['tool']:<18}{row['mode']:<8}{wiring:<15}{row['found'] or 'not found'} {where}".rstrip()
     for label, text in _left_to_do(row):
         yield f"{' ' * INDENT}{label}: {screen.wrapped(text, INDENT + len(label) + 2)}"
 
 
 def _left_to_do(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if row["drifted"]:
-        yield "next", "thv-llm setup"
+    if row["next"]:
+        yield "next", row["next"]
     elif row["wired"]:
         yield from (("then", step) for step in row["left_to_do"])
     elif row["mode"] not in WIRABLE:
@@ -112,32 +116,32 @@ def _left_to_do(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "next", "thv-llm setup"
 
 
-def _one(tool: Tool, form: str, world: World) -> None:
-    details = _details(tool, world)
+def _one(tool: Tool, form: str, context: Context) -> None:
+    details = _details(tool, context)
     if form == "json":
-        world.answer(screen.as_json(details))
+        context.answer(screen.as_json(details))
         return
-    world.answer(f"{tool.title} ({tool.id}), {details['mode']}")
+    context.answer(f"{tool.title} ({tool.id}), {details['mode']}")
     for label in ("checked", "reason", "remedy", "note"):
         if details[label]:
-            world.answer(f"{label + ':':<10}{details[label]}")
+            context.answer(f"{label + ':':<10}{details[label]}")
     for step in tool.afterwards:
-        world.answer(f"{'then:':<10}{step}")
+        context.answer(f"{'then:':<10}{step}")
     for file in details["files"]:
-        world.answer(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
+        context.answer(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
     if details["snippet"]:
-        world.answer(f"\n{details['snippet']}")
+        context.answer(f"\n{details['snippet']}")
 
 
-def _details(tool: Tool, world: World) -> dict[str, Any]:
-    wanted = settings.load(world.paths.settings)
+def _details(tool: Tool, context: Context) -> dict[str, Any]:
+    wanted = settings.load(context.paths.settings)
     models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
     values = replace(
-        wiring.values(world, wanted, models=models),
+        wiring.values(context, wanted, models=models),
         local_key=wiring.PLACEHOLDER_KEY,  # the real one is a secret, and setup writes it by itself
     )
     try:
-        preview = engine.preview(tool, wiring.place(world), values) if wiring.can_wire(tool) else ()
+        preview = engine.preview(tool, wiring.place(context), values) if wiring.can_wire(tool) else ()
     except ThvLlmError as error:
         preview = (("", str(error)),)
     return {

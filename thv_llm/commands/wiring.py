@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thv_llm import state
+from thv_llm import paths, state
+from thv_llm.checks.model import MIN_VALID_S
+from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
-from thv_llm.state import ServiceState, State
+from thv_llm.state import State
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Detection, Mode, Place, Plan, Tool, Values
-from thv_llm.tools.values import without_v1
+from thv_llm.tools.engine import Detection, Drift, Mode, Place, Plan, Tool, Values
 
 if TYPE_CHECKING:
+    from thv_llm.context import Context
     from thv_llm.settings import Settings
-    from thv_llm.world import World
 
 PLACEHOLDER_MODEL = "MODEL"
 """Stands for the gateway's model ids as long as it was not asked."""
@@ -23,9 +24,15 @@ PLACEHOLDER_KEY = Secret("LOCAL-KEY")
 """Stands for the local key before there is one."""
 
 
-def place(world: World) -> Place:
-    """Return the machine in which tools are looked for."""
-    return engine.Place(world.environ, world.paths.home, world.platform)
+def place(context: Context) -> Place:
+    """Return the machine in which tools are looked for.
+
+    Raises:
+        ThvLlmError: there is no home directory.
+    """
+    if not context.paths.home:
+        raise paths.no_home(context.environ)
+    return engine.Place(context.environ, context.paths.home, context.platform)
 
 
 def can_wire(tool: Tool) -> bool:
@@ -33,50 +40,76 @@ def can_wire(tool: Tool) -> bool:
     return engine.mode(tool) in (Mode.DIRECT, Mode.PROXY)
 
 
-def values(world: World, wanted: Settings, *, models: tuple[str, ...]) -> Values:
+def find_prefixes(
+    context: Context, wanted: Settings, token: Secret, *, given: Collection[str] = ()
+) -> dict[str, str]:
+    """Return where the gateway serves each API, by key, as far as it differs from the settings."""
+    from thv_llm import gateway
+
+    context.progress("Asking the gateway where it serves each API …")
+    return gateway.find_prefixes(wanted, context.environ, token, given=given)
+
+
+def values(context: Context, wanted: Settings, *, models: tuple[str, ...]) -> Values:
     """Return what the tools' files are to hold; the local key is a placeholder before setup made one."""
-    key = state.load(world.paths.state).local_key
-    return Values(
-        gateway_url=wanted.gateway_url,
-        anthropic_url=without_v1(wanted.gateway_url) + (wanted.anthropic_path_prefix or ""),
-        proxy_port=wanted.proxy_port,
-        local_key=key or PLACEHOLDER_KEY,
-        helper_path=world.paths.helper,
-        models=models,
-        ca_file=wanted.ca_file,
-        tls_skip_verify=wanted.tls_skip_verify,
-        bedrock_compat=wanted.bedrock_compat,
-        bedrock_enable_1m=wanted.bedrock_enable_1m,
-    )
+    key = state.load(context.paths.state).local_key
+    return engine.values_of(wanted, key or PLACEHOLDER_KEY, context.paths.helper, models)
 
 
-def with_service(known: State, *, wanted: bool) -> State:
-    """Return the state with the service that the wired tools need: agent always, proxy on demand."""
-    from thv_llm import paths
+def drift(context: Context, known: State, wanted: Settings) -> tuple[Drift, ...]:
+    """Return the files of configured tools that are not as setup would leave them."""
+    if not context.paths.home or not wanted.gateway_url:
+        return engine.drift(known)
+    values = engine.values_of(wanted, known.local_key or PLACEHOLDER_KEY, context.paths.helper)
+    return engine.drift(known, place(context), values)
 
-    needs_proxy = any(tool.mode == Mode.PROXY.value for tool in known.wired)
-    service = ServiceState(wanted and bool(known.wired), needs_proxy, paths.program())
+
+def known_models(context: Context, wanted: Settings) -> tuple[str, ...]:
+    """Return the model ids of the settings, else those that the gateway names; none without a session."""
+    if wanted.models:
+        return wanted.models
+    from thv_llm import gateway
+    from thv_llm.service import cold_token
+
+    try:
+        token = cold_token.token(context.paths, context.environ, MIN_VALID_S)
+        return gateway.models(wanted, context.environ, token.value)
+    except ThvLlmError as error:
+        context.say(f"The gateway named no models: {error.why or error.what}.")
+        return ()
+
+
+def with_service(known: State, *, wanted: bool, can_proxy: bool = True) -> State:
+    """Return the state with the service that the configured tools need: agent always, proxy on demand.
+
+    Args:
+        can_proxy: the proxy's port can be had; without it the agent still serves the direct tools.
+    """
+    needs_proxy = can_proxy and any(tool.mode == Mode.PROXY.value for tool in known.wired)
+    is_wanted = wanted and bool(known.wired)
+    service = replace(known.service, wanted=is_wanted, proxy=needs_proxy, program=paths.program())
     return replace(known, service=service)
 
 
-def say_found(found: Sequence[Detection], world: World) -> None:
+def say_found(found: Sequence[Detection], context: Context) -> None:
     """Say which tools are here, and which would have to be named."""
     sure = [one for one in found if not one.directory_only and can_wire(one.tool)]
     if sure:
-        world.say(f"Found {', '.join(one.tool.title for one in sure)}.")
+        context.say(f"Found {', '.join(one.tool.title for one in sure)}.")
     for one in found:
         if one.directory_only and can_wire(one.tool):
-            world.say(
-                f"Left out {one.tool.title}: only its directory {one.where} is there, not the program.\n"
+            context.say(
+                f"Skipped {one.tool.title}: found {one.where} but not the program.\n"
                 f"  next: thv-llm setup --client {one.tool.id}"
             )
 
 
-def say_next_steps(plans: Sequence[Plan], world: World) -> None:
-    """Say what is left to do in each tool, and how to undo all of it."""
-    steps = [f"  {plan.tool.title}: {step}" for plan in plans for step in (*plan.notes, *plan.next_steps)]
+def say_next_steps(plans: Sequence[Plan], context: Context, *, is_lazy: bool) -> None:
+    """Say what is left to do, first of all a login, then in each tool; and how to undo all of it."""
+    steps = ["  thv-llm login (until then tools show an error that asks for it)"] if is_lazy else []
+    steps += [f"  {plan.tool.title}: {step}" for plan in plans for step in (*plan.notes, *plan.next_steps)]
     if steps:
-        world.say("What is left to do:")
+        context.say("What is left to do:")
     for step in steps:
-        world.say(step)
-    world.say("To undo all of this: thv-llm teardown")
+        context.say(step)
+    context.say("To undo all of this: thv-llm teardown")

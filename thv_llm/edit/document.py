@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, ParamSpec, Protocol, TypeVar
 
-from thv_llm.edit.change import MISSING, Change, EditError, Json, Missing
-from thv_llm.edit.model import Path, contains, lookup, put, same
+from thv_llm.edit.model import MISSING, Change, EditError, Json, Missing, Path, contains, lookup, put, same
 from thv_llm.errors import shown
 
 PARTS = "parts"
@@ -149,6 +148,25 @@ class Editor:
             if draft.find(key) is not MISSING:
                 draft.remove(key, {})
         return draft.text
+
+    @refuses_deep_nesting
+    def adopt(self, text: str, wanted: Mapping[str, Json], keys: Collection[str]) -> tuple[Change, ...]:
+        """Return changes for values of ours that nothing recorded: as if setup had made them from nothing.
+
+        Args:
+            wanted: what setup would set; its keys tell which containers are made for them.
+            keys: those whose values are ours.
+
+        Raises:
+            EditError: the text does not parse.
+        """
+        document, changes = self.parse(text), []
+        for one in self.apply("", wanted)[1]:
+            now = lookup(document.model, document.path(one.key))
+            if one.key in keys and not isinstance(now, Missing):
+                raw = document.raw(one.key) if isinstance(now, str) else document.render(one.key, now)
+                changes.append(Change(one.key, None, raw, one.extra))
+        return tuple(changes)
 
     @refuses_deep_nesting
     def value(self, text: str, key: str) -> Json | Missing:
@@ -302,6 +320,26 @@ def _undo(draft: _Draft, change: Change) -> bool:
     except EditError:
         return False
     return True
+
+
+def carry_on(changes: Sequence[Change], older: Iterable[Change]) -> tuple[Change, ...]:
+    """Return changes that keep the previous values which an older record knew.
+
+    A tool may drop a key of ours between two runs. The second run finds nothing there, but what
+    was there before the first is still the value to put back. What is there now always wins.
+    """
+    known = {change.key: change for change in older if change.before is not None}
+    return tuple(_carried(change, known[change.key]) if change.key in known else change for change in changes)
+
+
+def _carried(change: Change, old: Change) -> Change:
+    if change.before is None:
+        return Change(change.key, old.before, change.ours, change.extra)
+    if PARTS in change.extra and PARTS in old.extra:
+        parts = carry_on(_parts(change), _parts(old))
+        record = json.dumps([part.to_json() for part in parts])
+        return Change(change.key, change.before, change.ours, {PARTS: record})
+    return change
 
 
 def _remove(draft: _Draft, change: Change) -> bool:

@@ -15,9 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
-from thv_llm.edit.model import Path
+from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
 from thv_llm.edit.splice import eol_of, splice, whole_lines
 from thv_llm.errors import shown
 
@@ -27,7 +26,8 @@ _ASSIGNMENT = re.compile(
     \s*(?:\#[^\r\n]*)?(?=[\r\n]|\Z)""",
     re.VERBOSE | re.ASCII,
 )
-_CLOSED = re.compile(r"""'(?:\\'|[^'])*+'|"(?:\\"|[^"])*+"|`(?:\\`|[^`])*+`""")
+# A quote behind a backslash belongs to the value; each character can be read in one way only.
+_CLOSED = re.compile("|".join(rf"{q}[^{q}\\]*(?:\\(?:{q}|(?!{q}))[^{q}\\]*)*{q}" for q in "'\"`"))
 _LONE_CR = re.compile(r"\r(?!\n)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")

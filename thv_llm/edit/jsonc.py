@@ -20,10 +20,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.change import BOM, MISSING, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
 from thv_llm.edit.jsonc_parse import Dialect, Parsed
-from thv_llm.edit.model import Item, Path, Step, drop
+from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, Step, drop
 from thv_llm.edit.splice import Entry, Node, add_entry, eol_of, indent_at, remove_entry, splice
 from thv_llm.errors import shown
 

@@ -14,14 +14,14 @@ import re
 from enum import Enum
 from typing import NoReturn
 
-from thv_llm.edit.change import BOM, MISSING, EditError, Json, Missing
+from thv_llm.edit.model import BOM, MISSING, EditError, Json, Missing
 from thv_llm.edit.splice import Entry, Node
 
 MAX_DEPTH = 128  # levels; no settings file comes near it, and Python's own stack is far from its end
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LINE_COMMENT = re.compile(r"//[^\r\n]*")
-_STRING_BODY = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
+_STRING_BODY = re.compile(r'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _SCALAR = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 

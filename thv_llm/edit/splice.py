@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from thv_llm.edit.change import BOM
+from thv_llm.edit.model import BOM
 
 
 @dataclass(slots=True, eq=False)

@@ -19,13 +19,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.change import BOM, MISSING, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
-from thv_llm.edit.model import Item, Path, drop, lookup
+from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, drop, lookup
 from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
-from thv_llm.edit.toml_lex import Pair, Place, Section
+from thv_llm.edit.toml_lex import Pair, Place, Section, dotted, key_of, literal, steps, table
 from thv_llm.edit.toml_places import Places, Span, Value
-from thv_llm.edit.toml_text import dotted, key_of, literal, steps, table
 from thv_llm.errors import shown
 
 _BLANK_LINE = re.compile(r"(?:\A|\n)[ \t]*\r?\n\Z")

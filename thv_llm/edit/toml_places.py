@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.change import MISSING, EditError, Json
-from thv_llm.edit.model import Item, Path, lookup
+from thv_llm.edit.model import MISSING, EditError, Item, Json, Path, lookup
 from thv_llm.edit.splice import Entry, Node
-from thv_llm.edit.toml_lex import Pair, Place, Section
-from thv_llm.edit.toml_text import key_of
+from thv_llm.edit.toml_lex import Pair, Place, Section, key_of
 from thv_llm.errors import shown
 
 Span = tuple[int, int]

@@ -1,4 +1,4 @@
-"""A marked block of ours at the end of a YAML file whose top level is a list or a map.
+"""A marked block of ours at the end of a YAML document whose top level is a list or a map.
 
 The key is the block's id; its lines stand between `# >>> ID` and `# <<< ID`. A list becomes one
 `- …` line for each item, a dict one `key: …` line for each member, each value in JSON, which is
@@ -14,9 +14,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.change import BOM, Change, EditError, Json, Missing
 from thv_llm.edit.document import Editor
-from thv_llm.edit.model import Path
+from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
 from thv_llm.edit.splice import eol_of, splice, whole_lines
 from thv_llm.edit.yaml_scan import Scan, Shape
 from thv_llm.errors import shown
@@ -31,6 +30,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def is_empty(text: str) -> bool:
     """Tell whether there is nothing in a text but white space."""
     return not text.removeprefix(BOM).strip()
+
+
+def has_member(text: str, name: str) -> bool:
+    """Tell whether the top level has a member of that name, or may have one by a merge key (`<<`)."""
+    return not {name, "<<"}.isdisjoint(Scan(text).keys)
 
 
 class YamlDocument:
@@ -80,9 +84,10 @@ class YamlDocument:
         """Append a block; its value is its text."""
         _check_shape(self._scan, str(value))
         block = self._block(key, str(value))
-        if not self.text.removeprefix(BOM) or self.text.endswith("\n"):
-            return self.text + block + self._eol, {}
-        return self.text + self._eol + block, {}
+        before, after = self.text[: self._scan.end], self.text[self._scan.end :]
+        if not before.removeprefix(BOM) or before.endswith("\n"):
+            return before + block + self._eol + after, {}
+        return before + self._eol + block, {}
 
     def replace(self, key: str, raw: str) -> str:
         """Put other lines in a block."""

@@ -13,7 +13,7 @@ import re
 from enum import Enum
 from typing import NoReturn
 
-from thv_llm.edit.change import BOM, EditError
+from thv_llm.edit.model import BOM, EditError
 
 _ODD = re.compile(
     r"\r(?!\n)|[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
@@ -22,7 +22,7 @@ _DOCUMENT_MARK = re.compile(r"^(?:---|\.\.\.)(?=\s|\Z)|^%", re.MULTILINE)
 _SPACES = re.compile(r" *")
 _END = re.compile(r"[ \t]*(?:(?<=[ \t])#[^\n]*)?\r?(?:\n|\Z)")
 _PROPERTY = re.compile(r"[&!][^\s,\[\]{}]*")
-_QUOTED = re.compile(r'"(?:[^"\\]++|\\[\s\S])*+"' + r"|'(?:[^']++|'')*+'")
+_QUOTED = re.compile(r'"[^"\\]*(?:\\[\s\S][^"\\]*)*"' + r"|'[^']*(?:''[^']*)*'(?!')")
 _TEXT_HEADER = re.compile(r"[|>][-+0-9]{0,2}")
 _ALIAS = re.compile(r"\*[^\s,\[\]{}]+")
 _PLAIN = re.compile(
@@ -35,6 +35,9 @@ _FLOW_PLAIN = re.compile(
 _IN_BRACKETS = (_QUOTED, _PROPERTY, _ALIAS, _FLOW_PLAIN)
 
 
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([\s\S]))")
+
+
 class Shape(Enum):
     """What the top level is."""
 
@@ -44,7 +47,12 @@ class Shape(Enum):
 
 
 class Scan:
-    """Read a text; `shape` and `indent` say how an entry of the top level begins.
+    """Read a text.
+
+    Attributes:
+        shape, indent: what the top level is, and how an entry of it begins.
+        keys: the keys of a map at the top level, without their quotes.
+        end: where the document ends: at its end mark (`...`), else at the end of the text.
 
     Raises:
         EditError: there is something that could reach beyond the end of the file, or that is not
@@ -54,6 +62,8 @@ class Scan:
     def __init__(self, text: str) -> None:
         self.shape = Shape.EMPTY
         self.indent: int | None = None
+        self.keys: list[str] = []
+        self.end = len(text)
         self._text = text
         self._position = self._line_start = len(BOM) if text.startswith(BOM) else 0
         self._deeper: int | None = None  # lines with more indentation than this are text
@@ -90,16 +100,22 @@ class Scan:
             self._entry(indent)
 
     def _document_mark(self) -> None:
-        if not self._at("---") or self.indent is not None or self._marked:
+        mark = self._text[self._position : self._position + 3]
+        if mark == "..." and not self._has_ended:
+            self.end, self._has_ended = self._position, True
+        elif mark == "---" and self.indent is None and not (self._has_begun or self._has_ended):
+            self._has_begun = True
+        else:
             self._fail("more than one document in the file")
-        self._marked = True
         self._position += 3
         if not self._ends_line():
-            self._fail("something after '---'")
+            self._fail(f"something after {mark!r}")
 
-    _marked = False
+    _has_begun = _has_ended = False
 
     def _entry(self, indent: int) -> None:
+        if self._has_ended:
+            self._fail("more than one document in the file")
         if self.indent is None:
             self.indent = indent
         if indent < self.indent:
@@ -114,7 +130,10 @@ class Scan:
             if self._ends_line():
                 return
             column = self._position - self._line_start
+        start = self._position
         if self._key():
+            if at_top:
+                self.keys.append(_unquoted(self._text[start : self._position - 1].rstrip(" ")))
             self._found(Shape.MAP, at_top)
             self._take(_SPACES)
             if not self._ends_line():
@@ -207,3 +226,14 @@ class Scan:
 
     def _fail(self, reason: str) -> NoReturn:
         raise EditError.at(self._text, self._position, reason)
+
+
+def _unquoted(key: str) -> str:
+    """Return a key's text; an escape that stands for a control character gives its letter."""
+    if key.startswith("'"):
+        return key[1:-1].replace("''", "'")
+    if not key.startswith('"'):
+        return key
+    return _ESCAPE.sub(
+        lambda found: found[4] or chr(min(int(found[1] or found[2] or found[3], 16), 0x10FFFF)), key[1:-1]
+    )

@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from thv_llm.errors import ThvLlmError, shown
-from thv_llm.oidc import endpoint, token_endpoint
+from thv_llm.errors import LOGIN_FAILED, InvalidResponseError, NoResponseError, ThvLlmError, shown
+from thv_llm.net.http_client import JsonObject, Response
+from thv_llm.oidc import token_endpoint
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import LOGIN_FAILED, NoAnswerError, UntrustedAnswerError
-from thv_llm.oidc.http import Provider, Reply
+from thv_llm.oidc.http import Provider, checked_url
 from thv_llm.oidc.interaction import Interaction
-from thv_llm.oidc.strict_json import JsonObject
 from thv_llm.oidc.token_endpoint import Tokens
 from thv_llm.secret import Secret
 from thv_llm.settings import OidcSettings
@@ -57,9 +56,9 @@ def authorize(
         UnreachableError: the provider has no such flow, or gave no usable answer.
     """
     if not metadata.device_authorization_endpoint:
-        raise UntrustedAnswerError(
+        raise InvalidResponseError(
             LOGIN_FAILED,
-            why="the provider names no device_authorization_endpoint, so it has no login by code",
+            why="the provider names no usable device_authorization_endpoint, so it has no login by code",
             next_step="thv-llm login --skip-browser",
         )
     offer = _ask(oidc, http, metadata)
@@ -70,13 +69,15 @@ def authorize(
 
 def _ask(oidc: OidcSettings, http: Provider, metadata: Metadata) -> Offer:
     fields: dict[str, str | Secret] = {
+        **oidc.extra_parameters,
         **oidc.parameters,
         "scope": " ".join(oidc.scopes),
+        **http.authentication(),
     }
-    reply = http.post_form(metadata.device_authorization_endpoint, fields)
-    if reply.status != 200 or reply.json is None:
-        raise token_endpoint.refused(LOGIN_FAILED, reply, fields)
-    return _offer(reply.json, metadata.issuer)
+    response = http.post_form(metadata.device_authorization_endpoint, fields, is_basic=metadata.is_basic)
+    if response.status != 200 or response.json is None:
+        raise token_endpoint.refused(LOGIN_FAILED, response, fields)
+    return _offer(response.json, metadata.issuer)
 
 
 def _offer(answer: JsonObject, issuer: str) -> Offer:
@@ -91,8 +92,8 @@ def _offer(answer: JsonObject, issuer: str) -> Offer:
     return Offer(
         Secret(device_code),
         user_code,
-        endpoint.checked("verification_uri", uri, issuer=issuer),
-        endpoint.checked("verification_uri_complete", complete, issuer=issuer) if complete else "",
+        checked_url("verification_uri", uri, issuer=issuer),
+        checked_url("verification_uri_complete", complete, issuer=issuer) if complete else "",
         _seconds(answer, "expires_in", default=MAX_LIFETIME_S, most=MAX_LIFETIME_S),
         _seconds(answer, "interval", default=DEFAULT_INTERVAL_S, most=MAX_INTERVAL_S),
     )
@@ -105,8 +106,8 @@ def _seconds(answer: JsonObject, name: str, *, default: float, most: float) -> f
     return float(min(value, most))
 
 
-def _odd(why: str) -> UntrustedAnswerError:
-    return UntrustedAnswerError(
+def _odd(why: str) -> InvalidResponseError:
+    return InvalidResponseError(
         LOGIN_FAILED,
         why=f"the provider's device response is broken: {why}",
         next_step="thv-llm login --skip-browser",
@@ -135,6 +136,7 @@ def _poll(
         "grant_type": GRANT_TYPE,
         "device_code": offer.device_code,
         **oidc.parameters,
+        **http.authentication(),
     }
     interval_s, waited_s = offer.interval_s, 0.0
     while waited_s + interval_s <= offer.lifetime_s:
@@ -142,19 +144,19 @@ def _poll(
         waited_s += interval_s
         try:
             started_at = now()
-            reply = http.post_form(metadata.token_endpoint, fields)
-        except NoAnswerError:  # section 3.5: go on, at half the pace
+            response = http.post_form(metadata.token_endpoint, fields, is_basic=metadata.is_basic)
+        except NoResponseError:  # section 3.5: go on, at half the pace
             interval_s = min(interval_s * 2, MAX_INTERVAL_S)
             continue
-        if reply.status == 200:
-            return token_endpoint.tokens(reply, now=started_at)
-        interval_s += _extra_wait(reply, fields)
+        if response.status == 200:
+            return token_endpoint.tokens(response, now=started_at)
+        interval_s += _extra_wait(response, fields)
     raise ThvLlmError(LOGIN_FAILED, why="the code was not entered in time", next_step=NEXT_STEP)
 
 
-def _extra_wait(reply: Reply, fields: dict[str, str | Secret]) -> float:
+def _extra_wait(response: Response, fields: dict[str, str | Secret]) -> float:
     """Return how much slower to poll from now on, or raise when polling is over."""
-    error = reply.json.get("error") if reply.json else None
+    error = response.json.get("error") if response.json else None
     if error == "authorization_pending":
         return 0.0
     if error == "slow_down":
@@ -165,6 +167,6 @@ def _extra_wait(reply: Reply, fields: dict[str, str | Secret]) -> float:
         )
     if error == "access_denied":
         raise ThvLlmError(LOGIN_FAILED, why="the login was refused (access_denied)", next_step=NEXT_STEP)
-    if error is None and reply.status in (429, 500, 502, 503, 504):
+    if error is None and response.status in (429, 500, 502, 503, 504):
         return SLOW_DOWN_S
-    raise token_endpoint.refused(LOGIN_FAILED, reply, fields)
+    raise token_endpoint.refused(LOGIN_FAILED, response, fields)

@@ -1,7 +1,7 @@
-"""What a provider says of itself: its metadata, checked and kept for a day.
+"""Provider metadata: fetched, checked, and kept for a day.
 
 Rule 1: the `issuer` in the document is the configured one, character for character.
-Rule 2: every URL in it is checked (`oidc.endpoint`) before anybody sees it.
+Rule 2: every URL in it is checked (`oidc.http`) before it is used.
 Rule 3: PKCE is not negotiable: a provider that lists methods without S256 is refused.
 
 The cache spares a cold `token` one request. It holds what was read, never a decision: the
@@ -17,11 +17,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import files
-from thv_llm.errors import ThvLlmError, shown
-from thv_llm.oidc import endpoint, strict_json
-from thv_llm.oidc.failures import UntrustedAnswerError
-from thv_llm.oidc.http import Provider, expect_json
-from thv_llm.oidc.strict_json import JsonObject
+from thv_llm.errors import InvalidResponseError, ThvLlmError, shown
+from thv_llm.net.http_client import JsonObject, json_object
+from thv_llm.oidc.http import Provider, checked_url, expect_json
 
 CACHE_S = 24 * 3600.0
 WELL_KNOWN = "/.well-known/openid-configuration"
@@ -33,6 +31,7 @@ class Metadata(NamedTuple):
 
     Attributes:
         iss_in_callback: the redirect must carry `iss` (RFC 9207).
+        is_basic: a client secret goes into `Authorization`, else into the form (RFC 6749 section 2.3.1).
     """
 
     issuer: str
@@ -43,17 +42,19 @@ class Metadata(NamedTuple):
     revocation_endpoint: str = ""
     end_session_endpoint: str = ""
     iss_in_callback: bool = False
+    is_basic: bool = True
 
 
 ENDPOINTS = (
     "token_endpoint",
     "authorization_endpoint",
     "jwks_uri",
-    "device_authorization_endpoint",
-    "revocation_endpoint",
-    "end_session_endpoint",
 )
+OPTIONAL_ENDPOINTS = ("device_authorization_endpoint", "revocation_endpoint", "end_session_endpoint")
+"""One that cannot be used stops only what needs it, never a login by browser."""
+ASK_ISSUER = "ask your administrator for the issuer's URL; then: thv-llm setup --issuer URL"
 METHODS = "code_challenge_methods_supported"
+AUTH_METHODS = "token_endpoint_auth_methods_supported"
 ISS_IN_CALLBACK = "authorization_response_iss_parameter_supported"
 
 
@@ -65,8 +66,8 @@ def discover(issuer: str, http: Provider, *, cache_path: str, now: float, fresh:
         fresh: do not look into the cache.
 
     Raises:
-        NoAnswerError: the provider cannot be reached.
-        UntrustedAnswerError: what it says cannot be used; the message names the member.
+        NoResponseError: the provider cannot be reached.
+        InvalidResponseError: what it says cannot be used; the message names the member.
 
     Source: OpenID Connect Discovery 1.0 section 4.
     """
@@ -96,7 +97,7 @@ def parse(document: JsonObject, issuer: str) -> Metadata:
     """Check a metadata document and return what we use of it.
 
     Raises:
-        UntrustedAnswerError: names the member that is missing, wrong or of another issuer.
+        InvalidResponseError: names the member that is missing, wrong or of another issuer.
 
     Source: Discovery section 4.3; RFC 8414 section 3.3; RFC 9700 section 2.1.1 (PKCE).
     """
@@ -104,15 +105,28 @@ def parse(document: JsonObject, issuer: str) -> Metadata:
     if not document.get("token_endpoint"):
         raise _unusable("it names no token_endpoint")
     found = {
-        name: endpoint.checked(name, document[name], issuer=issuer)
+        name: checked_url(name, document[name], issuer=issuer)
         for name in ENDPOINTS
         if document.get(name) not in (None, "")
     }
+    found |= {name: _optional(name, document.get(name), issuer) for name in OPTIONAL_ENDPOINTS}
     iss_in_callback = document.get(ISS_IN_CALLBACK, False)
     if not isinstance(iss_in_callback, bool):
         raise _unusable(f"{ISS_IN_CALLBACK} is not true or false")
     _check_pkce(document.get(METHODS))
-    return Metadata(issuer, **found, iss_in_callback=iss_in_callback)
+    methods = document.get(AUTH_METHODS)
+    is_basic = not isinstance(methods, list) or "client_secret_basic" in methods
+    return Metadata(issuer, **found, iss_in_callback=iss_in_callback, is_basic=is_basic)
+
+
+def _optional(name: str, url: object, issuer: str) -> str:
+    try:
+        return checked_url(name, url, issuer=issuer) if url not in (None, "") else ""
+    except InvalidResponseError as error:
+        from thv_llm import log  # which a cold `token` need not load
+
+        log.debug(f"ignored: {error.why}")
+        return ""
 
 
 def _check_issuer(said: object, issuer: str) -> None:
@@ -120,10 +134,10 @@ def _check_issuer(said: object, issuer: str) -> None:
         return
     if said is None:
         raise _unusable(f"it names no issuer; wanted: {issuer}")
-    raise UntrustedAnswerError(
+    raise InvalidResponseError(
         "the provider is not the one that was configured",
         why=f"its metadata names the issuer {shown(said, 200)}, configured is {issuer!r}",
-        next_step="if the former is right: thv-llm config set --issuer, character for character",
+        next_step="if the former is right: thv-llm setup --issuer URL, character for character",
     )
 
 
@@ -136,24 +150,26 @@ def _check_pkce(methods: object) -> None:
         raise _unusable(f"{METHODS} lacks S256, and without PKCE a login can be stolen")
 
 
-def _unusable(why: str) -> UntrustedAnswerError:
-    return UntrustedAnswerError(
-        "cannot use what the provider says of itself", why=why, next_step="check the issuer"
-    )
+def _unusable(why: str) -> InvalidResponseError:
+    return InvalidResponseError("cannot use the provider's metadata", why=why, next_step=ASK_ISSUER)
 
 
 def _fetch(issuer: str, http: Provider) -> JsonObject:
     url = issuer.rstrip("/") + WELL_KNOWN
-    reply = http.get(url)
-    if reply.status == 404:  # plain OAuth servers have the other document only
+    response = http.get(url)
+    if response.status == 404:  # plain OAuth servers have the other document only
         other = http.get(oauth_metadata_url(issuer))
-        reply = other if other.status == 200 else reply
-    return expect_json(reply, what=f"cannot read {url}")
+        response = other if other.status == 200 else response
+    what = f"cannot read {url}"
+    if response.status == 404:
+        why = f"{response.host} returned HTTP 404: this is no issuer"
+        raise InvalidResponseError(what, why=why, next_step=ASK_ISSUER)
+    return expect_json(response, what=what)
 
 
 def _cached(issuer: str, path: str, now: float) -> Metadata | None:
     try:
-        kept: dict[str, Any] = strict_json.parse(files.read(path) or b"") if path else {}
+        kept: dict[str, Any] = json_object(files.read(path) or b"") if path else {}
         age_s = now - float(kept["fetched_at"])
         if kept["issuer"] == issuer and 0 <= age_s < CACHE_S:
             return parse(kept["document"], issuer)
@@ -163,7 +179,7 @@ def _cached(issuer: str, path: str, now: float) -> Metadata | None:
 
 
 def _keep(path: str, issuer: str, document: JsonObject, now: float) -> None:
-    names = ("issuer", *ENDPOINTS, METHODS, ISS_IN_CALLBACK)
+    names = ("issuer", *ENDPOINTS, *OPTIONAL_ENDPOINTS, METHODS, ISS_IN_CALLBACK)
     wanted = {name: document[name] for name in names if name in document}
     text = json.dumps({"issuer": issuer, "fetched_at": now, "document": wanted})
     with contextlib.suppress(ThvLlmError):  # a full disk must not stop a login

@@ -1,53 +1,35 @@
-"""The only door to the provider: JSON over https, with limits, without redirects.
+"""Requests to the provider: JSON over https, without redirects.
 
-Rule 1: one deadline for a whole request (`oidc.exchange`), at most 1 MB of answer.
-Rule 2: a redirect is never followed; whoever wants one is named in the error.
+Rule 1: the limits are those of `net.http_client`.
+Rule 2: a redirect is never followed; its host is named in the error.
 Rule 3: TLS is always verified. `tls_skip_verify` is for the gateway and never comes here.
-Rule 4: what goes wrong is said with the host's name and nothing of the answer's text.
+Rule 4: an error names the host and what is wrong, and nothing of the response's text.
+Rule 5: URLs come from a server and end up in a browser's command line and in connections that carry a code
+        or a token. So: https (http only on loopback, and only for an issuer that is itself http on
+        loopback), a host, no user info, no fragment, and plain URL bytes only. What a shell or a browser
+        launcher could interpret (`$(…)`, quotes, a leading `-`, `%action`) is refused although some of it
+        is legal in a URL: no provider needs it.
 """
 
 from __future__ import annotations
 
-import functools
-import http.client
-import socket
+import base64
+import re
 import ssl
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
-from thv_llm import __version__, env_proxy, tls
-from thv_llm.errors import shown
-from thv_llm.oidc import endpoint, strict_json
-from thv_llm.oidc.exchange import MAX_BODY_BYTES, Answer, Exchange, Request, TooLargeError
-from thv_llm.oidc.failures import NoAnswerError, UntrustedAnswerError
-from thv_llm.oidc.strict_json import JsonObject
+from thv_llm.errors import InvalidResponseError, shown
+from thv_llm.net.http_client import TIMEOUT_S, HttpClient, JsonObject, Response
 from thv_llm.secret import Secret
+from thv_llm.validation import LOOPBACK_HOSTS
 
-TIMEOUT_S = 10.0
+MAX_URL_CHARACTERS = 2048  # of an endpoint; no provider comes near it, and browsers take it
 
-
-class Reply(NamedTuple):
-    """One answer of the provider.
-
-    Attributes:
-        host: who answered.
-        headers: lower-case names.
-        json: the object in the body, None when the body is no JSON object.
-        problem: why `json` is None, in words.
-        is_empty: there was no body at all.
-    """
-
-    host: str
-    status: int
-    headers: Mapping[str, str]
-    json: JsonObject | None
-    problem: str = ""
-    is_empty: bool = False
-
-    def __repr__(self) -> str:
-        """Tell no more than who answered how: a token may be in the rest."""
-        return f"Reply(host={self.host!r}, status={self.status})"
+_URL = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][A-Za-z0-9._~:/?@&=+,;%-]*)?"
+)
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%action|%0[0ad]", re.IGNORECASE)
 
 
 class Provider:
@@ -58,6 +40,7 @@ class Provider:
         environ: where `HTTPS_PROXY`, `NO_PROXY` and `SSL_CERT_FILE` are looked up.
         timeout_s: for each request, from name resolution to the last byte.
         context: gives the TLS context, where one is in the making already (`tls.begun`).
+        client_secret: reads the client's secret, where it has one; asked at each request that needs it.
     """
 
     def __init__(
@@ -67,94 +50,85 @@ class Provider:
         *,
         timeout_s: float = TIMEOUT_S,
         context: Callable[[], ssl.SSLContext] | None = None,
+        client_secret: Callable[[], Secret | None] = lambda: None,
     ) -> None:
-        self._environ = environ
-        self._timeout_s = timeout_s
-        self._context = functools.cache(context or (lambda: tls.client_context(ca_file, environ=environ)))
+        self._client_secret = client_secret
+        self._client = HttpClient(ca_file, environ=environ, timeout_s=timeout_s, context=context)
 
-    def get(self, url: str) -> Reply:
+    def authentication(self) -> dict[str, str | Secret]:
+        """Return the field of a form that authenticates the client; none for a public one."""
+        secret = self._client_secret()
+        return {"client_secret": secret} if secret else {}
+
+    def get(self, url: str, *, token: Secret | None = None) -> Response:
         """Fetch a document, whatever its status.
 
         Raises:
-            NoAnswerError: nothing usable came back.
+            NoResponseError: nothing usable came back.
         """
-        return self._exchange("GET", url, None)
+        return self._send("GET", url, {"Authorization": f"Bearer {token.reveal()}"} if token else {})
 
     def get_json(self, url: str) -> JsonObject:
         """Fetch a JSON object.
 
         Raises:
-            NoAnswerError: nothing came back.
-            UntrustedAnswerError: something else came back.
+            NoResponseError: nothing came back.
+            InvalidResponseError: something else came back.
         """
         return expect_json(self.get(url), what=f"cannot read {url}")
 
-    def post_form(self, url: str, fields: Mapping[str, str | Secret]) -> Reply:
+    def post_form(self, url: str, fields: Mapping[str, str | Secret], *, is_basic: bool = False) -> Response:
         """Send a form; empty fields are left out.
 
+        Args:
+            is_basic: its `client_secret`, if it has one, goes into `Authorization` (RFC 6749 section 2.3.1).
+
         Raises:
-            NoAnswerError: nothing usable came back; `maybe_sent` says whether it may have arrived.
+            NoResponseError: nothing usable came back; `maybe_sent` says whether it may have arrived.
         """
         pairs = {
             name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()
         }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if is_basic and (secret := pairs.pop("client_secret", "")):
+            pair = f"{quote_plus(pairs['client_id'])}:{quote_plus(secret)}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         form = urlencode({name: value for name, value in pairs.items() if value})
-        return self._exchange("POST", url, form.encode())
+        return self._send("POST", url, headers, form.encode())
 
-    def _exchange(self, method: str, url: str, form: bytes | None) -> Reply:
-        headers = {
-            "User-Agent": f"thv-llm/{__version__}",
-            "Accept": "application/json",
-            "Connection": "close",
-        }
-        if form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        request = Request(method, endpoint.parts(url), headers, form)
-        is_https = request.url.scheme == "https"
-        proxy = env_proxy.for_https(request.host, request.port, self._environ) if is_https else None
-        exchange = Exchange(request, context=self._context() if is_https else None, proxy=proxy)
-        try:
-            answer = exchange.run(self._timeout_s)
-        except (OSError, http.client.HTTPException, TooLargeError, ValueError) as error:
-            raise self._failure(error, request, proxy, exchange.maybe_sent) from None
-        return _reply(request.host, answer)
-
-    def _failure(
-        self, error: Exception, request: Request, proxy: env_proxy.EnvProxy | None, maybe_sent: bool
-    ) -> NoAnswerError:
-        what = f"cannot reach the provider at {request.host}"
-        if isinstance(error, ssl.SSLCertVerificationError):
-            from thv_llm.oidc import tls_trouble
-
-            why, next_step = tls_trouble.explain(error, request.host)
-            return NoAnswerError(what, why=why, next_step=next_step)
-        why, next_step = _reason(error, request.host, proxy, self._timeout_s)
-        return NoAnswerError(what, why=why, next_step=next_step, maybe_sent=maybe_sent)
+    def _send(self, method: str, url: str, headers: dict[str, str], form: bytes | None = None) -> Response:
+        host = urlsplit(checked_url("URL", url, issuer=url)).hostname
+        what = f"cannot reach the provider at {host}"
+        return self._client.send(method, url, what=what, headers=headers, body=form)
 
 
-def expect_json(reply: Reply, *, what: str) -> JsonObject:
-    """Return the object of a 200 reply, or say what was there instead.
+def expect_json(response: Response, *, what: str) -> JsonObject:
+    """Return the object of a 200 response, or say what was there instead.
 
     Raises:
-        UntrustedAnswerError: another status, a redirect, a web page, no JSON object.
+        InvalidResponseError: another status, a redirect, a web page, no JSON object.
     """
-    if reply.status == 200 and reply.json is not None:
-        return reply.json
-    why, next_step = describe(reply)
-    raise UntrustedAnswerError(what, why=why, next_step=next_step)
+    if response.status == 200 and response.json is not None:
+        return response.json
+    why, next_step = describe(response)
+    raise InvalidResponseError(what, why=why, next_step=next_step or "try again later")
 
 
-def describe(reply: Reply) -> tuple[str, str]:
-    """Say what is odd about a reply that is not what was asked for: reason, next step."""
+def describe(response: Response) -> tuple[str, str]:
+    """Say what is wrong with a response that is not the expected one: reason; next step, perhaps empty."""
     portal = "if a browser shows a network's login page, log in there; else check HTTPS_PROXY and the issuer"
-    if 300 <= reply.status < 400:
-        there = _host_of(reply.headers.get("location", "")) or "another page"
-        return f"{reply.host} redirects to {shown(there)}, which an OIDC endpoint never does", portal
-    if "html" in reply.headers.get("content-type", "") or reply.problem == "is a web page":
-        return f"{reply.host} answered with a web page (status {reply.status}) instead of JSON", portal
-    if reply.status != 200:
-        return f"{reply.host} answered with status {reply.status}", "try again later"
-    return f"the answer of {reply.host} {reply.problem}", "check the issuer"
+    host, status = response.host, response.status
+    if 300 <= status < 400:
+        there = _host_of(response.headers.get("location", "")) or "another page"
+        return f"{host} redirects to {shown(there)}, which an OIDC endpoint never does", portal
+    if status >= 400 and status != 511:  # RFC 6585: the status of a network that wants a login
+        return f"{host} returned HTTP {status}", ""
+    is_page = response.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    if is_page or "html" in response.headers.get("content-type", ""):
+        return f"{host} returned a web page (HTTP {status}) instead of JSON", portal
+    if status != 200:
+        return f"{host} returned HTTP {status}", ""
+    return f"the response of {host} {response.problem}", "check the issuer"
 
 
 def _host_of(location: str) -> str:
@@ -164,40 +138,43 @@ def _host_of(location: str) -> str:
         return ""
 
 
-def _reply(host: str, answer: Answer) -> Reply:
-    try:
-        value, problem = strict_json.parse(answer.body), ""
-    except ValueError as error:
-        value, problem = None, str(error)
-        if answer.body[:200].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-            problem = "is a web page"
-    return Reply(host, answer.status, answer.headers, value, problem, not answer.body.strip())
+def checked_url(name: str, url: object, *, issuer: str) -> str:
+    """Return an endpoint's URL, or say which member of the metadata cannot be used and why.
 
+    Raises:
+        InvalidResponseError: nothing may be sent to this URL, and no process may see it.
 
-def _reason(
-    error: Exception, host: str, proxy: env_proxy.EnvProxy | None, timeout_s: float
-) -> tuple[str, str]:
-    """Put a failure into words; `str(error)` may carry what the server sent, so it is not used."""
-    check = "check the network; try again later"
-    if isinstance(error, TimeoutError):
-        return f"no complete answer within {timeout_s:g} s", check
-    if isinstance(error, TooLargeError):
-        return f"the answer is larger than {MAX_BODY_BYTES >> 20} MB", "check the issuer"
-    if isinstance(error, socket.gaierror):
-        return f"there is no host {proxy.host if proxy else host}", "check the address and the network"
-    if proxy and str(error).startswith("Tunnel connection failed: 407"):
-        return (
-            f"the proxy {proxy.host} asks for a user name and a password",
-            "set HTTPS_PROXY to http://USER:PASSWORD@HOST:PORT",
+    Source: RFC 6749 section 3.1; CVE-2025-6514, CVE-2026-4519, CVE-2026-4786.
+    """
+    problem = _problem(url, allow_http=is_loopback_http(issuer))
+    if problem:
+        raise InvalidResponseError(
+            "cannot use the provider's metadata",
+            why=f"{name} {problem}: {shown(url)}",
+            next_step="check the issuer; if it is right, contact your administrator",
         )
-    if proxy and str(error).startswith("Tunnel connection failed"):
-        return f"the proxy {proxy.host} does not let us through to {host}", "check HTTPS_PROXY and NO_PROXY"
-    if isinstance(error, ssl.SSLError):
-        from thv_llm.oidc import tls_trouble
+    return str(url)
 
-        return tls_trouble.explain_protocol(error, host)
-    if isinstance(error, ConnectionRefusedError):
-        return "nobody listens there (connection refused)", check
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, http.client.HTTPException):
-        return error.strerror.lower(), check
-    return f"the connection broke off, or it does not speak HTTP ({type(error).__name__})", check
+
+def is_loopback_http(url: str) -> bool:
+    """Tell whether the URL is plain http to this very machine, as in a test."""
+    try:
+        split = urlsplit(url)
+        return split.scheme == "http" and split.hostname in LOOPBACK_HOSTS
+    except ValueError:
+        return False
+
+
+def _problem(url: object, *, allow_http: bool) -> str:
+    if not isinstance(url, str):
+        return "is not a string"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"is longer than {MAX_URL_CHARACTERS} characters"
+    if not url.startswith("https://") and not (allow_http and is_loopback_http(url)):
+        return "is not an https URL"
+    if not _URL.fullmatch(url) or _BAD_ESCAPE.search(url):
+        return "holds characters that do not belong there"
+    try:
+        return "" if urlsplit(url).port != 0 else "has port 0"
+    except ValueError:
+        return "has a bad port"

@@ -1,4 +1,4 @@
-"""Who logged in: the claims of an ID token, checked.
+"""ID tokens, checked: who logged in. And the one reader of JWTs.
 
 Rule 1: a token that breaks a rule of OpenID Connect Core 3.1.3.7 is refused, with the claim
         named; its values are shown only where they help (issuer, audience).
@@ -8,24 +8,35 @@ Rule 2: RS256 signatures are verified with the provider's keys. Of another algor
         are refused: no provider may use them with a public client.
 Rule 3: keys are fetched once more when the token names one that we do not have, because a
         provider may just have changed them; and only once.
+Rule 4: an RS256 signature is not parsed: the one encoding that is right is built and compared, which
+        leaves no room for forged padding. Public keys only, so timing can give nothing away.
+
+Pure. Source: OpenID Connect Core 1.0; RFC 7515; RFC 8017 section 8.2.2; RFC 7518 sections 3.3 and 6.3.1.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from thv_llm.errors import shown
-from thv_llm.oidc import rs256, strict_json
-from thv_llm.oidc.failures import UntrustedAnswerError
-from thv_llm.oidc.strict_json import JsonObject
+from thv_llm.errors import InvalidResponseError, shown
+from thv_llm.net.http_client import JsonObject, json_object
 from thv_llm.secret import Secret
 
 LEEWAY_S = 120.0  # how far the clocks of provider and client may differ
 WHAT = "cannot use the provider's ID token"
+MIN_KEY_BITS = 2048  # RFC 7518 section 3.3
+MAX_KEY_BITS = 16384  # above, one signature keeps the processor busy for seconds
+MAX_EXPONENT_BITS = 64  # likewise; in practice it is 65537
+
+# DigestInfo of SHA-256 without the digest itself (RFC 8017 section 9.2, note 1).
+_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
@@ -66,7 +77,7 @@ def check(token: Secret, expected: Expected, fetch_keys: Callable[[], list[Any]]
         fetch_keys: returns the `keys` of the provider's JWKS; None when it names none.
 
     Raises:
-        UntrustedAnswerError: names the claim or part that is wrong.
+        InvalidResponseError: names the claim or part that is wrong.
 
     Source: OpenID Connect Core 1.0 section 3.1.3.7.
     """
@@ -91,7 +102,7 @@ def check_refreshed(token: Secret, *, issuer: str, client_id: str, subject: str)
         subject: who logged in; "" when that is not known.
 
     Raises:
-        UntrustedAnswerError: names the claim that differs.
+        InvalidResponseError: names the claim that differs.
 
     Source: OpenID Connect Core 1.0 section 12.2.
     """
@@ -101,12 +112,19 @@ def check_refreshed(token: Secret, *, issuer: str, client_id: str, subject: str)
         raise _wrong("sub is not who logged in")
 
 
+def unchecked_claims(token: Secret) -> JsonObject:
+    """Return the claims of a token that is a JWT, {} of any other. To be shown, never to be trusted."""
+    try:
+        return _parts(token)[1]
+    except InvalidResponseError:
+        return {}
+
+
 def expiry_of(access: Secret) -> float | None:
     """Return the `exp` of an access token that happens to be a JWT, unchecked; None if it is none."""
     try:
-        _, claims, _, _ = _parts(access)
-        return _number(claims, "exp")
-    except UntrustedAnswerError:
+        return _number(unchecked_claims(access), "exp")
+    except InvalidResponseError:
         return None
 
 
@@ -116,8 +134,8 @@ def _parts(token: Secret) -> tuple[JsonObject, JsonObject, bytes, bytes]:
     if len(pieces) != 3:
         raise _wrong("it is not a signed JWT of three parts")
     try:
-        header, claims = (strict_json.parse(rs256.decode(piece)) for piece in pieces[:2])
-        signature = rs256.decode(pieces[2])
+        header, claims = (json_object(base64url_decode(piece)) for piece in pieces[:2])
+        signature = base64url_decode(pieces[2])
     except ValueError as error:
         raise _wrong(f"a part of it {error}") from None
     return header, claims, signature, ".".join(pieces[:2]).encode()
@@ -159,7 +177,7 @@ def _matching(keys: list[Any], kid: object) -> list[dict[str, Any]]:
 
 def _is_signed(jwk: dict[str, Any], signed: bytes, signature: bytes) -> bool:
     try:
-        return rs256.is_signed_by(rs256.key_of(jwk), signed, signature)
+        return is_signed_by(public_key(jwk), signed, signature)
     except ValueError as error:
         raise _wrong(f"the provider's key {error}") from None
 
@@ -235,7 +253,66 @@ def _name(claims: JsonObject, subject: str) -> str:
     return subject if subject.isprintable() and len(subject) <= 80 else shown(subject)
 
 
-def _wrong(why: str) -> UntrustedAnswerError:
-    return UntrustedAnswerError(
-        WHAT, why=why, next_step="thv-llm login; if it stays, tell those who run the provider"
+def _wrong(why: str) -> InvalidResponseError:
+    return InvalidResponseError(
+        WHAT, why=why, next_step="thv-llm login; if the problem persists, contact your administrator"
     )
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """An RSA key that is fit for use."""
+
+    modulus: int
+    exponent: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How long each signature of this key is."""
+        return (self.modulus.bit_length() + 7) // 8
+
+
+def public_key(jwk: dict[str, Any]) -> PublicKey:
+    """Return the key that a JWK of type RSA holds.
+
+    Raises:
+        ValueError: with what is wrong with it, in words.
+    """
+    try:
+        modulus, exponent = (int.from_bytes(base64url_decode(jwk[name]), "big") for name in ("n", "e"))
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("is not an RSA key") from None
+    if modulus.bit_length() < MIN_KEY_BITS:
+        raise ValueError(f"is shorter than {MIN_KEY_BITS} bits")
+    if modulus.bit_length() > MAX_KEY_BITS or exponent.bit_length() > MAX_EXPONENT_BITS:
+        raise ValueError("is too large")
+    if exponent < 3 or exponent % 2 == 0 or modulus % 2 == 0:
+        raise ValueError("has numbers that no RSA key has")
+    return PublicKey(modulus, exponent)
+
+
+def is_signed_by(key: PublicKey, message: bytes, signature: bytes) -> bool:
+    """Tell whether `signature` is that key's RS256 signature of `message`."""
+    number = int.from_bytes(signature, "big")
+    if len(signature) != key.size_bytes or number >= key.modulus:
+        return False
+    found = pow(number, key.exponent, key.modulus).to_bytes(key.size_bytes, "big")
+    digest = hashlib.sha256(message).digest()
+    padding = b"\xff" * (key.size_bytes - len(_PREFIX) - len(digest) - 3)
+    return found == b"\x00\x01" + padding + b"\x00" + _PREFIX + digest
+
+
+def base64url_decode(text: str) -> bytes:
+    """Return the bytes of base64url without padding, as JWTs write it.
+
+    Raises:
+        ValueError: anything else, such as characters that other decoders skip.
+
+    Source: RFC 7515 section 2.
+    """
+    if not _BASE64URL.fullmatch(text):
+        raise ValueError("is not base64url")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        raise ValueError("is not base64url") from None

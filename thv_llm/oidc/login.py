@@ -1,9 +1,9 @@
 """A login, from the first URL to checked tokens.
 
-Rule 1: `state`, `nonce` and `code_verifier` are fresh for each attempt; the answer is
+Rule 1: `state`, `nonce` and `code_verifier` are fresh for each authorization request; the response is
         redeemed only after everything about it was checked.
 Rule 2: the listener is there before the URL is shown, and gone when the login ends.
-Rule 3: some providers keep the refresh token back, without a word, unless the person was
+Rule 3: some providers keep the refresh token back, without a word, unless the user was
         asked for consent. Such a login is repeated once with `prompt=consent`, in the same
         browser window, and then taken as it is.
 
@@ -12,21 +12,23 @@ Source: OpenID Connect Core 1.0 section 3.1; RFC 8252; RFC 9700 section 2.1.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
+import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from thv_llm import log
-from thv_llm.errors import ThvLlmError
-from thv_llm.oidc import callback, device, id_token, loopback, page, token_endpoint
+from thv_llm.errors import LOGIN_FAILED, InvalidResponseError, ThvLlmError, shown
+from thv_llm.oidc import device, id_token, loopback, token_endpoint
 from thv_llm.oidc.discovery import Metadata
-from thv_llm.oidc.failures import LOGIN_FAILED, UntrustedAnswerError
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.interaction import Interaction
-from thv_llm.oidc.pkce import Attempt
+from thv_llm.oidc.loopback import AuthorizationResponse, RedirectListener
 from thv_llm.oidc.token_endpoint import Tokens
 from thv_llm.secret import Secret
 from thv_llm.settings import OidcSettings
@@ -36,6 +38,8 @@ Flow = Literal["browser", "manual", "device"]
 TIMEOUT_S = 300.0
 POLL_S = 0.1  # how often the terminal is looked at while the listener waits
 NEXT_STEP = "thv-llm login"
+MAX_FIELDS = 50  # of an authorization response
+RANDOM_BYTES = 48  # 384 bits; 64 characters of base64url, within the 43 to 128 of RFC 7636
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,8 @@ class LoginResult:
     Attributes:
         tokens: `tokens.refresh` is None when the provider gives none: the session then ends
             with the access token.
-        subject: `sub` of the ID token.
-        who: the person's name, for display.
+        subject: `sub` of the ID token; "" without one.
+        who: the user's name, for display; "" when it is unknown.
     """
 
     tokens: Tokens
@@ -68,26 +72,28 @@ def login(
     gateway_name: str,
     flow: Flow = "browser",
     prompt: str = "",
+    claims: str = "",
     keep: Callable[[LoginResult], None] = _keep_nothing,
     timeout_s: float = TIMEOUT_S,
 ) -> LoginResult:
-    """Log a person in.
+    """Log a user in.
 
     Args:
         now: seconds since the epoch.
         gateway_name: what the page in the browser calls the gateway.
-        flow: `browser` opens one; `manual` prints the URL and takes the pasted answer, too;
+        flow: `browser` opens one; `manual` prints the URL and takes the pasted response, too;
             `device` shows a code to type in elsewhere.
         prompt: what to send as `prompt` instead of what the settings say.
+        claims: what to send as `claims`, because the provider asked for it (not by device code).
         keep: stores the result. Called before the browser is told that the login has worked, so
             that its failure shows there, too.
-        timeout_s: for the person; the requests have limits of their own.
+        timeout_s: for the user; the requests have limits of their own.
 
     Raises:
-        ThvLlmError: the person or the provider ended it, the time is up, the port is taken.
-        UnreachableError: the provider gave no usable answer.
+        ThvLlmError: the user or the provider ended it, the time is up, the port is taken.
+        UnreachableError: the provider gave no usable response.
     """
-    context = _Context(oidc, http, metadata, interaction, now, keep)
+    context = _Context(oidc, http, metadata, interaction, now, keep, claims)
     if flow == "device":
         result = _by_device(context)
     else:
@@ -99,24 +105,107 @@ def login(
     return result
 
 
+def _random() -> Secret:
+    return Secret(secrets.token_urlsafe(RANDOM_BYTES))
+
+
+@dataclass(frozen=True)
+class AuthorizationRequest:
+    """What makes one authorization request unguessable, fresh for each. Source: RFC 7636 section 4."""
+
+    code_verifier: Secret = field(default_factory=_random)
+    state: Secret = field(default_factory=_random)
+    nonce: Secret = field(default_factory=_random)
+
+    @property
+    def code_challenge(self) -> str:
+        """The S256 challenge, which is all that the authorization endpoint sees of the verifier."""
+        digest = hashlib.sha256(self.code_verifier.reveal().encode()).digest()
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
 def authorization_url(
-    metadata: Metadata, oidc: OidcSettings, attempt: Attempt, redirect_uri: str, prompt: str
+    metadata: Metadata,
+    oidc: OidcSettings,
+    request: AuthorizationRequest,
+    redirect_uri: str,
+    *,
+    prompt: str = "",
+    claims: str = "",
 ) -> str:
-    """Return the URL at which the person logs in; it holds no secret beyond `state` and the challenge."""
+    """Return the URL at which the user logs in; it holds no secret beyond `state` and the challenge."""
     fields = {
         "response_type": "code",
         **oidc.parameters,
         "redirect_uri": redirect_uri,
         "scope": " ".join(oidc.scopes),
-        "state": attempt.state.reveal(),
-        "nonce": attempt.nonce.reveal(),
-        "code_challenge": attempt.code_challenge,
+        "state": request.state.reveal(),
+        "nonce": request.nonce.reveal() if "openid" in oidc.scopes else "",
+        "code_challenge": request.code_challenge,
         "code_challenge_method": "S256",
         "prompt": prompt,
+        "claims": claims,
     }
-    query = urlencode({name: value for name, value in fields.items() if value})
+    own = {name: value for name, value in fields.items() if value}
+    query = urlencode(oidc.extra_parameters | own)
     # RFC 6749 section 3.1: a query that the endpoint has already must be kept.
     return metadata.authorization_endpoint + ("&" if "?" in metadata.authorization_endpoint else "?") + query
+
+
+def is_response(query: str, state: Secret) -> bool:
+    """Tell whether a query is the authorization response to the request with that `state`.
+
+    Without it, it is a stray, whatever else it says, and never ends a login. Compared in constant time.
+    """
+    found = _values(query).get("state", [])
+    return len(found) == 1 and Secret(found[0]) == state
+
+
+def code_of(query: str, metadata: Metadata) -> Secret:
+    """Return the authorization code of a query that `is_response`.
+
+    Raises:
+        ThvLlmError: the provider says that the login failed.
+        InvalidResponseError: it is of another issuer, or holds not one code.
+
+    Source: RFC 6749 section 4.1.2; RFC 9207 section 2.4.
+    """
+    values = _values(query)
+    _check_iss(values.get("iss", []), metadata)
+    if "error" in values:
+        why = f"the provider says {shown(values['error'][0])}"
+        if values.get("error_description", [""])[0]:
+            why += f": {shown(values['error_description'][0], 200)}"
+        raise ThvLlmError(LOGIN_FAILED, why=why, next_step="thv-llm login")
+    codes = values.get("code", [])
+    if len(codes) != 1 or not codes[0]:
+        raise InvalidResponseError(
+            LOGIN_FAILED,
+            why="the redirect carries no code" if not any(codes) else "the redirect carries two codes",
+            next_step="thv-llm login",
+        )
+    return Secret(codes[0])
+
+
+def _check_iss(found: list[str], metadata: Metadata) -> None:
+    if found == [metadata.issuer]:
+        return
+    if not found:
+        if not metadata.iss_in_callback:
+            return
+        why = "the redirect does not say which issuer it comes from (iss), as this provider always does"
+    elif len(found) > 1:
+        why = "the redirect names two issuers (iss)"
+    else:
+        why = f"the redirect comes from the issuer {shown(found[0], 200)}, not from {metadata.issuer!r}"
+    raise InvalidResponseError(LOGIN_FAILED, why=why, next_step="thv-llm login")
+
+
+def _values(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:  # too many
+        return {}
 
 
 @dataclass(frozen=True)
@@ -127,40 +216,38 @@ class _Context:
     interaction: Interaction
     now: Callable[[], float]
     keep: Callable[[LoginResult], None]
+    claims: str
 
-    def redeem(self, query: str, attempt: Attempt, redirect_uri: str) -> LoginResult:
-        """Turn the answer of the browser into tokens of a known person."""
-        code = callback.code(query, self.metadata)
+    def redeem(self, query: str, request: AuthorizationRequest, redirect_uri: str) -> LoginResult:
+        """Exchange the authorization response for tokens of a known user."""
+        code = code_of(query, self.metadata)
         tokens = token_endpoint.exchange(
             self.metadata,
             self.oidc,
             self.http,
             code=code,
             redirect_uri=redirect_uri,
-            code_verifier=attempt.code_verifier,
+            code_verifier=request.code_verifier,
             now=self.now(),
         )
-        return self.identify(tokens, attempt.nonce)
+        return self.identify(tokens, request.nonce)
 
     def identify(self, tokens: Tokens, nonce: Secret | None) -> LoginResult:
-        if tokens.id_token is None:
-            raise UntrustedAnswerError(
-                LOGIN_FAILED,
-                why="the token response has no id_token although openid was asked for",
-                next_step=NEXT_STEP,
-            )
+        usable = token_endpoint.for_gateway(tokens, self.oidc, now=self.now())
+        if tokens.id_token is None:  # a plain OAuth 2.0 server: PKCE and `state` protect the login
+            return LoginResult(usable, "", "")
         expected = id_token.Expected(
             self.metadata.issuer, self.oidc.client_id, nonce, tokens.access, self.now()
         )
         found = id_token.check(tokens.id_token, expected, self._keys if self.metadata.jwks_uri else None)
         if not found.is_verified:
             log.debug("the ID token's signature cannot be checked here; TLS to the provider stands for it")
-        return LoginResult(tokens, found.subject, found.who)
+        return LoginResult(usable, found.subject, found.who)
 
     def _keys(self) -> list[object]:
         keys = self.http.get_json(self.metadata.jwks_uri).get("keys")
         if not isinstance(keys, list):
-            raise UntrustedAnswerError(
+            raise InvalidResponseError(
                 LOGIN_FAILED, why="the provider's JWKS has no list of keys", next_step=NEXT_STEP
             )
         return keys
@@ -183,26 +270,25 @@ def _by_browser(
     context: _Context, gateway_name: str, prompt: str, *, opens: bool, timeout_s: float
 ) -> LoginResult:
     if not context.metadata.authorization_endpoint:
-        raise UntrustedAnswerError(
+        raise InvalidResponseError(
             LOGIN_FAILED,
             why="the provider names no authorization_endpoint, so it has no login by browser",
             next_step="thv-llm login --device-code",
         )
     until = time.monotonic() + timeout_s
-    with loopback.Listener(context.oidc.redirect_host, context.oidc.callback_port) as listener:
+    with RedirectListener(context.oidc.redirect_host, context.oidc.callback_port) as listener:
         first = _Round(context, listener, prompt)
-        answer = first.start(opens=opens, until=until)
-        with _told(answer):
-            result = first.redeem(answer)
+        response = first.start(opens=opens, until=until)
+        with _told(response):
+            result = first.redeem(response)
         if _is_kept_back(result, context.oidc, prompt):
             second = _Round(context, listener, f"{prompt} consent".strip())
-            answer = second.follow(answer, until=until)
-            with _told(answer):
-                result = second.redeem(answer)
-        with _told(answer):
+            response = second.follow(response, until=until)
+            with _told(response):
+                result = second.redeem(response)
+        with _told(response):
             context.keep(result)
-        if isinstance(answer, loopback.Answer):
-            answer.show(page.success(gateway_name))
+        response.show(loopback.success_page(gateway_name))
         return result
 
 
@@ -212,30 +298,35 @@ def _is_kept_back(result: LoginResult, oidc: OidcSettings, prompt: str) -> bool:
 
 
 @contextlib.contextmanager
-def _told(answer: loopback.Answer | str) -> Iterator[None]:
+def _told(response: AuthorizationResponse) -> Iterator[None]:
     """Let the browser know when the block fails."""
     try:
         yield
     except ThvLlmError as error:
-        if isinstance(answer, loopback.Answer):
-            answer.show(page.failure(error.why or error.what, error.next_step))
+        response.show(loopback.failure_page(error.why or error.what, error.next_step))
         raise
 
 
 class _Round:
-    """One trip to the provider and back."""
+    """One authorization request and its response."""
 
-    def __init__(self, context: _Context, listener: loopback.Listener, prompt: str) -> None:
+    def __init__(self, context: _Context, listener: RedirectListener, prompt: str) -> None:
         self._context = context
         self._say = context.interaction.say
         self._listener = listener
-        self._attempt = Attempt()
+        self._request = AuthorizationRequest()
         self._url = authorization_url(
-            context.metadata, context.oidc, self._attempt, listener.redirect_uri, prompt
+            context.metadata,
+            context.oidc,
+            self._request,
+            listener.redirect_uri,
+            prompt=prompt,
+            claims=context.claims,
         )
+        listener.expect(self._is_response)
 
-    def start(self, *, opens: bool, until: float) -> loopback.Answer | str:
-        """Show the person the URL, and wait for the answer."""
+    def start(self, *, opens: bool, until: float) -> AuthorizationResponse:
+        """Show the user the URL, and wait for the response."""
         self._context.interaction.announce(self._url)
         if opens and self._context.interaction.open_browser(self._url):
             self._say("Your browser has been opened for the login. If it shows nothing, open this URL:")
@@ -249,36 +340,35 @@ class _Round:
             self._say("copy the address of that page, paste it here and press Enter.")
         return self._wait(until)
 
-    def follow(self, answer: loopback.Answer | str, *, until: float) -> loopback.Answer | str:
-        """Send the same browser to the provider again, and wait for the answer."""
+    def follow(self, previous: AuthorizationResponse, *, until: float) -> AuthorizationResponse:
+        """Send the same browser to the provider again, and wait for the response."""
         self._context.interaction.announce(self._url)
         self._say("The provider gave no refresh token; asking once more, for your consent.")
-        if isinstance(answer, loopback.Answer):
-            answer.go_on(self._url)
-        else:
+        if not previous.in_browser:
             self._say("Open this URL, too, and paste the address at which the browser ends:")
             self._say(f"\n  {self._url}\n")
+        previous.go_on(self._url)
         return self._wait(until)
 
-    def redeem(self, answer: loopback.Answer | str) -> LoginResult:
-        """Turn the answer into tokens of a known person."""
-        query = answer.query if isinstance(answer, loopback.Answer) else answer
-        return self._context.redeem(query, self._attempt, self._listener.redirect_uri)
+    def redeem(self, response: AuthorizationResponse) -> LoginResult:
+        """Exchange the response for tokens of a known user."""
+        return self._context.redeem(response.query, self._request, self._listener.redirect_uri)
 
-    def _wait(self, until: float) -> loopback.Answer | str:
+    def _wait(self, until: float) -> AuthorizationResponse:
         read_line = self._context.interaction.read_line
         while (rest_s := until - time.monotonic()) > 0:
-            answer = self._listener.wait(POLL_S if read_line else rest_s, self._is_ours)
-            if answer is not None:
-                return answer
+            response = self._listener.wait(POLL_S if read_line else rest_s)
+            if response is not None:
+                return response
             line = read_line(0.0) if read_line else None
             if line:
                 before, mark, after = line.strip().partition("?")
                 query = after.partition("#")[0] if mark else before
-                if self._is_ours(query):
-                    return query
-                self._say("That is not the answer to this login. Paste the whole address, from http:// on.")
-        raise ThvLlmError(LOGIN_FAILED, why="no answer came from the browser in time", next_step=NEXT_STEP)
+                if self._is_response(query):
+                    return AuthorizationResponse(query)
+                self._say("This is not the address of this login. Paste the whole address, from http:// on.")
+        why = "the browser did not come back in time"
+        raise ThvLlmError(LOGIN_FAILED, why=why, next_step=NEXT_STEP)
 
-    def _is_ours(self, query: str) -> bool:
-        return callback.is_ours(query, self._attempt.state)
+    def _is_response(self, query: str) -> bool:
+        return is_response(query, self._request.state)

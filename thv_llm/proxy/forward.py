@@ -1,42 +1,54 @@
-"""A request that may pass, to the gateway and its answer back: with a token, and with a fresh one.
+"""A request that may pass, to the gateway and its response back: with a token, and with a fresh one.
 
-A 401 or 403 of the gateway is answered by one fresh token and one repeat; what comes then is
-passed on as it is. No token at all is a 401 of ours that says what to run.
+Rule 1: a token that the gateway refuses is always reported to the token source, whether or not the
+        request can be repeated.
+Rule 2: a 401 or 403 is answered by one fresh token and one repeat; what comes then is passed on.
+Rule 3: a 403 that repeats with a fresh token is about the user, not the token: for a while no 403
+        costs a refresh. It does not touch what a 401 does.
+Rule 4: no token at all is a 401 of ours that says what to run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from thv_llm.proxy import attempt, framing, headers, replies, target, upgrade
-from thv_llm.proxy.attempt import SWITCHING, Answer
-from thv_llm.proxy.body import RequestBody
-from thv_llm.proxy.http1 import Refused, RequestHead
-from thv_llm.proxy.loop import Job, Steps
-from thv_llm.proxy.relay import Relay
-from thv_llm.proxy.stats import Record
-from thv_llm.proxy.upstream import Gateway, GatewayError
-from thv_llm.proxy.wire import Wire
+from thv_llm.proxy import error_responses, exchange, framing, headers, http1, upgrade
+from thv_llm.proxy.event_loop import Job, Steps
+from thv_llm.proxy.exchange import SWITCHING, Exchange, Request
+from thv_llm.proxy.http1 import Rejected, ResponseHead
+from thv_llm.proxy.response_body import CLIENT_DISCONNECTED, Relay
+from thv_llm.proxy.stats import LogEntry, Outcome
+from thv_llm.proxy.transport import ClientTransport, Transport
+from thv_llm.proxy.upstream import Gateway, GatewayError, after
 from thv_llm.secret import Secret
 
-USELESS_S = 60.0
-"""A fresh token that was refused is not renewed again for that long: the gateway means no."""
+FORBIDDEN_S = 60.0
+"""For that long after a fresh token got a 403, too, no other 403 costs a refresh."""
+SHOWN_TO_UPGRADE = frozenset({401, 403, 429})
+"""Responses to an upgrade that the client has to see, beside those of 500 and more."""
+TIMED_OUT = frozenset({408, 502, 503, 504, 524})
+"""Statuses with which load balancers say that a server took too long."""
 
 
-class Request(NamedTuple):
-    """A request that may pass.
+class Refusal(NamedTuple):
+    """A token that the gateway refused.
 
     Attributes:
-        protocol: to switch to; empty for none.
+        status: 401 or 403.
+        since: when the request began (monotonic): a token that arrived later is another try worth.
     """
 
-    head: RequestHead
-    place: target.Target
-    body: RequestBody
-    protocol: bytes
+    token: Secret
+    status: int
+    since: float
+
+
+GetToken = Callable[[Refusal | None], Secret]
+"""Returns a token, after a refusal another one if there is one. May block. Raises ThvLlmError."""
 
 
 @dataclass
@@ -44,178 +56,222 @@ class Credentials:
     """Where tokens come from.
 
     Attributes:
-        get_token: takes the token that was refused, or None. It may block.
         at_hand: returns a token if that takes no time, else None.
-        useless: a token that was fresh and refused all the same, and until when to believe it.
+        background: runs something that blocks, and drops its result.
+        local_key: what the clients show to us, and the gateway never gets; empty for none.
     """
 
-    get_token: Callable[[Secret | None], Secret]
+    get_token: GetToken
     at_hand: Callable[[], Secret | None]
-    useless: tuple[Secret, float] | None = None
+    background: Callable[[Callable[[], object]], None]
+    local_key: bytes = b""
+    _forbidden_until: float = 0.0
 
     def current(self) -> Steps[Secret]:
         """Return a token.
 
         Raises:
-            Refused: 401, there is none.
+            Rejected: 401, there is none.
         """
-        return self.at_hand() or (yield from self._ask(None))
+        try:
+            token: Secret = yield Job(lambda: self.get_token(None))
+        except Exception as failure:
+            raise error_responses.token_failure(failure) from None
+        return token
 
-    def fresh(self, refused: Secret) -> Steps[Secret | None]:
+    def fresh(self, refusal: Refusal) -> Steps[Secret | None]:
         """Return another token than the refused one; None when there is no use in asking.
 
         Raises:
-            Refused: 401, there is none any more.
+            Rejected: 401, there is none any more.
         """
-        useless = self.useless
-        if useless is not None and useless[0] == refused and time.monotonic() < useless[1]:
+        if refusal.status == 403 and time.monotonic() < self._forbidden_until:
             return None
-        token = yield from self._ask(refused)
-        return None if token == refused else token
-
-    def is_useless(self, token: Secret) -> None:
-        """Remember that a fresh token was refused."""
-        self.useless = (token, time.monotonic() + USELESS_S)
-
-    def _ask(self, refused: Secret | None) -> Steps[Secret]:
         try:
-            token: Secret = yield Job(lambda: self.get_token(refused))
+            token: Secret = yield Job(lambda: self.get_token(refusal))
         except Exception as failure:
-            raise replies.token_failure(failure) from None
-        return token
+            if refusal.status == 403:
+                self.is_forbidden()
+                return None
+            raise error_responses.token_failure(failure) from None
+        return None if token == refusal.token else token
+
+    def report(self, refusal: Refusal) -> None:
+        """Have the token source know of a refusal, without waiting for what it does about it."""
+        if refusal.status == 403:
+            if time.monotonic() < self._forbidden_until:
+                return
+            self.is_forbidden()
+
+        def tell() -> None:
+            with contextlib.suppress(Exception):  # whoever asks for a token next will hear of it
+                self.get_token(refusal)
+
+        self.background(tell)
+
+    def is_forbidden(self) -> None:
+        """Remember that a 403 is no matter of the token."""
+        self._forbidden_until = time.monotonic() + FORBIDDEN_S
 
 
 class Forwarder:
-    """Sends requests of one connection to the gateway, and the answers back.
+    """Sends requests of one connection to the gateway, and the responses back.
 
     Attributes:
-        broken: an answer broke off where only a reset can tell the tool.
+        broken: a response broke off where only a reset can tell the client.
     """
 
     def __init__(
         self,
         gateway: Gateway,
         credentials: Credentials,
-        wires: list[Wire],
+        transports: list[Transport],
         stopping: Callable[[], bool],
     ) -> None:
+        (client,) = transports
+        assert isinstance(client, ClientTransport)
         self.broken = False
+        self._client = client
         self._gateway = gateway
         self._credentials = credentials
-        self._wires = wires
+        self._transports = transports
         self._stopping = stopping
 
-    def run(self, request: Request, record: Record) -> Steps[bool]:
-        """Forward a request; return whether the tool's connection goes on.
+    def run(self, request: Request, entry: LogEntry) -> Steps[bool]:
+        """Forward a request; return whether the client's connection goes on.
 
         Raises:
-            Refused, GatewayError, ToolGone: nothing was answered yet.
-            OSError: the tool's connection has to end now.
+            Rejected, GatewayError, ClientDisconnected: nothing was responded yet.
+            OSError: the client's connection has to end now.
         """
         kept = False
         try:
-            answer, token = yield from self._ask(request)
-            record.status = answer.head.status
-            if request.protocol:
-                return (yield from self._switch(answer, token, record))
-            if answer.head.status == SWITCHING:
+            done = yield from self._exchange(request)
+            status = done.response.status
+            request.body.release()
+            if status >= 400:
+                now = time.monotonic()
+                hint = after(now - done.active_at, now - done.began) if status in TIMED_OUT else ""
+                entry.failed(Outcome.GATEWAY, hint)
+            if request.protocol and not _is_shown(status):
+                return (yield from self._switch(done, entry))
+            if status == SWITCHING:
                 raise GatewayError("it switched protocols unasked")
-            relay, stays = self._relay(request, answer, token, record)
+            relay, stays = self._relay(request, done, entry)
             yield from relay.run(self._gateway.limits.idle)
-            record.bytes_out, record.refusal = relay.sent, relay.failure
-            kept = relay.reusable and self._keep(answer)
+            entry.bytes_out = relay.sent
+            kept = relay.reusable and self._keep(done)
             if relay.failure:
+                outcome = Outcome.CLIENT if relay.failure == CLIENT_DISCONNECTED else Outcome.GATEWAY
+                entry.failed(outcome, relay.failure)
                 raise ConnectionAbortedError
-            return stays
+            return stays and done.sent
         finally:
-            record.bytes_in = request.body.size
+            entry.bytes_in = request.body.size
             if not kept:
                 self._let_go()
 
-    def _ask(self, request: Request) -> Steps[tuple[Answer, bytes]]:
+    def _exchange(self, request: Request) -> Steps[Exchange]:
         """Send the request, and once more with a fresh token when the first one is refused."""
         credentials = self._credentials
-        token = yield from credentials.current()
-        answer = yield from self._send(request, token)
-        if answer.head.status not in (401, 403) or not request.body.can_repeat:
-            return answer, token.reveal().encode()
-        fresh = yield from credentials.fresh(token)
-        if fresh is None:
-            return answer, token.reveal().encode()
-        if not (self._is_whole(answer, request.head.method) and self._keep(answer)):
-            self._let_go()
-        answer = yield from self._send(request, fresh)
-        if answer.head.status in (401, 403):
-            credentials.is_useless(fresh)
-        return answer, fresh.reveal().encode()
+        token = credentials.at_hand() or (yield from credentials.current())
+        done = yield from self._send(request, token)
+        status = done.response.status
+        if status in (401, 403):
+            refusal = Refusal(token, status, done.began)
+            if not request.body.can_repeat:
+                credentials.report(refusal)
+            elif fresh := (yield from credentials.fresh(refusal)):
+                if not (_is_whole(done, request.head.method) and self._keep(done)):
+                    self._let_go()
+                done = yield from self._send(request, fresh)
+                if done.response.status == 403:
+                    credentials.is_forbidden()
+                elif done.response.status == 401:
+                    credentials.report(Refusal(fresh, 401, done.began))
+        return done
 
-    def _send(self, request: Request, token: Secret) -> Steps[Answer]:
+    def _send(self, request: Request, token: Secret) -> Steps[Exchange]:
         head, gateway = request.head, self._gateway
+        secret = token.reveal().encode()
         fields = [(b"Host", gateway.authority)]
-        fields += headers.to_gateway(head.fields, token.reveal().encode())
+        key, target = self._credentials.local_key, request.target
+        fields += headers.to_gateway(head.fields, secret, key)
+        if key:
+            target = http1.without_value(target, key)
         if request.body.framing:
             fields.append(request.body.framing)
         if request.protocol:
             fields += [(b"Connection", b"Upgrade"), (b"Upgrade", request.protocol)]
-        line = b"%b %b HTTP/1.1" % (head.method, target.at_gateway(gateway.base, request.place))
-        return attempt.send(gateway, self._wires, head.method, headers.write(line, fields), request.body)
+        line = b"%b %b HTTP/1.1" % (head.method, http1.at_gateway(gateway.base, target))
+        written = headers.write(line, fields)
+        return exchange.send(gateway, self._transports, request, written, secret)
 
-    def _is_whole(self, answer: Answer, method: bytes) -> bool:
-        """Return whether an answer that nobody gets came completely with its head."""
-        try:
-            decoder = framing.of_answer(answer.head, method)
-            decoder.feed(answer.rest)
-        except Refused:
-            return False
-        return decoder.done and not decoder.rest
-
-    def _keep(self, answer: Answer) -> bool:
+    def _keep(self, done: Exchange) -> bool:
         """Give the gateway's connection back when it can carry another exchange."""
-        if answer.early or not headers.keeps_open(answer.head.minor, answer.head.fields):
+        head = done.response
+        if not done.sent or not headers.keeps_open(head.minor, head.fields):
             return False
-        del self._wires[1:]
-        self._gateway.give_back(answer.link)
+        del self._transports[1:]
+        upstream = done.upstream
+        upstream.keep_s = headers.keep_alive_s(head.fields, upstream.keep_s)
+        self._gateway.give_back(upstream)
         return True
 
     def _let_go(self) -> None:
-        for link in self._wires[1:]:
-            link.close()
-        del self._wires[1:]
+        for upstream in self._transports[1:]:
+            upstream.close()
+        del self._transports[1:]
 
-    def _switch(self, answer: Answer, token: bytes, record: Record) -> Steps[bool]:
-        """Relay another protocol both ways, or say 426 (tools fall back to HTTP on that at once)."""
-        if answer.head.status != SWITCHING:
-            raise Refused(426, "the gateway does not switch protocols here")
-        record.first_byte = time.monotonic()
+    def _switch(self, done: Exchange, entry: LogEntry) -> Steps[bool]:
+        """Relay another protocol both ways, or say 426 (clients fall back to HTTP on that at once)."""
+        if done.response.status != SWITCHING:
+            raise Rejected(426, "the gateway does not switch protocols here")
+        entry.responded(SWITCHING)
         idle_s = self._gateway.limits.idle
-        yield from upgrade.relay(self._wires[0], answer, token, idle_s, record, self._stopping)
+        yield from upgrade.relay(self._client, done, idle_s, entry, self._stopping)
         return False
 
-    def _relay(self, request: Request, answer: Answer, token: bytes, record: Record) -> tuple[Relay, bool]:
-        """Send the answer's head; return what passes its body on, and whether the tool's connection stays."""
-        head = request.head
+    def _relay(self, request: Request, done: Exchange, entry: LogEntry) -> tuple[Relay, bool]:
+        """Send the response's head; return what passes its body on, and whether the client stays."""
+        head, response = request.head, done.response
         try:
-            decoder = framing.of_answer(answer.head, head.method)
-        except Refused as refused:
-            raise GatewayError(refused.reason) from None
-        counted = isinstance(decoder, framing.Counted)
+            decoder = framing.of_response(response, head.method)
+        except Rejected as rejected:
+            raise GatewayError(rejected.reason) from None
+        counted = isinstance(decoder, framing.ContentLengthBody)
         chunked = not counted and head.minor == 1
-        stays = head.minor == 1 and not answer.early and not self._stopping()
+        stays = head.minor == 1 and (done.sent or done.sending) and not self._stopping()
         stays = stays and headers.keeps_open(head.minor, head.fields)
         self.broken = not counted and not chunked  # and stays so only if the relay fails
-        relay = Relay(self._wires[0], answer.link, decoder, chunked=chunked, token=token)
-        record.first_byte = time.monotonic()
-        relay.start(_answer_head(answer, token, counted, chunked, stays), answer.rest)
+        relay = Relay(self._client, done, decoder, chunked=chunked)
+        entry.responded(response.status)
+        relay.start(done.unsent + _response_head(response, done.token, counted, chunked, stays), done.rest)
         return relay, stays
 
 
-def _answer_head(answer: Answer, token: bytes, counted: bool, chunked: bool, stays: bool) -> bytes:
-    status, reason, _, fields = answer.head
-    passing = headers.to_tool(fields, token)
+def _is_shown(status: int) -> bool:
+    """Return whether a response to an upgrade is passed on as it is."""
+    return status in SHOWN_TO_UPGRADE or status >= 500
+
+
+def _is_whole(done: Exchange, method: bytes) -> bool:
+    """Return whether a response that nobody gets came completely with its head."""
+    try:
+        decoder = framing.of_response(done.response, method)
+        decoder.feed(done.rest)
+    except Rejected:
+        return False
+    return decoder.done and not decoder.rest
+
+
+def _response_head(response: ResponseHead, token: bytes, counted: bool, chunked: bool, stays: bool) -> bytes:
+    status, reason, _, fields = response
+    passing = headers.to_client(fields, token)
     if counted and status != 204:
         passing += [(b"Content-Length", value) for value in fields.values(b"content-length")]
     if chunked:
         passing.append((b"Transfer-Encoding", b"chunked"))
     if not stays:
         passing.append((b"Connection", b"close"))
-    return headers.write(b"HTTP/1.1 %d %b" % (status, reason.replace(token, b"")), passing)
+    return headers.response(status, reason.replace(token, b""), passing)

@@ -4,7 +4,7 @@ A decoder takes the bytes of a connection and gives the body's bytes. `done` say
 is whole, `rest` holds what came after it. A connection that ends before `done` was cut, and
 `end` says so; such a body is never passed on as a complete one.
 
-Pure: bytes in, bytes or a `Refused` out.
+Pure: bytes in, bytes or a `Rejected` out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from thv_llm.proxy.http1 import (
     MAX_LENGTH_DIGITS,
     NO_FIELDS,
     TEXT,
-    AnswerHead,
     Fields,
-    Refused,
+    Rejected,
     RequestHead,
+    ResponseHead,
     parse_fields,
 )
 
@@ -38,13 +38,13 @@ class Decoder(Protocol):
     trailers: Fields
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes of the connection, return the body's bytes in them; Refused when malformed."""
+        """Take bytes of the connection, return the body's bytes in them; Rejected when malformed."""
 
     def end(self) -> None:
-        """Take notice that the connection ended; Refused when the body is not whole."""
+        """Take notice that the connection ended; Rejected when the body is not whole."""
 
 
-class Counted:
+class ContentLengthBody:
     """A body of a known length; of none at all with 0."""
 
     def __init__(self, length: int) -> None:
@@ -67,11 +67,11 @@ class Counted:
     def end(self) -> None:
         """Refuse a body that is not whole."""
         if not self.done:
-            raise Refused(400, "body shorter than its length")
+            raise Rejected(400, "body shorter than its length")
 
 
-class UntilClose:
-    """An answer's body that ends with its connection."""
+class CloseDelimitedBody:
+    """A response's body that ends with its connection."""
 
     def __init__(self) -> None:
         self.done = False
@@ -87,10 +87,15 @@ class UntilClose:
         self.done = True
 
 
-class Chunked:
-    """A chunked body. Extensions are checked and dropped, trailers kept."""
+class ChunkedBody:
+    """A chunked body. Extensions are checked and dropped, trailers kept.
 
-    def __init__(self) -> None:
+    Args:
+        of_response: allow blanks after a size without an extension, which some gateways write.
+    """
+
+    def __init__(self, *, of_response: bool = False) -> None:
+        self._of_response = of_response
         self.done = False
         self.rest = b""
         self.trailers = NO_FIELDS
@@ -128,13 +133,13 @@ class Chunked:
     def end(self) -> None:
         """Refuse a body that is not whole."""
         if not self.done:
-            raise Refused(400, "chunked body without its end")
+            raise Rejected(400, "chunked body without its end")
 
     def _size(self, data: bytes, at: int) -> int:
         """Read the line before a chunk; return where it ends, -1 when more is needed."""
         if self._after_data:
             if not b"\r\n".startswith(data[at : at + 2]):
-                raise Refused(400, "chunk longer than its size")
+                raise Rejected(400, "chunk longer than its size")
             if len(data) - at < 2:
                 return -1
             at += 2
@@ -143,12 +148,15 @@ class Chunked:
             _check_part(data[at:], MAX_CHUNK_LINE_BYTES)
             return -1
         digits, extended, extension = data[at:end].partition(b";")
-        if extended:
+        if extended or self._of_response:
             digits = digits.rstrip(b" \t")  # RFC 9112 section 7.1.1 allows it before an extension only
         if not digits or len(digits) > MAX_CHUNK_DIGITS or digits.translate(None, HEX):
-            raise Refused(400, "malformed chunk size")
+            raise Rejected(400, "malformed chunk size")
         if extension.translate(None, TEXT):
-            raise Refused(400, "control byte in a chunk extension")
+            raise Rejected(400, "control byte in a chunk extension")
+        if extended and not self._of_response and not all(map(_is_named, extension.split(b";"))):
+            # Of two servers, one may take the line for a size alone, the other not (CVE-2025-55315).
+            raise Rejected(400, "empty chunk extension")
         self._left = int(digits, 16)
         self._after_data = False
         self._in_trailers = not self._left
@@ -168,51 +176,55 @@ class Chunked:
         return end + 4
 
 
+def _is_named(extension: bytes) -> bool:
+    return bool(extension.partition(b"=")[0].strip(b" \t"))
+
+
 def _check_part(part: bytes, limit: int) -> None:
     """Refuse the beginning of a line or of trailers that no further byte could make right."""
     if len(part) >= limit:
-        raise Refused(400, "chunk line or trailers too long")
+        raise Rejected(400, "chunk line or trailers too long")
     if part.removesuffix(b"\r").replace(b"\r\n", b"").translate(None, TEXT):
-        raise Refused(400, "control byte or bare line break in a chunked body")
+        raise Rejected(400, "control byte or bare line break in a chunked body")
 
 
-def of_request(head: RequestHead, max_bytes: int) -> Counted | Chunked:
+def of_request(head: RequestHead, max_bytes: int) -> ContentLengthBody | ChunkedBody:
     """Return the decoder for a request's body.
 
     Raises:
-        Refused: 400 for what could be read in two ways, 413 for a length over `max_bytes`.
+        Rejected: 400 for what could be read in two ways, 413 for a length over `max_bytes`.
 
     Source: RFC 9112 section 6.
     """
     coded, length = _declared(head.fields)
     if coded:
         if head.minor == 0:
-            raise Refused(400, "transfer coding in HTTP/1.0")
-        return Chunked()
+            raise Rejected(400, "transfer coding in HTTP/1.0")
+        return ChunkedBody()
     if length is not None and length > max_bytes:
-        raise Refused(413, "body too large")
-    return Counted(length or 0)
+        raise Rejected(413, "body too large")
+    return ContentLengthBody(length or 0)
 
 
-def of_answer(head: AnswerHead, method: bytes) -> Decoder:
-    """Return the decoder for the body of an answer to a request with this method.
+def of_response(head: ResponseHead, method: bytes) -> Decoder:
+    """Return the decoder for the body of a response to a request with this method.
 
     Raises:
-        Refused: 502 for what could be read in two ways.
+        Rejected: 502 for what could be read in two ways.
 
     Source: RFC 9112 section 6.3.
     """
     try:
         coded, length = _declared(head.fields)
         if coded and head.minor == 0:
-            raise Refused(502, "transfer coding in HTTP/1.0")
-    except Refused as refused:
-        raise Refused(502, refused.reason) from None
+            raise Rejected(502, "transfer coding in HTTP/1.0")
+    except Rejected as refused:
+        raise Rejected(502, refused.reason) from None
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
-        return Counted(0)
+        return ContentLengthBody(0)
     if coded:
-        return Chunked()
-    return UntilClose() if length is None else Counted(length)
+        return ChunkedBody(of_response=True)
+    return CloseDelimitedBody() if length is None else ContentLengthBody(length)
 
 
 def _declared(fields: Fields) -> tuple[bool, int | None]:
@@ -220,16 +232,16 @@ def _declared(fields: Fields) -> tuple[bool, int | None]:
     codings = fields.values(b"transfer-encoding")
     lengths = fields.values(b"content-length")
     if codings and lengths:
-        raise Refused(400, "both a length and a transfer coding")
+        raise Rejected(400, "both a length and a transfer coding")
     if codings:
         # Also a list of codings: whoever takes `gzip, chunked` apart may do it in two ways.
         if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise Refused(400, "transfer coding other than chunked")
+            raise Rejected(400, "transfer coding other than chunked")
         return True, None
     if not lengths:
         return False, None
     if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS:
-        raise Refused(400, "malformed content length")
+        raise Rejected(400, "malformed content length")
     return False, int(lengths[0])
 
 

@@ -1,13 +1,17 @@
-"""Heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112).
+r"""Heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112).
 
 Rule 1: what two programs could read in two ways is refused, never mended: bare CR or LF, folded
         lines, space before the colon, a length together with a transfer coding, two lengths.
-Rule 2: a refusal carries the status to answer with, and the connection that it came over is not
+Rule 2: a refusal carries the status to respond with, and the connection that it came over is not
         used again, so nothing behind a refused head is ever taken for another request.
 Rule 3: every octet is looked at by `bytes.translate`, `split` or `find`, each linear in its input;
         there is no regular expression here that could run away.
+Rule 4: of targets only the origin form is taken ("/path?query"), so no request can name another host.
+Rule 5: what a server behind us could read as a step upwards is refused, not resolved: `.` and
+        `..` as segments, also percent-encoded (twice, too), with `\` for `/`, or before a `;`.
+        An encoded `/` inside a segment passes: model names have them.
 
-Pure: bytes in, heads or a `Refused` out.
+Pure: bytes in, heads or a `Rejected` out.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 Field = tuple[bytes, bytes]
 """A header field: its name as it was written, its value without the white space around it."""
@@ -24,7 +29,7 @@ MAX_LINE_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 256 * 1024
 """A whole head. Large ones carry a token with hundreds of groups, about 60 KB."""
 MAX_FIELDS = 200
-"""Fields in a head. Tools send 10 to 25."""
+"""Fields in a head. Clients send 10 to 25."""
 MAX_NAME_BYTES = 256
 """Of a field. Longest seen: 41 (anthropic-dangerous-direct-browser-access); names are remembered."""
 MAX_LENGTH_DIGITS = 18
@@ -36,12 +41,16 @@ TEXT = b"\t " + VISIBLE + bytes(range(0x80, 0x100))
 """What a field's value may hold; the upper half is RFC 9110's obs-text, for user agents in UTF-8."""
 TEXT_AND_BREAKS = TEXT + b"\r\n"
 
+HEX = frozenset(b"0123456789abcdefABCDEF")
+KEY_PARAMETER = b"key"
+"""The query parameter in which Gemini's clients send their key."""
 
-class Refused(Exception):
+
+class Rejected(Exception):
     """A message that is not taken.
 
     Args:
-        status: what to answer a tool with; a gateway's broken answer becomes 502 by whoever asked.
+        status: status of our response to a client; a broken response of a gateway becomes 502.
         reason: the rule, in words that may be logged and shown; nothing of the message is in it.
     """
 
@@ -84,12 +93,12 @@ def _lower(name: bytes) -> bytes:
     """Return a field's name as it is compared.
 
     Raises:
-        Refused: 400 malformed, 431 too long.
+        Rejected: 400 malformed, 431 too long.
     """
     if not name or name.translate(None, TOKEN):
-        raise Refused(400, "malformed header name")
+        raise Rejected(400, "malformed header name")
     if len(name) > MAX_NAME_BYTES:
-        raise Refused(431, "header name too long")
+        raise Rejected(431, "header name too long")
     return name.lower()
 
 
@@ -102,8 +111,8 @@ class RequestHead(NamedTuple):
     fields: Fields
 
 
-class AnswerHead(NamedTuple):
-    """An answer's head, interim ones included."""
+class ResponseHead(NamedTuple):
+    """A response's head, informational ones included."""
 
     status: int
     reason: bytes
@@ -115,7 +124,7 @@ def parse_request(head: bytes) -> RequestHead:
     """Parse a request's head, given without the empty line that ends it.
 
     Raises:
-        Refused: 400 malformed, 414 or 431 too large, 505 another version of HTTP.
+        Rejected: 400 malformed, 414 or 431 too large, 505 another version of HTTP.
 
     Source: RFC 9112 sections 2 to 5.
     """
@@ -123,32 +132,32 @@ def parse_request(head: bytes) -> RequestHead:
     return RequestHead(*_request_line(first), parse_fields(rest))
 
 
-def parse_answer(head: bytes) -> AnswerHead:
-    """Parse an answer's head, given without the empty line that ends it.
+def parse_response(head: bytes) -> ResponseHead:
+    """Parse a response's head, given without the empty line that ends it.
 
     Raises:
-        Refused: with status 502 at all times.
+        Rejected: with status 502 at all times.
 
     Source: RFC 9112 section 4.
     """
     first, _, rest = head.partition(b"\r\n")
     try:
-        return AnswerHead(*_status_line(first), parse_fields(rest))
-    except Refused as refused:
-        raise Refused(502, refused.reason) from None
+        return ResponseHead(*_status_line(first), parse_fields(rest))
+    except Rejected as refused:
+        raise Rejected(502, refused.reason) from None
 
 
 def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
     if len(line) > MAX_LINE_BYTES:
-        raise Refused(414, "request line too long")
+        raise Rejected(414, "request line too long")
     parts = line.split(b" ")
     if len(parts) != 3:
-        raise Refused(400, "malformed request line")
+        raise Rejected(400, "malformed request line")
     method, target, version = parts
     if not method or method.translate(None, TOKEN):
-        raise Refused(400, "malformed method")
+        raise Rejected(400, "malformed method")
     if not target or target.translate(None, VISIBLE):
-        raise Refused(400, "malformed target")
+        raise Rejected(400, "malformed target")
     return method, target, _minor(version)
 
 
@@ -157,10 +166,10 @@ def _status_line(line: bytes) -> tuple[int, bytes, int]:
     digits, space, reason = rest.partition(b" ")
     # RFC 9112 section 4 wants the space even before an empty reason; servers leave it out.
     if len(digits) != 3 or not digits.isdigit() or (reason and not space):
-        raise Refused(502, "malformed status line")
+        raise Rejected(502, "malformed status line")
     status = int(digits)
     if not 100 <= status <= 599 or reason.translate(None, TEXT):
-        raise Refused(502, "malformed status line")
+        raise Rejected(502, "malformed status line")
     return status, reason, _minor(version)
 
 
@@ -171,29 +180,29 @@ def _minor(version: bytes) -> int:
         return 0
     number = version.removeprefix(b"HTTP/")
     if len(version) == 8 and len(number) == 3 and number[1:2] == b"." and number.replace(b".", b"").isdigit():
-        raise Refused(505, "HTTP version not supported")
-    raise Refused(400, "malformed HTTP version")
+        raise Rejected(505, "HTTP version not supported")
+    raise Rejected(400, "malformed HTTP version")
 
 
 def parse_fields(block: bytes) -> Fields:
     """Parse header or trailer fields, given without the last line break.
 
     Raises:
-        Refused: 400 malformed, 431 too many.
+        Rejected: 400 malformed, 431 too many.
     """
     if not block:
         return NO_FIELDS
     lines = block.split(b"\r\n")
     breaks = len(lines) - 1
     if block.translate(None, TEXT_AND_BREAKS) or block.count(b"\r") != breaks or block.count(b"\n") != breaks:
-        raise Refused(400, "control byte or bare line break in a header")
+        raise Rejected(400, "control byte or bare line break in a header")
     if breaks >= MAX_FIELDS:
-        raise Refused(431, "too many header fields")
+        raise Rejected(431, "too many header fields")
     fields = []
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon:
-            raise Refused(400, "malformed header")
+            raise Rejected(400, "malformed header")
         fields.append((name, value.strip(b" \t")))
     # A folded line begins with white space, which no name may hold, so it is refused by this as well.
     return Fields(fields)
@@ -206,21 +215,21 @@ class HeadReader:
     `rest` what followed it.
     """
 
-    def __init__(self, *, of_answer: bool = False) -> None:
+    def __init__(self, *, of_response: bool = False) -> None:
         self.head = b""
         self.rest = b""
         self.held = b""
         """What has arrived of a head that is not whole."""
         self._looked_at = 0
         self._in_first_line = True
-        self._of_answer = of_answer
-        self._may_skip = not of_answer
+        self._of_response = of_response
+        self._may_skip = not of_response
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; True when the head is whole.
 
         Raises:
-            Refused: as `parse_request` and `parse_answer` do.
+            Rejected: as `parse_request` and `parse_response` do.
         """
         held = self.held + data if self.held else data
         if self._may_skip and held.startswith(b"\r\n"):
@@ -251,11 +260,92 @@ class HeadReader:
         line, ended, _ = held.partition(b"\r\n")
         if ended:
             self._in_first_line = False
-            parse_answer(line) if self._of_answer else parse_request(line)
+            parse_response(line) if self._of_response else parse_request(line)
         elif len(line) > MAX_LINE_BYTES:
             raise self._refusal(414, "request line too long")
-        elif self._of_answer and not b"HTTP/1.".startswith(line[:7]):
-            raise Refused(502, "not HTTP/1")
+        elif self._of_response and not b"HTTP/1.".startswith(line[:7]):
+            raise Rejected(502, "not HTTP/1")
 
-    def _refusal(self, status: int, reason: str) -> Refused:
-        return Refused(502 if self._of_answer else status, reason)
+    def _refusal(self, status: int, reason: str) -> Rejected:
+        return Rejected(502 if self._of_response else status, reason)
+
+
+class Target(NamedTuple):
+    """A checked target.
+
+    Attributes:
+        path: as it was sent.
+        query: as it was sent, but without `key`; None when there is none.
+        keys: what the `key` parameters held, decoded.
+    """
+
+    path: bytes
+    query: bytes | None
+    keys: tuple[bytes, ...]
+
+
+def parse_target(target: bytes) -> Target:
+    """Check a request's target, which holds visible ASCII only.
+
+    Raises:
+        Rejected: 400.
+    """
+    if not target.startswith(b"/") or target.startswith(b"//"):
+        raise Rejected(400, "target is not a path")
+    if b"#" in target or b"\\" in target:
+        raise Rejected(400, "fragment or backslash in the target")
+    path, asked, query = target.partition(b"?")
+    if b"%" in path or b"/." in path:
+        _check_segments(path)
+    if not asked:
+        return Target(path, None, ())
+    if b"%" not in query and KEY_PARAMETER not in query:
+        return Target(path, query, ())
+    return _without_key(path, query)
+
+
+def _check_segments(path: bytes) -> None:
+    for part in path.split(b"%")[1:]:
+        if len(part) < 2 or not HEX.issuperset(part[:2]):
+            raise Rejected(400, "malformed percent-encoding in the path")
+    for _ in range(3):  # a server that decodes twice is a known bug, one that does so more often is not
+        for segment in path.replace(b"\\", b"/").split(b"/"):
+            if segment.partition(b";")[0] in (b".", b".."):
+                raise Rejected(400, "dot segment in the path")
+        if any(byte < 0x20 or byte == 0x7F for byte in path):
+            raise Rejected(400, "control byte in the path")
+        decoded = unquote_to_bytes(path)
+        if decoded == path:
+            return
+        path = decoded
+
+
+def _without_key(path: bytes, query: bytes) -> Target:
+    kept, keys = [], []
+    for parameter in query.split(b"&"):
+        name, _, value = parameter.partition(b"=")
+        if unquote_to_bytes(name) == KEY_PARAMETER:
+            keys.append(unquote_to_bytes(value))
+        else:
+            kept.append(parameter)
+    return Target(path, b"&".join(kept) if kept else None, tuple(keys))
+
+
+def without_value(target: Target, value: bytes) -> Target:
+    """Return a target without the parameters that hold this value, whatever their names.
+
+    Raises:
+        Rejected: 400, it is in the path.
+    """
+    if value in unquote_to_bytes(target.path):
+        raise Rejected(400, "the local key is in the path")
+    if not target.query or value not in unquote_to_bytes(target.query):
+        return target
+    kept = [part for part in target.query.split(b"&") if value not in unquote_to_bytes(part)]
+    return target._replace(query=b"&".join(kept) or None)
+
+
+def at_gateway(base: bytes, target: Target) -> bytes:
+    """Return the target to ask the gateway for."""
+    path = base + target.path
+    return path if target.query is None else b"%b?%b" % (path, target.query)

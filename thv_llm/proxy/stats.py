@@ -1,49 +1,99 @@
-"""What is told of each exchange, and the figures over all of them.
+"""What is told of each request, and the figures over all of them.
 
-Nothing here holds a header's value (but the name of the tool's program), a query, a body or a
+Nothing here holds a header's value (but the name of the client's program), a query, a body or a
 token, so all of it may be logged.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple
+from time import monotonic
+from time import time as wall_clock
 
 RECENT = 1000
-"""Exchanges that the percentiles are taken from."""
+"""Requests that the percentiles are taken from."""
 MAX_PATH = 200
 MAX_AGENT = 60
 
 
-class Exchange(NamedTuple):
-    """One request and what became of it.
+class Outcome(StrEnum):
+    """How a request ended, and by whom it was ended."""
+
+    OK = "ok"
+    GATEWAY = "gateway"
+    """The gateway's error response; or it could not be reached, broke off or took too long."""
+    PROXY = "proxy"
+    """Rejected by a rule of ours, or there was no token."""
+    CLIENT = "client"
+    """The client disconnected before the end."""
+
+
+@dataclass(slots=True)
+class LogEntry:
+    """One request and what became of it; `finish` is called when it has ended.
 
     Attributes:
         time: when its head had arrived, seconds since the epoch.
         method: empty when no head could be read.
         path: without the query; control bytes escaped, cut short.
-        status: as the tool saw it; 0 when it went away before an answer.
-        first_byte_ms: until the answer's head went to the tool; None when none did.
+        status: as the client saw it; 0 when it disconnected before a response.
+        first_byte_ms: until the response's head went to the client; None when none did.
         bytes_in: of the request's body.
-        bytes_out: of the answer's body, or of all of an answer of ours.
-        agent: the tool's program and version ("claude-cli/2.1").
-        refusal: why we answered ourselves, or why the stream was broken off; else empty.
+        bytes_out: of the response's body, or of all of a response of ours.
+        agent: the client's program and version ("claude-cli/2.1").
+        tool: whose key it was; empty when that is unknown.
+        reason: the rule that rejected it, or how it broke off; empty for a response of the gateway.
     """
 
+    time: float = field(default_factory=wall_clock)
+    method: str = ""
+    path: str = ""
+    status: int = 0
+    first_byte_ms: float | None = None
+    total_ms: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    agent: str = ""
+    tool: str = ""
+    outcome: Outcome = Outcome.OK
+    reason: str = ""
+    _began: float = field(default_factory=monotonic)
+
+    def responded(self, status: int) -> None:
+        """Note that the head of a response goes to the client now."""
+        self.status = status
+        self.first_byte_ms = (monotonic() - self._began) * 1000
+
+    def failed(self, outcome: Outcome, reason: str) -> None:
+        """Note who ended it before its end, and why."""
+        self.outcome, self.reason = outcome, reason
+
+    def finish(self) -> None:
+        """Note that it has ended."""
+        self.total_ms = (monotonic() - self._began) * 1000
+
+
+@dataclass(frozen=True)
+class LastError:
+    """Of one tool; `time` in seconds since the epoch."""
+
     time: float
-    method: str
-    path: str
     status: int
-    first_byte_ms: float | None
-    total_ms: float
-    bytes_in: int
-    bytes_out: int
-    agent: str
-    refusal: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass
+class ToolFigures:
+    """What one tool's key was used for; `last_request` in seconds since the epoch."""
+
+    requests: int = 0
+    last_request: float | None = None
+    last_error: LastError | None = None
 
 
 @dataclass(frozen=True)
@@ -51,80 +101,67 @@ class Figures:
     """What `Proxy.stats()` says.
 
     Attributes:
-        requests: that have ended.
+        requests: that have ended: `ok`, `gateway_errors`, `rejected` and `disconnected` together.
         running: that have not.
-        by_status: how many ended with each class of status ("2xx"); "gone" for tools that left.
-        refused: that were answered by us with an error, or broken off.
+        by_status: how many ended with each class of status ("2xx"); "gone" for no response at all.
         first_byte_p50_ms: over the most recent thousand; None before the first one.
+        tools: by the tool's id.
     """
 
     requests: int
     running: int
     connections: int
     by_status: dict[str, int]
-    refused: int
+    ok: int
+    gateway_errors: int
+    rejected: int
+    disconnected: int
     first_byte_p50_ms: float | None
     first_byte_p99_ms: float | None
-
-
-class Record:
-    """What will be told of an exchange that is going on."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.time = time.time()
-        self.method = self.path = self.agent = self.refusal = ""
-        self.status = self.bytes_in = self.bytes_out = 0
-        self.first_byte: float | None = None
-
-    def exchange(self) -> Exchange:
-        """Return what is known by now, as of an exchange that has ended."""
-        first = self.first_byte
-        return Exchange(
-            time=self.time,
-            method=self.method,
-            path=self.path,
-            status=self.status,
-            first_byte_ms=None if first is None else (first - self.began) * 1000,
-            total_ms=(time.monotonic() - self.began) * 1000,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            agent=self.agent,
-            refusal=self.refusal,
-        )
+    tools: dict[str, ToolFigures]
 
 
 class Stats:
-    """Counts exchanges, in bounded memory."""
+    """Counts requests, in bounded memory."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._requests = 0
-        self._refused = 0
+        self._by_outcome: Counter[Outcome] = Counter()
         self._by_status: Counter[int] = Counter()
         self._recent: deque[float] = deque(maxlen=RECENT)
+        self._tools: dict[str, ToolFigures] = {}
 
-    def count(self, exchange: Exchange) -> None:
-        """Take one exchange that has ended."""
+    def count(self, entry: LogEntry) -> None:
+        """Take one request that has ended."""
         with self._lock:
-            self._requests += 1
-            self._refused += bool(exchange.refusal)
-            self._by_status[exchange.status // 100] += 1
-            if exchange.first_byte_ms is not None:
-                self._recent.append(exchange.first_byte_ms)
+            self._by_outcome[entry.outcome] += 1
+            self._by_status[entry.status // 100] += 1
+            if entry.first_byte_ms is not None:
+                self._recent.append(entry.first_byte_ms)
+            if entry.tool:
+                of_tool = self._tools.setdefault(entry.tool, ToolFigures())
+                of_tool.requests += 1
+                of_tool.last_request = entry.time
+                if entry.outcome in (Outcome.GATEWAY, Outcome.PROXY):
+                    of_tool.last_error = LastError(entry.time, entry.status, entry.outcome, entry.reason)
 
     def figures(self, *, running: int, connections: int) -> Figures:
         """Return the figures as they are now."""
         with self._lock:
             recent = sorted(self._recent)
+            by_outcome = self._by_outcome
             return Figures(
-                requests=self._requests,
+                requests=by_outcome.total(),
                 running=running,
                 connections=connections,
                 by_status={f"{kind}xx" if kind else "gone": many for kind, many in self._by_status.items()},
-                refused=self._refused,
+                ok=by_outcome[Outcome.OK],
+                gateway_errors=by_outcome[Outcome.GATEWAY],
+                rejected=by_outcome[Outcome.PROXY],
+                disconnected=by_outcome[Outcome.CLIENT],
                 first_byte_p50_ms=_percentile(recent, 50),
                 first_byte_p99_ms=_percentile(recent, 99),
+                tools=dict(self._tools),
             )
 
 

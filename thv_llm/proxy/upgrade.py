@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 
 from thv_llm.proxy import headers
-from thv_llm.proxy.attempt import Answer
+from thv_llm.proxy.event_loop import Steps
+from thv_llm.proxy.exchange import Exchange
 from thv_llm.proxy.http1 import RequestHead
-from thv_llm.proxy.loop import Steps
-from thv_llm.proxy.stats import Record
+from thv_llm.proxy.stats import LogEntry
+from thv_llm.proxy.transport import READ, WRITE, ClientTransport, DeadlineExceeded, Transport
 from thv_llm.proxy.upstream import GatewayError
-from thv_llm.proxy.wire import READ, WRITE, Late, Wire
 
 WEBSOCKET = b"websocket"
 TICK_S = 1.0
@@ -35,7 +35,11 @@ def wanted(head: RequestHead) -> bytes:
 
 
 def relay(
-    tool: Wire, answer: Answer, token: bytes, idle_s: float, record: Record, stopping: Callable[[], bool]
+    client: ClientTransport,
+    exchange: Exchange,
+    idle_s: float,
+    entry: LogEntry,
+    stopping: Callable[[], bool],
 ) -> Steps[None]:
     """Pass the 101 on, then bytes both ways until one side ends, or nothing moves for `idle_s`.
 
@@ -46,34 +50,36 @@ def relay(
         GatewayError: the gateway switched to something else than was asked for.
         OSError: one side broke.
     """
-    link = answer.link
-    if answer.head.fields.listed(b"upgrade") != {WEBSOCKET}:
+    upstream = exchange.upstream
+    if exchange.response.fields.listed(b"upgrade") != {WEBSOCKET}:
         raise GatewayError("it switched to another protocol than asked")
-    passing = headers.to_tool(answer.head.fields, token)
+    passing = headers.to_client(exchange.response.fields, exchange.token)
     passing += [(b"Connection", b"Upgrade"), (b"Upgrade", WEBSOCKET)]
-    head = headers.write(b"HTTP/1.1 101 Switching Protocols", passing)
-    down, up = _Way(link, tool, head + answer.rest), _Way(tool, link, tool.ahead)
-    tool.ahead = b""
+    head = headers.response(101, b"Switching Protocols", passing)
+    down, up = _Way(upstream, client, head + exchange.rest), _Way(client, upstream, client.ahead)
+    client.ahead = b""
     moved = time.monotonic()
     while not (down.over or up.over):
-        tool.wants = (READ if up.has_room else 0) | (WRITE if down.pending else 0)
-        link.wants = (READ if down.has_room else 0) | (WRITE if up.pending else 0)
+        client.wants = (READ if up.has_room else 0) | (WRITE if down.pending else 0)
+        upstream.wants = (READ if down.has_room else 0) | (WRITE if up.pending else 0)
         try:
             yield time.monotonic() + TICK_S
-        except Late:
+        except DeadlineExceeded:
+            if not client.wants & READ and client.is_gone():
+                return
             if time.monotonic() - moved >= (QUIET_S if stopping() else idle_s):
                 return
             continue
         moved = time.monotonic()
         down.move()
         up.move()
-        record.bytes_in, record.bytes_out = up.sent, down.sent
+        entry.bytes_in, entry.bytes_out = up.sent, down.sent
 
 
 class _Way:
     """One direction."""
 
-    def __init__(self, source: Wire, sink: Wire, pending: bytes) -> None:
+    def __init__(self, source: Transport, sink: Transport, pending: bytes) -> None:
         self.source = source
         self.sink = sink
         self.pending = pending

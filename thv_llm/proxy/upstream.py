@@ -11,32 +11,28 @@ Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from thv_llm import __version__, env_proxy, tls
-from thv_llm.dial import dial
-from thv_llm.errors import ThvLlmError, shown
-from thv_llm.proxy import headers, target
-from thv_llm.proxy.http1 import Field, HeadReader, Refused, parse_answer
-from thv_llm.proxy.link import Link, secure
-from thv_llm.proxy.loop import Job, Steps, Turn
-from thv_llm.proxy.wire import Late
-from thv_llm.secret import Secret
+from thv_llm.net import env_proxy, failures, tls
+from thv_llm.net.dial import dial
+from thv_llm.proxy.event_loop import Job, Steps, Wakeup
+from thv_llm.proxy.transport import DeadlineExceeded, UpstreamConnection, secure, tune
 from thv_llm.settings import Settings
+from thv_llm.validation import gateway_root
 
 MAX_IDLE = 128
 """Idle connections that are kept; more are closed when they become idle."""
 MAX_CONNECTING = 16
 """Connections being made at a time. Of 200 requests at once, most are served sooner by one that
 becomes free than by another TLS handshake."""
-MAX_INTERIM = 16
-"""Interim answers (103 and the like) before the final one."""
+KEEP_MARGIN_S = 1.0
+"""Before the gateway closes an idle connection: a request may be on its way to it for so long."""
+LIMIT_BLUR_S = 0.5
+"""Between a load balancer's time limit and the moment in which we hear of it."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Limits:
 
     Attributes:
         connect: to reach the gateway, its TLS handshake included.
-        head: from the request's end to the answer's head; what the tools' own SDKs wait.
+        head: from the request's end to the response's head; what the clients' own SDKs wait.
         idle: without a byte in either direction, inside a body.
         keep: idle connections are closed after that, before load balancers do (60 s is usual).
     """
@@ -57,6 +53,25 @@ class Limits:
     head: float = 600.0
     idle: float = 600.0
     keep: float = 45.0
+
+
+def within(limit_s: float) -> str:
+    """Say that a time limit of ours is over, and which setting it is."""
+    return f"within {limit_s:g} s (gateway.idle_timeout)"
+
+
+def after(silent_s: float, total_s: float) -> str:
+    """Say after how much time something ended, and whose time limit that probably was.
+
+    Args:
+        silent_s: since a byte moved last.
+        total_s: since the request began.
+    """
+    for seconds in (silent_s, total_s):
+        limit_s = round(seconds, -1)
+        if limit_s >= 20 and abs(seconds - limit_s) < LIMIT_BLUR_S:
+            return f"after {limit_s:.0f} s exactly, as load balancers do"
+    return f"after {total_s:.1f} s"
 
 
 class GatewayError(Exception):
@@ -77,12 +92,13 @@ class Gateway:
     """The one place all requests go to.
 
     Args:
-        url: https URL; its path, without a `/v1` at the end, goes before every request's path.
+        url: as `validation.gateway_url` returns it; its path, without a `/v1` at the end, goes before
+            the path of each request.
         environ: where HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR are looked up.
         verify: False only when the user asked for it.
 
     Raises:
-        ThvLlmError: the URL, the CA file or the environment's proxy cannot be used.
+        ThvLlmError: the CA file or the environment's proxy cannot be used.
     """
 
     def __init__(
@@ -94,46 +110,52 @@ class Gateway:
         verify: bool = True,
         limits: Limits = Limits(),
     ) -> None:
-        self.host, self.port, base = _parts(url)
+        parts = urlsplit(gateway_root(url))
+        self.host, self.port = parts.hostname or "", parts.port or 443
         self.limits = limits
         bare = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = (bare if self.port == 443 else f"{bare}:{self.port}").encode()
-        self.base = target.base_path(base)
-        self.url = f"https://{self.authority.decode()}{self.base.decode()}"
+        self.base = parts.path.encode()
+        self.url = f"https://{self.authority.decode()}{parts.path}"
         self._context = tls.client_context(ca_file, environ=environ, verify=verify, alpn=["http/1.1"])
-        self._proxy = env_proxy.for_https(self.host, self.port, environ)
-        self._idle: deque[Link] = deque()
+        self._environ = environ
+        env_proxy.for_https(self.host, self.port, environ)  # raises here what would fail later
+        self._idle: deque[UpstreamConnection] = deque()
         self._connecting = 0
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[Wakeup] = deque()
 
     @classmethod
     def configured(cls, wanted: Settings, environ: Mapping[str, str]) -> Gateway:
         """Return the gateway that the settings name."""
         return cls(
-            wanted.gateway_url, environ=environ, ca_file=wanted.ca_file, verify=not wanted.tls_skip_verify
+            wanted.gateway_url,
+            environ=environ,
+            ca_file=wanted.ca_file,
+            verify=not wanted.tls_skip_verify,
+            limits=Limits(head=wanted.gateway_timeout_s, idle=wanted.gateway_timeout_s),
         )
 
-    def link(self) -> Steps[Link]:
+    def connection(self) -> Steps[UpstreamConnection]:
         """Return a connection: the one used last, or a new one, or of a crowd the first that is free.
 
         Raises:
             GatewayError: the gateway cannot be reached.
         """
         deadline = time.monotonic() + self.limits.connect
-        while (link := self.pooled()) is None and self._connecting >= MAX_CONNECTING:
-            turn = Turn(deadline)
-            self._waiting.append(turn)
+        while (upstream := self.pooled()) is None and self._connecting >= MAX_CONNECTING:
+            wakeup = Wakeup(deadline)
+            self._waiting.append(wakeup)
             try:
-                yield turn
-            except Late:
+                yield wakeup
+            except DeadlineExceeded:
                 raise GatewayError("no connection within the time limit", late=True) from None
             finally:
-                turn.over = True
+                wakeup.over = True
                 with contextlib.suppress(ValueError):
-                    self._waiting.remove(turn)
-        return link or (yield from self.new_link())
+                    self._waiting.remove(wakeup)
+        return upstream or (yield from self.new_connection())
 
-    def new_link(self) -> Steps[Link]:
+    def new_connection(self) -> Steps[UpstreamConnection]:
         """Return a new connection.
 
         Raises:
@@ -141,31 +163,32 @@ class Gateway:
         """
         self._connecting += 1
         try:
-            link: Link = yield Job(self.connect, Link.close)
+            upstream: UpstreamConnection = yield Job(self.connect, UpstreamConnection.close)
         finally:
             self._connecting -= 1
             self._wake_one()
-        return link
+        return upstream
 
     def _wake_one(self) -> None:
         if self._waiting:
             self._waiting.popleft().wake()
 
-    def pooled(self) -> Link | None:
+    def pooled(self) -> UpstreamConnection | None:
         """Return the connection that was used last and is alive; None when there is none."""
         while self._idle:
-            link = self._idle.pop()
-            if time.monotonic() - link.idle_since < self.limits.keep and link.is_alive():
-                link.reused = True
-                return link
-            link.close()
+            upstream = self._idle.pop()
+            keep_s = min(self.limits.keep, upstream.keep_s - KEEP_MARGIN_S)
+            if time.monotonic() - upstream.idle_since < keep_s and upstream.is_alive():
+                upstream.reused = True
+                return upstream
+            upstream.close()
         return None
 
-    def give_back(self, link: Link) -> None:
+    def give_back(self, upstream: UpstreamConnection) -> None:
         """Take a connection whose exchange ended cleanly, for another one."""
-        now = link.idle_since = time.monotonic()
-        link.task, link.pool = None, self._idle
-        self._idle.append(link)
+        now = upstream.idle_since = time.monotonic()
+        upstream.task, upstream.pool = None, self._idle
+        self._idle.append(upstream)
         self._wake_one()
         # Whoever brings one looks at the oldest, so no timer is needed to end those left over.
         while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
@@ -178,102 +201,26 @@ class Gateway:
         while self._idle:
             self._idle.pop().close()
 
-    def connect(self) -> Link:
+    def connect(self) -> UpstreamConnection:
         """Make a new connection. Blocks, so it is a job for a thread.
 
         Raises:
             GatewayError: the gateway cannot be reached.
         """
         deadline = time.monotonic() + self.limits.connect
+        proxy = env_proxy.for_https(self.host, self.port, self._environ)
         try:
-            sock = self._dial(deadline)
+            sock = dial(self.host, self.port, self.limits.connect, proxy=proxy)
+            try:
+                tune(sock)
+                return secure(sock, self._context, self.host, deadline)
+            except OSError:
+                sock.close()
+                raise
         except TimeoutError:
             raise GatewayError("no connection within the time limit", late=True) from None
         except OSError as error:
-            raise GatewayError(why(error)) from None
-        try:
-            return secure(sock, self._context, self.host, deadline)
-        except TimeoutError:
-            sock.close()
-            raise GatewayError("no TLS handshake within the time limit", late=True) from None
-        except OSError as error:
-            sock.close()
-            raise GatewayError(why(error)) from None
-
-    def _dial(self, deadline: float) -> socket.socket:
-        proxy = self._proxy
-        host, port = (proxy.host, proxy.port) if proxy else (self.host, self.port)
-        sock = dial(host, port, self.limits.connect)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if proxy:
-                self._tunnel(sock, proxy.authorization, deadline)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _tunnel(self, sock: socket.socket, authorization: Secret | None, deadline: float) -> None:
-        """Ask the environment's proxy for a tunnel."""
-        bare = f"[{self.host}]" if ":" in self.host else self.host
-        place = f"{bare}:{self.port}".encode()
-        fields: list[Field] = [(b"Host", place), (b"User-Agent", b"thv-llm/" + __version__.encode())]
-        if authorization is not None:
-            fields.append((b"Proxy-Authorization", authorization.reveal().encode()))
-        sock.sendall(headers.write(b"CONNECT %b HTTP/1.1" % place, fields))
-        reader = HeadReader(of_answer=True)
-        try:
-            while True:
-                sock.settimeout(max(0.01, deadline - time.monotonic()))
-                # One byte at a time: what follows the head is TLS, and not ours to read here.
-                data = sock.recv(1)
-                if not data:
-                    raise GatewayError("the proxy of the environment closed the connection")
-                if reader.feed(data):
-                    break
-            status = parse_answer(reader.head).status
-        except Refused as refused:
-            raise GatewayError(f"the proxy of the environment: {refused.reason}") from None
-        if status // 100 != 2:
-            raise GatewayError(f"the proxy of the environment refused the tunnel with status {status}")
-
-
-def _parts(url: str) -> tuple[str, int, str]:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or 443
-    except ValueError:
-        host, port, parts = None, 0, urlsplit("")
-    plain = url.isascii() and url.isprintable() and " " not in url and _is_plain_path(parts.path)
-    if (
-        parts.scheme != "https"
-        or not host
-        or not plain
-        or "@" in parts.netloc
-        or parts.query
-        or parts.fragment
-    ):
-        raise ThvLlmError(
-            "cannot use gateway_url",
-            why=f"{shown(url)} is not an https URL of a host and perhaps a path",
-            next_step="thv-llm config set --gateway-url https://HOST",
-        )
-    return host, port, parts.path
-
-
-def _is_plain_path(path: str) -> bool:
-    try:
-        return target.parse((path or "/").encode("ascii", "replace")).query is None
-    except Refused:
-        return False
-
-
-def why(error: OSError) -> str:
-    """Return a cause that may be shown: what failed, without addresses or bytes."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({(error.reason or 'closed').lower().replace('_', ' ')})"
-    if isinstance(error, socket.gaierror):
-        return "its name cannot be resolved"
-    return (error.strerror or type(error).__name__).lower()
+            found = failures.explain(
+                error, self.host, proxy=proxy.address if proxy else "", timeout_s=self.limits.connect
+            )
+            raise GatewayError(found.why) from None

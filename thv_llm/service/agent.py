@@ -4,10 +4,10 @@ Rule 1: only processes of the same user are answered. The directory is private, 
         and the system is asked who is there.
 Rule 2: no token in any log; of a bug only its type and place.
 Rule 3: one agent at a time listens on a socket: whoever holds the lock beside it (`claim`). A
-        short-lived one (`obtain`) makes room when it is asked to `yield`.
+        short-lived one (`cold_token`) makes room when it is asked to `yield`.
 Rule 4: `stop` waits for the answers that are under way, so that no refresh is cut off.
 
-`service.answers` describes the protocol. The agent answers `token`; every other verb goes to
+`service.agent_protocol` describes the protocol. The agent answers `token`; every other verb goes to
 `control`.
 """
 
@@ -18,7 +18,6 @@ import errno
 import os
 import re
 import socket
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -27,17 +26,13 @@ from typing import Protocol
 from thv_llm import files, paths
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.secret import Secret
-from thv_llm.service import hardening
-from thv_llm.service.answers import ask, failure_line
-from thv_llm.service.claim import claim
+from thv_llm.service.agent_protocol import ask, failure_line
+from thv_llm.system.file_system import claim, listen
 
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
 LONGEST_LINE_BYTES = 65536
 """A token may be in it, and some providers write every group of a person into theirs."""
-BACKLOG = 1024
-"""A crowd of helpers at once must not be refused."""
-
 MAX_CONNECTIONS = 512
 WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?")
 TAKE_OVER_S = 5.0
@@ -103,7 +98,7 @@ class Agent:
         if not self._claimed:
             self._claim = _take_over(self._path)
         try:
-            self._listener = _listen(self._path)
+            self._listener = listen(self._path)
             self._bound = os.stat(self._path)
         except OSError as error:
             self._release()
@@ -111,6 +106,25 @@ class Agent:
             raise ThvLlmError(f"there can be no socket at {self._path}", why=why) from None
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="agent")
         self._acceptor.start()
+
+    def listen_again(self, socket_path: str) -> bool:
+        """Listen anew if the socket was removed, perhaps with its directory, or belongs elsewhere now.
+
+        The end of a login session removes $XDG_RUNTIME_DIR under services that go on.
+
+        Returns:
+            Whether it had to.
+
+        Raises:
+            ThvLlmError: there can be no socket at this moment; call it again later.
+        """
+        is_there = self._listener and self._bound and files.is_still(self._path, self._bound)
+        if is_there and socket_path == self._path:
+            return False
+        self.close()
+        self._path = socket_path
+        self.start()
+        return True
 
     def close(self) -> None:
         """Take no more questions; another agent may listen from now on."""
@@ -182,9 +196,11 @@ class Agent:
                 time.sleep(TAKE_OVER_POLL_S)
 
     def _serve(self, sock: socket.socket) -> None:
+        from thv_llm.system import peers  # a worker's first caller does not wait for it
+
         try:
             with sock, contextlib.suppress(OSError):
-                if hardening.peer_uid(sock) == os.getuid():
+                if peers.is_own_user(sock):
                     line = _read_line(sock)
                     if line is not None:
                         sock.settimeout(WRITE_TIMEOUT_S)
@@ -220,22 +236,6 @@ def _take_over(socket_path: str) -> int:
         with contextlib.suppress(OSError, ThvLlmError):
             ask(socket_path, "yield", timeout_s=1.0)
         time.sleep(TAKE_OVER_POLL_S)
-
-
-def _listen(path: str) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file of that name")
-        os.unlink(path)  # left by one that was killed: we hold the claim
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(path)
-        os.chmod(path, 0o600)  # before `listen` nobody can connect
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _read_line(sock: socket.socket) -> str | None:

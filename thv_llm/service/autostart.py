@@ -1,24 +1,25 @@
 """Have the service started at every login: a systemd user unit, or a launchd agent.
 
 Rule 1: we write one file of our own, and remove only a file that says it is ours.
-Rule 2: the service finds its settings by itself. Only the variables that say where they are,
-        and how to reach the network, go in; a proxy's URL may hold a password, so nobody but
-        the user may read the file.
+Rule 2: the service finds its settings by itself, those of the network too. Only the variables
+        that say where they are go in; no secret does.
+Rule 3: the file still works when the Python that wrote it has been replaced by another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from thv_llm import files, paths
+from thv_llm import agent_client, files, paths, system
 from thv_llm.errors import ThvLlmError, shown
-from thv_llm.service import processes
-from thv_llm.service.deadlines import STOP_TIMEOUT_S
-from thv_llm.service.processes import Run
+from thv_llm.service.pid_file import STOP_TIMEOUT_S
+from thv_llm.system import processes
+from thv_llm.system.processes import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ LAUNCHD_LABEL = "dev.thv-llm.service"
 MARK = "written by thv-llm proxy install"
 TOOL_TIMEOUT_S = STOP_TIMEOUT_S + 10.0
 """The manager waits for the end of what it stops."""
+LINGER = "/var/lib/systemd/linger"
+"""Has a file for each user whose manager runs without a session."""
 SESSION = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """How `systemctl --user` finds the manager."""
-KEPT: tuple[str, ...] = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR")
-KEPT += ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "PYTHON_KEYRING_BACKEND")
+KEPT = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "PYTHON_KEYRING_BACKEND")
+ANY_PYTHON = '[ -x "$0" ] && exec "$0" "$@"; exec python3 "$@"'
+"""A shell command: run the named Python, or another one when it is gone."""
+FOR_DIRECTORY = re.compile(rf"{MARK} for (?P<directory>.+?)\.(?: thv-llm proxy uninstall|</string>)")
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,18 @@ class Autostart:
     Attributes:
         kind: `systemd` or `launchd`.
         file: the unit or property list, ours alone.
+        socket: where the manager of this user's sessions listens; "" where it always runs.
         run: runs the manager's tool; what it prints, "" on failure.
     """
 
     kind: str
     file: str
     run: Run
+    socket: str = ""
+
+    def is_available(self) -> bool:
+        """Tell whether this user has a manager now; in containers and under `su` there is none."""
+        return not self.socket or os.path.exists(self.socket)
 
     def is_installed(self, where: Paths) -> bool:
         """Tell whether our file is there, and is about this directory of ours."""
@@ -59,26 +70,34 @@ class Autostart:
         Raises:
             ThvLlmError: the file is somebody else's, or the manager does not take it.
         """
-        if files.read(self.file) is not None and not self.is_installed(where):
+        if files.read(self.file) is not None and not self.is_installed(where) and not self._is_stale():
             raise ThvLlmError(
                 f"{self.file} is there already",
                 why=f"it does not say that it is for {where.directory}",
                 next_step="move it away, then thv-llm proxy install",
             )
         files.private_directory(os.path.dirname(self.file))
-        files.replace(self.file, self._text(where, environ), denied=files.SHARED)
+        temporary = files.temporary_name(self.file)  # its directory is the user's
+        files.replace(self.file, self._text(where, environ), denied=files.SHARED, temporary=temporary)
         try:
             self._load()
         except ThvLlmError:
             self.uninstall(where)
             raise
 
+    def _is_stale(self) -> bool:
+        """Tell whether our file is for a directory of ours that is no longer there."""
+        from xml.sax.saxutils import unescape
+
+        found = FOR_DIRECTORY.search(os.fsdecode(files.read(self.file) or b""))
+        return found is not None and not os.path.isdir(unescape(found["directory"]))
+
     def is_current(self, where: Paths, environ: Mapping[str, str]) -> bool:
         """Tell whether the file says what `install` would write today."""
         return files.read(self.file) == self._text(where, environ)
 
     def _text(self, where: Paths, environ: Mapping[str, str]) -> bytes:
-        command = paths.own_command("proxy", "start", "--managed")
+        command = ["/bin/sh", "-c", ANY_PYTHON, *paths.own_command("proxy", "start", "--managed")]
         return (unit if self.kind == "systemd" else plist)(command, environ, where)
 
     def uninstall(self, where: Paths) -> bool:
@@ -88,7 +107,7 @@ class Autostart:
         if self.kind == "systemd":
             self._does("systemctl", "--user", "disable", "--now", f"{LABEL}.service")
         else:
-            self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])
+            self.run(["launchctl", "bootout", f"gui/{system.user_id()}/{LAUNCHD_LABEL}"])
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.file)
         if self.kind == "systemd":
@@ -101,15 +120,15 @@ class Autostart:
             return False
         if self.kind == "systemd":
             return self._does("systemctl", "--user", "restart", f"{LABEL}.service")
-        return self._does("launchctl", "kickstart", "-k", f"gui/{os.getuid()}/{LAUNCHD_LABEL}")
+        return self._does("launchctl", "kickstart", "-k", f"gui/{system.user_id()}/{LAUNCHD_LABEL}")
 
     def _load(self) -> None:
         if self.kind == "systemd":
             self._tell("systemctl", "--user", "daemon-reload")
             self._tell("systemctl", "--user", "enable", "--now", f"{LABEL}.service")
         else:
-            self.run(["launchctl", "bootout", f"gui/{os.getuid()}/{LAUNCHD_LABEL}"])  # an earlier one
-            self._tell("launchctl", "bootstrap", f"gui/{os.getuid()}", self.file)
+            self.run(["launchctl", "bootout", f"gui/{system.user_id()}/{LAUNCHD_LABEL}"])  # an earlier one
+            self._tell("launchctl", "bootstrap", f"gui/{system.user_id()}", self.file)
 
     def _tell(self, *command: str) -> None:
         """Run the manager's tool.
@@ -149,13 +168,27 @@ def of(environ: Mapping[str, str], platform: str, run: Run | None = None) -> Aut
     if run is None:
         session = {name: environ[name] for name in SESSION if name in environ}
         run = partial(processes.run, environ=session, timeout_s=TOOL_TIMEOUT_S)
-    home = environ.get("HOME") or os.path.expanduser("~")
+    home = agent_client.home(environ)
     if platform == "darwin":
         return Autostart(
             "launchd", os.path.join(home, "Library", "LaunchAgents", f"{LAUNCHD_LABEL}.plist"), run
         )
     base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    return Autostart("systemd", os.path.join(base, "systemd", "user", f"{LABEL}.service"), run)
+    unit = os.path.join(base, "systemd", "user", f"{LABEL}.service")
+    manager = os.path.join(environ.get("XDG_RUNTIME_DIR") or "/nonexistent", "systemd", "private")
+    return Autostart("systemd", unit, run, manager)
+
+
+def goes_with_the_last_session(environ: Mapping[str, str]) -> bool:
+    """Tell whether the user manager, and the service with it, ends when a remote user logs out.
+
+    Source: loginctl(1), enable-linger.
+    """
+    import getpass
+
+    with contextlib.suppress(KeyError, OSError):  # no such user in the passwd database
+        return not (system.has_display(environ) or os.path.exists(f"{LINGER}/{getpass.getuser()}"))
+    return False
 
 
 def unit(command: Sequence[str], environ: Mapping[str, str], where: Paths) -> bytes:

@@ -5,35 +5,60 @@ Rule 1: a service is ours when it proves that it knows the local key (`challenge
 Rule 2: nothing is signalled that is not provably ours; stale files are removed, not obeyed.
 Rule 3: ready means: it said so itself and then passed the challenge.
 
+The parent runs `thv-llm proxy start --detach` with a pipe as its stdout. The child leaves our
+session, opens everything, then writes `ready`, or `error` with the parts of a ThvLlmError,
+and closes the pipe. Its own stdout and stderr are the log from then on.
+
 The lock `service`, held for the life of the process, keeps it the only one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from thv_llm import files, state
+from thv_llm import errors, files, paths, state, system
 from thv_llm.errors import ThvLlmError
-from thv_llm.service import autostart, challenge, processes, record, spawn
-from thv_llm.service.deadlines import DRAIN_S, STOP_TIMEOUT_S
-from thv_llm.service.record import Record
-from thv_llm.state import ServiceState
+from thv_llm.service import autostart, challenge, pid_file
+from thv_llm.service.autostart import Autostart
+from thv_llm.service.pid_file import DRAIN_S, STOP_TIMEOUT_S, ServiceRun
+from thv_llm.state import ServiceState, State
+from thv_llm.system import detach as system_detach
+from thv_llm.system import processes
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
-    from thv_llm.secret import Secret
 
 START_TIMEOUT_S = 15.0
 HUNG_TIMEOUT_S = 3.0
 """The same for a service that does not answer: it has no streams worth waiting for."""
 KILL_TIMEOUT_S = 2.0
 POLL_S = 0.02
+RETRY_AFTER_S = 30.0
+"""How soon `ensure` tries again when a service did not come up."""
+READY = "ready"
+
+KEPT: tuple[str, ...] = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+)
+KEPT += ("DISPLAY", "WAYLAND_DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHON_KEYRING_BACKEND")
+KEPT += ("SYSTEMROOT", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "USERNAME", "TEMP", "TMP", "PATHEXT")
+KEPT_PREFIXES = ("THV_LLM_", "XDG_", "LC_", "KEYRING_PROPERTY_")
+KEPT_SUFFIX = "_PROXY"
+"""What the service inherits. The rest stays behind: it may be started from inside an AI tool,
+whose environment holds keys, and it would keep them for weeks."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +69,7 @@ class Running:
         answers: it passed the challenge; else only its process was recognised.
     """
 
-    record: Record
+    record: ServiceRun
     answers: bool
 
 
@@ -64,31 +89,31 @@ def find(where: Paths) -> Running | None:
     """
     sound = state.load_if_sound(where.state)  # a broken one must not hide the service
     key = sound.local_key if sound else None
-    known = record.read(where.pid)
+    known = pid_file.read(where.pid)
     is_ours = key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key)
     if is_ours and (running := _told_record(where) or known):
         return Running(running, answers=True)
     if known and known.process():
         return Running(known, answers=False)
     if known:
-        record.remove(where.pid)
+        pid_file.remove(where.pid)
     return None
 
 
-def _told_record(where: Paths) -> Record | None:
+def _told_record(where: Paths) -> ServiceRun | None:
     document = facts(where)
     own = document.get("record")
-    return record.from_json(own) if isinstance(own, dict) else None
+    return pid_file.from_json(own) if isinstance(own, dict) else None
 
 
 def facts(where: Paths) -> dict[str, object]:
     """Return what the running service says of itself, {} when it says nothing."""
     import json
 
-    from thv_llm.service import answers
+    from thv_llm.service import agent_protocol
 
     try:
-        document = json.loads(answers.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
+        document = json.loads(agent_protocol.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
     except (OSError, ThvLlmError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -116,8 +141,8 @@ def start(
         )
     files.private_directory(where.directory)
     deadline = time.monotonic() + timeout_s
-    is_managed = autostart.of(environ, sys.platform).start(where)
-    if not is_managed and not spawn.until_ready(environ, timeout_s):
+    is_managed = autostart.of(environ, system.NAME).start(where)
+    if not is_managed and not until_ready(environ, timeout_s):
         raise _did_not_start(where, "it ended, or hung, without a word")
     # When another process started it at the same moment, it may not be ready yet.
     return wait(where, deadline - time.monotonic()), True
@@ -161,14 +186,14 @@ def stop(
     if not found.answers and os.path.exists(where.socket):  # without one it is ending already
         timeout_s = min(timeout_s, HUNG_TIMEOUT_S)
     if not (found.answers and _asked_to_stop(where)) and process:
-        processes.send(process, signal.SIGTERM)
+        processes.end(process)
     drain_s = min(timeout_s, DRAIN_S + 1.0)
     has_gone = _gone(where, found, drain_s)
     if not has_gone and timeout_s > drain_s:
         waiting()
         has_gone = _gone(where, found, timeout_s - drain_s)
     if not has_gone and process:
-        processes.send(process, signal.SIGKILL)
+        processes.kill(process)
         has_gone = _gone(where, found, KILL_TIMEOUT_S)
     if not has_gone:
         raise ThvLlmError(
@@ -176,15 +201,15 @@ def stop(
             why=f"process {found.record.pid} is still there after {timeout_s:.0f} s",
             next_step="thv-llm doctor",
         )
-    record.remove(where.pid)
+    pid_file.remove(where.pid)
     return True
 
 
 def _asked_to_stop(where: Paths) -> bool:
-    from thv_llm.service import answers
+    from thv_llm.service import agent_protocol
 
     try:
-        answers.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
+        agent_protocol.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
     return True
@@ -213,6 +238,36 @@ def restart(
     return start(where, environ)[0]
 
 
+def manage(where: Paths, environ: Mapping[str, str], manager: Autostart) -> Running:
+    """Hand the service to the service manager, which starts it now and at every login.
+
+    Raises:
+        ThvLlmError: the manager did not take it; the service is as it was before.
+    """
+    new = files.missing_directories(manager.file)
+    stop(where)
+    try:
+        manager.install(where, environ)
+    except ThvLlmError:
+        files.remove_empty_directories(new)
+        match(where, environ)
+        raise
+    if new:
+        state.update(where, lambda known: replace(known, service=replace(known.service, created_dirs=new)))
+    return wait(where)
+
+
+def unmanage(where: Paths, manager: Autostart) -> bool:
+    """Take the service from the service manager, which ends it; False when it did not have it."""
+    if not manager.uninstall(where):
+        return False
+    made = state.load(where.state).service.created_dirs
+    if made:
+        files.remove_empty_directories(made)
+        state.update(where, lambda known: replace(known, service=replace(known.service, created_dirs=())))
+    return True
+
+
 def match(where: Paths, environ: Mapping[str, str]) -> str:
     """Make the running service what settings and `State.service` ask for.
 
@@ -229,39 +284,33 @@ def match(where: Paths, environ: Mapping[str, str]) -> str:
     return f"{'Restarted' if found else 'Started'} the service ({described(running.record)})."
 
 
-def described(run: Record) -> str:
+def described(run: ServiceRun) -> str:
     """Return the process and what it offers, for people."""
     offers = f"proxy on http://127.0.0.1:{run.port}" if run.port else "no proxy, no tool needs it"
     return f"pid {run.pid}, {offers}"
 
 
-def reasons_to_restart(where: Paths, run: Record) -> list[str]:
+def reasons_to_restart(where: Paths, run: ServiceRun) -> list[str]:
     """Say why the running service is not what a new one would be."""
     known = state.load_if_sound(where.state)
     wanted = known.service if known else ServiceState()
     reasons = []
     if run.is_older():
         reasons.append(f"it runs thv-llm {run.version} from a file that was replaced since")
-    if run.settings != record.fingerprint(where):
+    if run.settings != pid_file.fingerprint(where):
         reasons.append("the settings changed since it started")
     if wanted.wanted and wanted.proxy != (run.port is not None):
         reasons.append("a tool needs the proxy" if wanted.proxy else "no tool needs the proxy any more")
     return reasons
 
 
-def port_use(where: Paths, port: int, key: Secret | None) -> PortUse:
-    """Tell who has a port of 127.0.0.1, sending nothing but the challenge.
-
-    Args:
-        key: our local key; without one, any listener is a stranger and is sent nothing.
-    """
+def port_use(where: Paths, port: int) -> PortUse:
+    """Tell who has a port of 127.0.0.1. A foreign listener sees a connection, and is sent nothing."""
     found = find(where)
-    if found and found.answers and found.record.port == port:
+    if found and found.record.port == port:
         return PortUse("ours", f"thv-llm (pid {found.record.pid})")
     if not challenge.somebody_listens(port):
         return PortUse("free")
-    if key and challenge.port_is_ours(port, key):
-        return PortUse("ours", "thv-llm")
     return PortUse("stranger", processes.listener(port))
 
 
@@ -272,3 +321,98 @@ def taken(port: int, owner: str) -> ThvLlmError:
         why=f"{owner} listens there" if owner else "another program listens there",
         next_step="end that program, or thv-llm setup --proxy-port PORT",
     )
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that the service gets."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in KEPT or name.startswith(KEPT_PREFIXES) or name.upper().endswith(KEPT_SUFFIX)
+    }
+
+
+def ensure(where: Paths, known: State, environ: Mapping[str, str]) -> None:
+    """Start the service again if it should run; for `token`, when the agent did not answer.
+
+    Returns at once and never fails. The time of the lock file tells when the last attempt
+    began; a service that comes up sets it back to 0 (`came_up`).
+    """
+    if not known.service.wanted:
+        return
+    lock = where.lock("service")
+    with contextlib.suppress(OSError, ThvLlmError):
+        if os.path.exists(lock):
+            if 0 <= time.time() - os.stat(lock).st_mtime < RETRY_AFTER_S:
+                return
+            os.utime(lock)
+        system_detach.start(_command(), environment(environ))
+
+
+def came_up(where: Paths) -> None:
+    """Note that the service is up, so that `ensure` may start it at once when it dies."""
+    with contextlib.suppress(OSError):
+        os.utime(where.lock("service"), (0, 0))
+
+
+def until_ready(environ: Mapping[str, str], timeout_s: float) -> bool:
+    """Start the service process and wait for its report; False when it gave none.
+
+    Raises:
+        ThvLlmError: what it reported as the reason why it cannot run.
+    """
+    text = system_detach.report_of(_command(), environment(environ), timeout_s)
+    if text.startswith("error\n"):
+        raise _rebuilt(text.removeprefix("error\n"))
+    return text.startswith(READY)
+
+
+def _command() -> list[str]:
+    return paths.own_command("proxy", "start", "--detach")
+
+
+def _rebuilt(text: str) -> ThvLlmError:
+    import json
+
+    try:
+        name, what, why, next_step = (str(part) for part in json.loads(text))
+    except ValueError:
+        return ThvLlmError("the service did not start", next_step="thv-llm proxy logs")
+    kind = getattr(errors, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, ThvLlmError):
+        kind = ThvLlmError
+    return kind(what, why=why, next_step=next_step)
+
+
+class Report:
+    """The child's end: says once how it went. Nothing is said after that."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def ready(self) -> None:
+        """Say that everything is open."""
+        self._say(READY)
+
+    def failed(self, error: ThvLlmError) -> None:
+        """Say why it cannot run."""
+        import json
+
+        parts = [type(error).__name__, error.what, error.why, error.next_step]
+        self._say("error\n" + json.dumps(parts))
+
+    def _say(self, text: str) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):  # the parent has gone; the log has it, too
+                os.write(self._descriptor, f"{text}\0".encode())
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def detach() -> Report:
+    """Leave the parent's session, terminal and directory; return where to report.
+
+    Must be called while the process has one thread.
+    """
+    system_detach.leave_parent()
+    return Report(os.dup(1))

@@ -4,7 +4,7 @@ It is a shell script of twenty lines around a Python program of thirty, because 
 neither hold a path with spaces nor fall back to another interpreter. The shell costs a
 millisecond; Python runs isolated (`-I`: nothing of the current directory or PYTHONPATH is
 imported) and without `site` (`-S`), with one import. It asks the agent; what the agent does not
-answer, the program itself does.
+answer at once, the program itself does.
 
 Everything in it is absolute: tools start it from anywhere, with any PATH. It names the directory
 and the socket of the setup that wrote it, whatever the tool's environment says.
@@ -12,15 +12,19 @@ and the socket of the setup that wrote it, whatever the tool's environment says.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 import sys
 
-from thv_llm import files
+from thv_llm import files, system
+from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
 from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths, program
-from thv_llm.shortcut import BREAK, MIN_VALID_S, SCROLLBACK, SILENT, TIMEOUT_S
+
+PATIENCE_S = 1.0
+"""How long it waits for the agent; the program waits longer, and tells a refresh from an agent that hangs."""
 
 TEMPLATE = """\
 #!/bin/sh
@@ -53,7 +57,7 @@ def ask(path):
     answer = b""
     try:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        sock.settimeout(@timeout@)
+        sock.settimeout(@patience@)
         sock.connect(path)
         sock.sendall(b"token @min_valid@\\n")
         while not answer.endswith(b"\\n"):
@@ -61,8 +65,6 @@ def ask(path):
             if not more:
                 return ""
             answer += more
-    except _socket.timeout:
-        return "@silent@"
     except OSError:
         return ""
     return answer.decode()[:-1]
@@ -91,6 +93,33 @@ posix.execv(sys.executable, [sys.executable, "-I", program, "token"] + options)
 """
 
 
+WINDOWS_TEMPLATE = """\
+# Prints one fresh access token for the LLM gateway. Written by `thv-llm setup`, which also renews it.
+# It is run as: python.exe -I -S THIS_FILE
+import os
+import sys
+
+python=@python@
+program=@program@
+os.environ["THV_LLM_HOME"] = @directory@
+os.environ.setdefault("THV_LLM_SOCKET", @socket@)
+if not os.path.exists(program):
+    cannot = "thv-llm: error: cannot get an access token\\n  why:  "
+    sys.exit(cannot + program + " is gone\\n  next: run setup of the new file")
+sys.path.insert(0, program if program.endswith(".pyz") else os.path.dirname(program))
+sys.argv[0] = program
+sys.argv[1:1] = ["token"]
+if sys.argv[1:] == ["token"]:
+    from thv_llm import agent_client
+
+    agent_client.main(os.environ)
+from thv_llm.cli import main
+
+sys.exit(main())
+"""
+"""On Windows the start of Python is nine tenths of the time, so the helper uses the program's own modules."""
+
+
 def write(where: Paths, *, python: str = sys.executable, program_path: str | None = None) -> None:
     """Write the helper, or make it what this version would write.
 
@@ -103,32 +132,52 @@ def write(where: Paths, *, python: str = sys.executable, program_path: str | Non
     if files.read(where.helper) != text:
         files.replace(where.helper, text, mode=0o700)
     os.chmod(where.helper, 0o700)
+    if system.NEEDS_INTERPRETER:
+        line = f'@"{python}" -I "{program_path or program()}" %*\r\n'
+        files.replace(where.launcher, line.encode("utf-8", "replace"))
+
+
+def command(where: Paths) -> list[str]:
+    """Return the words that run the helper."""
+    return [sys.executable, "-I", "-S", where.helper] if system.NEEDS_INTERPRETER else [where.helper]
 
 
 def script(where: Paths, *, python: str, program_path: str) -> bytes:
     """Return the helper's text, in the file system's encoding."""
+    if system.NEEDS_INTERPRETER:
+        return _script_for_windows(where, python, program_path)
     values = {
         "python": _quoted(python),
         "program": _quoted(program_path),
         "directory": _quoted(where.directory),
         "socket": _quoted(where.socket),
-        "timeout": str(TIMEOUT_S),
+        "patience": str(PATIENCE_S),
         "min_valid": str(MIN_VALID_S),
-        "silent": SILENT.replace(BREAK, "\\x1f"),
         "scrollback": SCROLLBACK,
     }
     return os.fsencode(re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], TEMPLATE))
 
 
+def _script_for_windows(where: Paths, python: str, program_path: str) -> bytes:
+    values = {
+        "python": repr(python),
+        "program": repr(program_path),
+        "directory": repr(where.directory),
+        "socket": repr(where.socket),
+    }
+    return re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], WINDOWS_TEMPLATE).encode("utf-8", "replace")
+
+
 def names(path: str) -> tuple[str, ...]:
     """Return the absolute paths that a written helper names: interpreter, program. () if it is not ours."""
     text = os.fsdecode(files.read(path) or b"")
-    found = []
+    found: list[str] = []
     for mark in ("python=", "program="):
         line = next((line for line in text.split("\n") if line.startswith(mark)), None)
         if line is None:
             return ()
-        found += shlex.split(line.removeprefix(mark))
+        value = line.removeprefix(mark)
+        found += [ast.literal_eval(value)] if system.NEEDS_INTERPRETER else shlex.split(value)
     return tuple(found)
 
 

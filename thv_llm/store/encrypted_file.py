@@ -7,7 +7,8 @@ object from session key to secret, so that changing the settings and back finds 
 
 The key comes from a passphrase (scrypt) or from a random file beside it. The key file protects
 against copies of the one file without the other (a backup, a sync folder, a bug report), not
-against a program of the same user; `describe` says which of the two is in use.
+against a program of the same user; `describe` says which of the two is in use. On Windows, without a
+passphrase, the system encrypts for its user (DPAPI), in place of cipher and key file.
 
 A file that cannot be opened is an error and stays: there may be more sessions in it. Only a new
 `save` moves it aside, and only if no passphrase could open it.
@@ -19,12 +20,12 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from thv_llm import aesgcm, files
+from thv_llm import files, system
 from thv_llm.secret import Secret
-from thv_llm.store.model import DamagedError, LockedError, StoreError
+from thv_llm.store import DamagedError, LockedError, StoreError, aesgcm
 
 MAGIC = b"thv-llm session\x01"
-KEY_FILE, PASSPHRASE = b"K", b"P"
+KEY_FILE, PASSPHRASE, SYSTEM = b"K", b"P", b"S"
 SALT_BYTES = 16
 COST = bytes((15, 8, 1))
 """scrypt log2(N), r, p: 32 MiB and a tenth of a second for each guess."""
@@ -68,6 +69,7 @@ class EncryptedFile:
         self._given_key = key
         self._passphrase = passphrase
         self._ask = ask
+        self._seals = system.SEALS and key is None and passphrase is None
         self._broken_path = f"{path}.broken"
         self._derived: tuple[bytes, bytes] | None = None  # (cost and salt, key): scrypt is slow on purpose
 
@@ -76,6 +78,11 @@ class EncryptedFile:
         data = files.read(self._path)
         if _source(data) == PASSPHRASE if data else self._passphrase:
             return f"the encrypted file {self._path}, protected by your passphrase"
+        if _source(data) == SYSTEM if data else self._seals:
+            return (
+                f"the file {self._path}, encrypted by Windows for your account, "
+                "so it is safe from other users and on other machines, not from programs you run"
+            )
         return (
             f"the encrypted file {self._path}; its key is in {self._key_path}, "
             "so it is safe in a backup without that file, not from programs you run"
@@ -127,6 +134,8 @@ class EncryptedFile:
         if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
             raise self._broken("it is not one of ours, or was cut")
         header, sealed = data[:HEADER_BYTES], data[HEADER_BYTES:]
+        if _source(header) == SYSTEM:
+            return self._unsealed(sealed, header)
         try:
             plain = aesgcm.decrypt(self._key(header), header[-aesgcm.NONCE_BYTES :], sealed, header)
         except aesgcm.InvalidTag:
@@ -138,19 +147,44 @@ class EncryptedFile:
         values: dict[str, str] = json.loads(plain)
         return values
 
+    def _unsealed(self, sealed: bytes, header: bytes) -> dict[str, str]:
+        import json
+
+        if not system.SEALS:
+            raise self._broken("it was encrypted by Windows, on another machine")
+        try:
+            values: dict[str, str] = json.loads(system.unseal(sealed, header))
+        except OSError:
+            raise self._broken("it was changed, or this logon cannot use the keys of your account") from None
+        return values
+
     def _write(self, values: dict[str, str]) -> None:
         import json
 
         files.private_directory(os.path.dirname(self._path))
         header = self._new_header()
         plain = json.dumps(values).encode()
+        if _source(header) == SYSTEM:
+            files.replace(self._path, header + self._sealed(plain, header))
+            return
         sealed = aesgcm.encrypt(self._key(header, create=True), header[-aesgcm.NONCE_BYTES :], plain, header)
         files.replace(self._path, header + sealed)
+
+    def _sealed(self, plain: bytes, header: bytes) -> bytes:
+        try:
+            return system.seal(plain, header)
+        except OSError as error:
+            raise StoreError(
+                f"cannot keep the session in {self._path}",
+                why=f"Windows does not encrypt for this logon (error {getattr(error, 'winerror', 0)})",
+                next_step="log on to Windows with your password; or set THV_LLM_PASSPHRASE",
+            ) from None
 
     def _new_header(self) -> bytes:
         nonce = os.urandom(aesgcm.NONCE_BYTES)
         if not self._passphrase:
-            return MAGIC + KEY_FILE + bytes(len(COST) + SALT_BYTES) + nonce
+            source = SYSTEM if self._seals else KEY_FILE
+            return MAGIC + source + bytes(len(COST) + SALT_BYTES) + nonce
         salted = self._derived[0] if self._derived else COST + os.urandom(SALT_BYTES)
         return MAGIC + PASSPHRASE + salted + nonce
 
@@ -194,20 +228,17 @@ class EncryptedFile:
         return self._passphrase
 
     def _locked(self, why: str) -> LockedError:
+        removal = system.removal_of(self._path)
         return LockedError(
             f"the session in {self._path} is locked",
             why=why,
-            next_step=f"set THV_LLM_PASSPHRASE; if it is lost: {self._removal()}, then thv-llm login",
+            next_step=f"set THV_LLM_PASSPHRASE; if it is lost: {removal}, then thv-llm login",
         )
 
     def _broken(self, why: str) -> DamagedError:
+        removal = system.removal_of(self._path)
         return DamagedError(
             f"cannot open the session in {self._path}",
             why=why,
-            next_step=f"thv-llm login (the file is kept beside the new one), or {self._removal()}",
+            next_step=f"thv-llm login (the file is kept beside the new one), or {removal}",
         )
-
-    def _removal(self) -> str:
-        import shlex
-
-        return f"rm {shlex.quote(self._path)}"

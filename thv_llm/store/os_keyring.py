@@ -16,22 +16,22 @@ import base64
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from thv_llm import aesgcm
+from thv_llm import system
 from thv_llm.secret import Secret
-from thv_llm.store.encrypted_file import EncryptedFile
-from thv_llm.store.model import (
+from thv_llm.store import (
     CHOOSE_FILE,
     PROMPT_TIMEOUT_S,
     SERVICE,
     TIMEOUT_S,
     AbsentError,
     StoreError,
+    aesgcm,
     within,
 )
+from thv_llm.store.encrypted_file import EncryptedFile
 
 if TYPE_CHECKING:
     from keyring.backend import KeyringBackend
@@ -187,10 +187,10 @@ def _named_backend() -> KeyringBackend | None:
 
 
 def _usual_backend() -> KeyringBackend:
-    if sys.platform == "darwin":
+    if system.NAME == "darwin":
         from keyring.backends import macOS
 
-        return macOS.Keyring()
+        return macOS.Keyring()  # type: ignore[no-untyped-call]
     import keyring
 
     found = keyring.get_keyring()

@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from thv_llm.secret import Secret
-from thv_llm.store.model import (
+from thv_llm.store import (
     CHOOSE_FILE,
     PROMPT_TIMEOUT_S,
     SERVICE,

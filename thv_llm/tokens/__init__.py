@@ -1,15 +1,12 @@
 """A fresh access token: from memory, else by refreshing the session.
 
-`open` gives a `TokenSource`; `session` names sessions, `renewal` talks to the provider, `failure`
-remembers what went wrong, `source` ties them together, `keep_fresh` runs ahead of expiry, `ending`
-removes sessions.
+`session` opens and ends sessions, `source` refreshes one, `failure` remembers what went wrong.
 """
 
 from __future__ import annotations
 
-from thv_llm.shortcut import MIN_VALID_S
-from thv_llm.tokens.keep_fresh import keep_fresh
-from thv_llm.tokens.session import open
-from thv_llm.tokens.source import AccessToken, Clock, TokenSource
+from thv_llm.agent_client import MIN_VALID_S
+from thv_llm.tokens.session import end_all, open
+from thv_llm.tokens.source import AccessToken, Clock, TokenSource, keep_fresh
 
-__all__ = ["MIN_VALID_S", "AccessToken", "Clock", "TokenSource", "keep_fresh", "open"]
+__all__ = ["MIN_VALID_S", "AccessToken", "Clock", "TokenSource", "end_all", "keep_fresh", "open"]

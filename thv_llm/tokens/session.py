@@ -1,32 +1,41 @@
-"""From settings to a `TokenSource`: which session, which store, which provider."""
+"""From settings to a `TokenSource`: which session, which store, which provider; and the end of sessions.
+
+`choose` takes, in order: `token_store = "file"`; a backend that the user names to the `keyring`
+package; the store of the last login; the system's own (macOS Keychain, Secret Service); the
+encrypted file. Falling through to that file happens only where there is no keyring at all, and only
+while there is no session: a store that is locked, silent or out of reach for now is an error,
+because the session is in it. Each store is imported when it is chosen: a cold `token` pays for the
+one it uses.
+
+A session that `end_all` removes from its store is not over at the provider: the caller revokes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from thv_llm import sessions
+from thv_llm import agent_client, files, sessions, system
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.sessions import SessionFacts, Sessions, StoredSession
-from thv_llm.settings import OidcSettings, Settings
-from thv_llm.store.choose import choose, open_named
-from thv_llm.store.model import SessionStore
-from thv_llm.tokens.renewal import renew
-from thv_llm.tokens.source import Clock, TokenSource
+from thv_llm.settings import Settings
+from thv_llm.store import AbsentError, SessionStore
+from thv_llm.tokens.failure import FailureMemory
+from thv_llm.tokens.source import DEADLINE_S, Clock, TokenSource, renew
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
     from thv_llm.oidc.login import LoginResult
     from thv_llm.oidc.token_endpoint import Tokens
+
+PASSPHRASE_VARIABLE = "THV_LLM_PASSPHRASE"
 
 
 def open(
@@ -39,6 +48,7 @@ def open(
     interactive: bool = False,
     ask_passphrase: Callable[[], Secret] | None = None,
     context: Callable[[], SSLContext] | None = None,
+    is_patient: bool = True,
 ) -> TokenSource:
     """Return the token source of the configured session. Nothing is read or asked yet.
 
@@ -47,27 +57,52 @@ def open(
         interactive: a person is there to unlock a keyring.
         ask_passphrase: asks for the passphrase of an encrypted session file.
         context: gives the TLS context for the provider, where one is in the making already.
+        is_patient: keeps the pause after a failure; else, for a user who waits, it asks at once.
     """
     clock = clock or Clock(now=now)
-    key = session_key(settings.oidc)
+    key = settings.session_id
     stores = Stores(settings, paths, environ, interactive, ask_passphrase)
+    of_user = settings.oidc.grant == "user"
 
     def record(store: str, result: LoginResult) -> None:
         tokens = result.tokens
         facts = SessionFacts(store, key, result.subject, result.who, tokens.expires_at, clock.now())
+        if tokens.session_ends_at is not None:
+            facts = facts.with_end(tokens.session_ends_at, clock.now())
         _update(paths, lambda known: known.after_login(facts))
         _leave_others(stores, facts.place, tokens.refresh)
 
-    return TokenSource(
+    def ends(ends_at: float) -> None:
+        with contextlib.suppress(ThvLlmError):  # a broken record is no reason to have no token
+            known = sessions.load(paths.state)
+            if known.with_end(key, ends_at, clock.now()) != known:
+                _update(paths, lambda known: known.with_end(key, ends_at, clock.now()))
+
+    make: type[TokenSource] = TokenSource
+    if settings.oidc.grant == "token-file":
+        from thv_llm.tokens.grants import FileTokens
+
+        make = FileTokens
+    source = make(
         key,
-        open_store=lambda: stores.of(key),
-        renew=_renewal(settings, key, paths, environ, clock, context),
+        open_store=lambda: stores.of(key) if of_user else _nothing(settings),
+        renew=_renewal(settings, key, paths, environ, clock, context, stores),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
+        ends=ends,
         ended=lambda store: _update(paths, lambda known: known.without(StoredSession(store, key))),
         clock=clock,
+        is_patient=is_patient,
     )
+    source.path = settings.oidc.token_file
+    return source
+
+
+def _nothing(settings: Settings) -> SessionStore:
+    from thv_llm.tokens.grants import Nothing
+
+    return Nothing(settings.oidc)
 
 
 class Stores(NamedTuple):
@@ -94,6 +129,14 @@ class Stores(NamedTuple):
             interactive=self.interactive,
             ask_passphrase=self.ask_passphrase,
         )
+
+    def client_secret(self) -> Secret | None:
+        """Return the secret of the client, where it has one."""
+        if not self.settings.oidc.client_secret:
+            return None
+        from thv_llm.tokens import grants
+
+        return grants.client_secret(self.settings.oidc, lambda: self.of(self.settings.session_id))
 
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
@@ -123,13 +166,6 @@ def _update(paths: Paths, change: Callable[[Sessions], Sessions]) -> None:
     state.update_sessions(paths, change)
 
 
-def session_key(oidc: OidcSettings) -> str:
-    """Return the name under which a session is stored: readable, and different for every difference."""
-    parts = [oidc.issuer, oidc.client_id, sorted(oidc.scopes), oidc.audience, oidc.resource]
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-    return f"{oidc.client_id} {oidc.issuer} {digest}"
-
-
 def owner(key: str) -> tuple[str, str]:
     """Return client id and issuer of the session of that name; neither has spaces in it."""
     client_id, issuer, _ = (key + "  ").split(" ", 2)
@@ -143,23 +179,35 @@ def _renewal(
     environ: Mapping[str, str],
     clock: Clock,
     context: Callable[[], SSLContext] | None,
-) -> Callable[[Secret, float], Tokens]:
+    stores: Stores,
+) -> Callable[[Secret, float, bool], Tokens]:
     def once(secret: Secret) -> Tokens:
         from thv_llm.oidc import discovery, token_endpoint
         from thv_llm.oidc.http import Provider
 
-        http = Provider(settings.ca_file, environ, context=context)
+        http = Provider(settings.ca_file, environ, context=context, client_secret=stores.client_secret)
         metadata = discovery.discover(
             settings.oidc.issuer, http, cache_path=paths.discovery_cache, now=clock.now()
         )
+        if settings.oidc.grant != "user":
+            from thv_llm.tokens import grants
+
+            return grants.request(settings.oidc, http, environ, metadata, now=clock.now())
         subject = ""
         with contextlib.suppress(ThvLlmError):
             subject = sessions.load(paths.state).of(key).subject
         return token_endpoint.refresh(metadata, settings.oidc, secret, http, now=clock.now(), subject=subject)
 
-    def whole(secret: Secret, deadline: float) -> Tokens:
+    def whole(secret: Secret, deadline: float, repeats: bool) -> Tokens:
         try:
-            return renew(once, secret, deadline=deadline, monotonic=clock.monotonic, sleep=clock.sleep)
+            return renew(
+                once,
+                secret,
+                deadline=deadline,
+                monotonic=clock.monotonic,
+                sleep=clock.sleep,
+                repeats=repeats,
+            )
         except UnreachableError:
             from thv_llm.oidc import discovery
 
@@ -167,3 +215,157 @@ def _renewal(
             raise
 
     return whole
+
+
+class Ended(NamedTuple):
+    """A session that was removed.
+
+    Attributes:
+        is_current: it was that of the settings.
+    """
+
+    client_id: str
+    issuer: str
+    is_current: bool
+    refresh: Secret
+
+
+def end_all(
+    settings: Settings,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    interactive: bool = False,
+    ask_passphrase: Callable[[], Secret] | None = None,
+) -> Iterator[Ended]:
+    """Remove every session that is stored, and yield each as soon as it is gone.
+
+    Args:
+        settings: may lack issuer and client id: then there are only those of earlier settings.
+
+    Raises:
+        ThvLlmError: a store could not be used; the sessions in other stores have been removed.
+    """
+    stores = Stores(settings, paths, environ, interactive, ask_passphrase)
+    current = settings.session_id if settings.oidc.issuer and settings.oidc.client_id else ""
+    failure = None
+    for place in _places(sessions.load(paths.state), current):
+        try:
+            secret = _removed(stores, place)
+        except ThvLlmError as error:
+            failure = failure or error
+            continue
+        if secret:
+            yield Ended(*owner(place.key), is_current=place.key == current, refresh=secret)
+    if failure:
+        raise failure
+
+
+def _places(known: Sessions, current: str) -> tuple[StoredSession, ...]:
+    """Return where sessions may be; that of the settings may be stored without having been recorded."""
+    is_recorded = not current or known.of(current).store
+    unrecorded = () if is_recorded else (StoredSession("", current),)
+    return known.stored + unrecorded
+
+
+def _removed(stores: Stores, place: StoredSession) -> Secret | None:
+    key = place.key
+    with files.lock(stores.paths.lock("session"), timeout_s=DEADLINE_S, what="the session"):
+        store = stores.named(place.store) if place.store else stores.of(key)
+        secret = store.load(key)
+        store.delete(key)
+        FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
+        _update(stores.paths, lambda known: known.without(place))
+    return secret
+
+
+def choose(
+    paths: Paths,
+    environ: Mapping[str, str],
+    wanted: str = "",
+    *,
+    recorded: str = "",
+    interactive: bool = False,
+    ask_passphrase: Callable[[], Secret] | None = None,
+    platform: str = system.NAME,
+) -> SessionStore:
+    """Return the store to use.
+
+    Args:
+        wanted: `token_store` of the settings: "", "keyring" or "file".
+        recorded: `name` of the store of the last login, "" when there was none.
+        interactive: a person is there to unlock things.
+        ask_passphrase: asks for the passphrase of an encrypted file that has one.
+
+    Raises:
+        StoreError: the store that it must be cannot be used.
+    """
+    name = _name(environ, wanted, recorded, platform)
+    if name == "secret-service" and not wanted and not recorded and _is_absent(environ, interactive):
+        name = "file"
+    return open_named(name, paths, environ, interactive=interactive, ask_passphrase=ask_passphrase)
+
+
+def open_named(
+    name: str,
+    paths: Paths,
+    environ: Mapping[str, str],
+    *,
+    interactive: bool = False,
+    ask_passphrase: Callable[[], Secret] | None = None,
+) -> SessionStore:
+    """Return the store of that `name`, whatever else would be chosen by now."""
+    if name == "file":
+        return _file(paths, environ, ask_passphrase if interactive else None)
+    if name == "keyring":
+        from thv_llm.store.os_keyring import OsKeyring
+
+        return OsKeyring(overflow_path=paths.session_overflow, interactive=interactive)
+    from thv_llm.store.secret_service import SecretService
+
+    return SecretService(environ, interactive=interactive)
+
+
+def _is_absent(environ: Mapping[str, str], interactive: bool) -> bool:
+    from thv_llm.store.secret_service import SecretService
+
+    try:
+        SecretService(environ, interactive=interactive).probe()
+    except AbsentError:
+        return True
+    return False
+
+
+def _name(environ: Mapping[str, str], wanted: str, recorded: str, platform: str) -> str:
+    if wanted == "file":
+        return "file"
+    if platform == "win32" and not is_keyring_named(environ):
+        return "file"  # where Windows encrypts it; Credential Manager takes 1,280 characters
+    if is_keyring_named(environ):
+        return "keyring"
+    if recorded and not (wanted == "keyring" and recorded == "file"):
+        return recorded
+    return "secret-service" if platform.startswith("linux") else "keyring"
+
+
+def is_keyring_named(environ: Mapping[str, str]) -> bool:
+    """Tell whether the user names a keyring backend; looks at a variable and one file's existence.
+
+    Source: keyring.util.platform_.config_root of the `keyring` package.
+    """
+    home = agent_client.home(environ)
+    base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    named = os.path.join(base, "python_keyring", "keyringrc.cfg")
+    return bool(environ.get("PYTHON_KEYRING_BACKEND")) or os.path.exists(named)
+
+
+def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> SessionStore:
+    from thv_llm.store.encrypted_file import EncryptedFile
+
+    passphrase = environ.get(PASSPHRASE_VARIABLE)
+    return EncryptedFile(
+        paths.session_file,
+        paths.session_file_key,
+        passphrase=Secret(passphrase) if passphrase else None,
+        ask=ask,
+    )

@@ -12,6 +12,14 @@ Rule 5: a token is fresh while more than `min_valid_s` or half of its lifetime, 
         less, remains. So a token that lives for five minutes is refreshed every 2.5, not always.
 Rule 6: time is the lesser of what two clocks say: the monotonic one stands still while the
         machine sleeps, the other one jumps.
+Rule 7: a request is repeated only where that is safe.
+        - A response that was lost after the request may have arrived: once more, with the same
+          refresh token, within the few seconds that rotating providers allow for this (RFC 9700
+          section 4.14.2), however short the caller's deadline is: without it the session is lost.
+        - A request that brought no token, or never arrived: again after a pause, which is the
+          provider's `Retry-After` if it names one, before the caller's deadline. Only after the
+          first failure; later ones are `tokens.failure`'s to pace.
+        - A response that failed a check, and the end of the session: never.
 """
 
 from __future__ import annotations
@@ -23,10 +31,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from thv_llm import files
-from thv_llm.errors import LoginRequiredError, NotConfiguredError, ThvLlmError, UnreachableError
+from thv_llm.agent_client import MIN_VALID_S
+from thv_llm.errors import (
+    InteractionRequiredError,
+    InvalidResponseError,
+    LoginRequiredError,
+    NoResponseError,
+    NotConfiguredError,
+    RefusedError,
+    ThvLlmError,
+    UnreachableError,
+)
 from thv_llm.secret import Secret
-from thv_llm.shortcut import MIN_VALID_S
-from thv_llm.store.model import SessionStore
+from thv_llm.store import SessionStore
 from thv_llm.tokens.failure import FailureMemory
 
 if TYPE_CHECKING:
@@ -46,6 +63,20 @@ REJECTED_AGAIN_S = 10.0
 """A token this young that replaced a rejected one is rejected for other reasons than its age."""
 
 SAVE_PAUSES_S = (0.2, 0.5, 1.0)
+
+RETRY_PAUSES_S = (0.25, 1.5)
+"""Before the second and the third request; with the first they lie within five seconds."""
+
+REQUEST_S = 10.0
+"""What one request may take; none begins that could not end in time."""
+
+RESCUE_S = 15.0
+"""From a lost response on there is time for the other requests, whatever the deadline."""
+
+SHORTEST_S, LONGEST_S = 1.0, 30.0
+"""Between two looks of `keep_fresh`; short, because the machine may sleep or its clock be set meanwhile."""
+
+FIRST_RETRY_S = 5.0
 
 
 class AccessToken(NamedTuple):
@@ -113,31 +144,39 @@ class TokenSource:
     Args:
         key: names the session in the store.
         open_store: finds the store; asked for each refresh, because a login may move the session.
-        renew: exchanges a refresh token before a deadline (monotonic).
+        renew: exchanges a refresh token before a deadline (monotonic); with False, by one request only.
         lock_path: of the lock `session`.
         record: told of a login: name of the store, result.
+        ends: told when the session will end, as the provider says it (`Tokens.session_ends_at`).
         ended: told that the session has ended and is no longer in the store of that name.
+        is_patient: keeps the pause after a failure; else, for a user who waits, it asks at once.
     """
+
+    path = ""  # of the file that has the token, where a file has it
 
     def __init__(
         self,
         key: str,
         *,
         open_store: Callable[[], SessionStore],
-        renew: Callable[[Secret, float], Tokens],
+        renew: Callable[[Secret, float, bool], Tokens],
         lock_path: str,
         failure_path: str,
         record: Callable[[str, LoginResult], None],
+        ends: Callable[[float], None],
         ended: Callable[[str], None],
         clock: Clock,
+        is_patient: bool = True,
     ) -> None:
         self._key = key
         self._open_store = open_store
         self._renew = renew
         self._lock_path = lock_path
         self._record = record
+        self._ends = ends
         self._ended = ended
         self._clock = clock
+        self._is_patient = is_patient
         self._failures = FailureMemory(failure_path, key, now=clock.now)
         self._turn = threading.Lock()
         self._held: _Held | None = None
@@ -162,7 +201,8 @@ class TokenSource:
 
         Raises:
             LoginRequiredError: there is no session (any more).
-            UnreachableError: the provider cannot be asked, and no token is left that is good.
+            InteractionRequiredError, RefusedError, UnreachableError: the session gives no token now,
+                and none is left that is good.
             ThvLlmError: the store or its lock cannot be used.
         """
         wish = _Wish(min_valid_s, rejected, newer_than)
@@ -180,15 +220,17 @@ class TokenSource:
                 raise UnreachableError("cannot get an access token", why="another refresh hangs")
         try:
             return self._fresh(wish) or self._refreshed(started, deadline, wish.rejected)
-        except (LoginRequiredError, NotConfiguredError):
-            if self._held and not self._held.is_last:
-                self._held = None
-            raise
-        except ThvLlmError:
+        except ThvLlmError as error:
+            is_over = isinstance(error, (LoginRequiredError, NotConfiguredError))
+            if is_over and not isinstance(error, InteractionRequiredError):
+                if self._held and not self._held.is_last:
+                    self._held = None
+                raise
             spare = self._spare(wish)
             if spare is None:
                 raise
-            self._patient_until = self._clock.monotonic() + PATIENCE_S
+            pause_s = error.retry_after_s if isinstance(error, UnreachableError) else None
+            self._patient_until = self._clock.monotonic() + (pause_s or PATIENCE_S)
             return spare
         finally:
             self._turn.release()
@@ -236,10 +278,21 @@ class TokenSource:
         """Tell whether a session is stored; asks nobody whether it is still good."""
         return self._open_store().load(self._key) is not None
 
+    def claims(self) -> str:
+        """Return what the provider wants to see as `claims` of the next login; "" for nothing."""
+        latest = self._failures.latest()
+        error = latest[1] if latest else None
+        return error.claims if isinstance(error, InteractionRequiredError) else ""
+
     def at_hand(self) -> Secret | None:
         """Return the access token in memory if it is fresh. Never waits, for nobody and nothing."""
         found = self._fresh(_Wish(MIN_VALID_S))
         return found.value if found else None
+
+    def remaining_s(self) -> float:
+        """Return for how many seconds the access token in memory is valid; 0.0 without one. Never waits."""
+        held = self._held
+        return max(held.remaining_s(self._clock), 0.0) if held else 0.0
 
     def _fresh(self, wish: _Wish) -> AccessToken | None:
         held = self._held
@@ -267,20 +320,21 @@ class TokenSource:
         with self._locked(deadline - self._clock.monotonic()):
             store = self._open_store()
             secret = self._stored(store)
-            self._failures.check(secret, started)
+            self._failures.check(secret, started, is_patient=self._is_patient)
             store.ready()
             requested, asked_at = self._clock.now(), self._clock.monotonic()
             try:
-                tokens = self._renew(secret, deadline)
+                tokens = self._renew(secret, deadline, not self._failures.has_failed(secret))
+            except (InteractionRequiredError, RefusedError, UnreachableError) as error:
+                raise self._failures.remember(secret, error) from None
             except LoginRequiredError as error:
                 self._failures.remember(secret, error)
                 self._clear(store, secret)
                 raise
-            except UnreachableError as error:
-                self._failures.remember(secret, error)
-                raise
             self._keep(store, secret, tokens.refresh)
             self._failures.clear()
+            if tokens.session_ends_at is not None:
+                self._ends(tokens.session_ends_at)
             return self._hold(tokens, requested, asked_at, rejected)
 
     def _stored(self, store: SessionStore) -> Secret:
@@ -291,7 +345,7 @@ class TokenSource:
             stored = store.load(self._key)
         if stored is None:
             raise self._failures.why_ended() or LoginRequiredError(
-                "cannot get an access token", why="nobody is logged in", next_step="thv-llm login"
+                "cannot get an access token", why="not logged in", next_step="thv-llm login"
             )
         return stored
 
@@ -326,3 +380,67 @@ class TokenSource:
         self._held = _Held(token, lifetime_s, asked_at, self._clock.monotonic(), rejected is not None)
         self._patient_until = 0.0
         return token
+
+
+def renew(
+    once: Callable[[Secret], Tokens],
+    secret: Secret,
+    *,
+    deadline: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], None],
+    repeats: bool = True,
+) -> Tokens:
+    """Return new tokens.
+
+    Args:
+        once: makes one request.
+        repeats: also a request that has certainly brought nothing.
+        deadline: on the clock of `monotonic`.
+
+    Raises:
+        ThvLlmError: as `once` does.
+    """
+    pauses, is_spent = list(RETRY_PAUSES_S) if repeats else [], False
+    while True:
+        try:
+            return once(secret)
+        except InvalidResponseError:
+            raise
+        except UnreachableError as error:
+            if isinstance(error, NoResponseError) and error.maybe_sent:
+                if is_spent:
+                    raise
+                is_spent, deadline = True, max(deadline, monotonic() + RESCUE_S)
+                pauses = pauses or [RETRY_PAUSES_S[0]]
+            wait_s = max(pauses.pop(0), error.retry_after_s or 0.0) if pauses else None
+            if wait_s is None or monotonic() + wait_s + REQUEST_S > deadline:
+                raise
+            sleep(wait_s)
+
+
+def keep_fresh(
+    get: Callable[[], AccessToken], stop: threading.Event, *, now: Callable[[], float] = time.time
+) -> None:
+    """Call `get` whenever the token in hand is about to be no longer fresh, until `stop` is set.
+
+    Without a session it looks again every half minute, which costs the provider nothing.
+    """
+    retry_s = FIRST_RETRY_S
+    while not stop.is_set():
+        try:
+            left_s = get().fresh_until - now()
+        except LoginRequiredError:
+            left_s = LONGEST_S
+        except ThvLlmError:
+            left_s = 0.0
+        except Exception as error:  # this thread must outlive it: nobody would start another
+            from thv_llm import log  # which a cold `token` need not load
+
+            log.report(error, "while getting the next token")
+            left_s = 0.0
+        if left_s > 0:
+            pause_s, retry_s = left_s, FIRST_RETRY_S
+        else:  # the provider is away, perhaps with an old token still to spare
+            pause_s, retry_s = retry_s, min(retry_s * 2, LONGEST_S)
+        stop.wait(min(max(pause_s, SHORTEST_S), LONGEST_S))

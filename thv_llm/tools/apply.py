@@ -18,8 +18,8 @@ from thv_llm import files, state
 from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 from thv_llm.state import State, WiredFile, WiredTool
+from thv_llm.tools.desired import Plan, PlannedFile, plan
 from thv_llm.tools.model import Tool
-from thv_llm.tools.plan import Plan, PlannedFile, plan
 from thv_llm.tools.undo import LOCK_TIMEOUT_S, lock_path, repeatedly, revert_tool
 
 
@@ -65,8 +65,18 @@ def _one(planned: Plan, paths: Paths) -> Outcome:
 
 
 def _try(planned: Plan, paths: Paths) -> Outcome:
-    fresh = plan(planned.tool, planned.place, planned.values, state.load(paths.state))
-    return Outcome(fresh, tuple(line for file in fresh.files for line in _write(fresh, file, paths)))
+    known = state.load(paths.state)
+    fresh = plan(planned.tool, planned.place, planned.values, known, take_over=planned.take_over)
+    lines = tuple(line for file in fresh.files for line in _write(fresh, file, paths))
+    wired = known.tool(planned.tool.id)
+    if wired and wired.models != planned.values.models:
+        state.update(paths, lambda old: _with_models(old, planned))
+    return Outcome(fresh, lines)
+
+
+def _with_models(old: State, planned: Plan) -> State:
+    wired = old.tool(planned.tool.id)
+    return state.with_tool(old, replace(wired, models=planned.values.models)) if wired else old
 
 
 def _write(planned: Plan, file: PlannedFile, paths: Paths) -> tuple[str, ...]:
@@ -75,11 +85,12 @@ def _write(planned: Plan, file: PlannedFile, paths: Paths) -> tuple[str, ...]:
     after, denied = file.after, _to_deny(planned, file.path, file.after)
     if denied:
         file = replace(file, record=replace(file.record, denied=denied))
-    _record(planned, file.intent, paths)
-    files.sweep(os.path.dirname(os.path.realpath(file.path)))  # a killed run's, which may be right already
+    files.remove_temporary(file.record.temporary, file.path)
+    temporary = files.temporary_name(file.path)
+    _record(planned, replace(file.intent, temporary=temporary), paths)
     if after != file.before:
         files.private_directory(os.path.dirname(file.path))
-        files.replace(file.path, after, expected=file.before, denied=denied)
+        files.replace(file.path, after, expected=file.before, denied=denied, temporary=temporary)
     _record(planned, file.settled, paths)
     if after == file.before:
         return ()
@@ -102,7 +113,9 @@ def _record(planned: Plan, file: WiredFile, paths: Paths) -> None:
             others[places[0]] = file
         else:
             others.append(file)
-        return state.with_tool(old, WiredTool(planned.tool.id, planned.mode.value, tuple(others)))
+        models = planned.values.models
+        tool = known or WiredTool(planned.tool.id, "", (), models)
+        return state.with_tool(old, replace(tool, mode=planned.mode.value, files=tuple(others)))
 
     state.update(paths, add)
 

@@ -21,21 +21,23 @@ _SECRET_NAME = (
     r"api[-_]?key|token|secret|password|passwd|passphrase|credential|authorization|bearer|cookie|session"
     r"|keys?(?![\w.-])"
 )
-# A line may be long: no word is tried from each of its letters, and no repetition is given back.
+# A line may be long: no word is tried from each of its letters, and what a repetition gives back
+# nothing else can take.
 _NAMED = re.compile(
     rf"""(?ix)
-    ((?<![\w.-]) (?=[\w.-]*?(?:{_SECRET_NAME})) [\w.-]++ ["']?+ \s*+ [:=] \s*+)  # the name of the value
-    (?: "(?!"") ((?:[^"\\]|\\.)*+) "
-      | '(?!'') ([^']*+) '
-      | (["'].*+)  # ends in another line
-      | ((?:(?:bearer|basic)\ ++)?+ [^\s"'\[{{,}}\]] (?:[^\s,}}\]]|[,}}\]]++(?![\s"']|$))*+)  # bare
+    ((?<![\w.-]) (?=[\w.-]*?(?:{_SECRET_NAME})) [\w.-]+ ["']? \s* [:=] \s*)  # the name of the value
+    (?: "(?!"") ([^"\\]*(?:\\.[^"\\]*)*) "
+      | '(?!'') ([^']*) '
+      | (["'].*)  # ends in another line
+      | ((?:(?:bearer|basic)\ +|(?!(?:bearer|basic)\ ))  # bare
+         [^\s"'\[{{,}}\]] (?:[^\s,}}\]]|[,}}\]]+(?![\s"',}}\]]|$))*)
     )
     """
 )
 _SHAPED = re.compile(
     r"(?:\b(?:sk|pk|rk|gh[opsu]|github_pat|glpat|xox[abprs]|AIza|AKIA|eyJ)[-_A-Za-z0-9]{12}[-_.A-Za-z0-9]*"
     r"|(?<=Bearer )[^\s\"']+"
-    r"|(?<=://)[^\s/:@\"']*+:[^\s/@\"']++(?=@))"
+    r"|(?<=://)[^\s/:@\"']*:[^\s/@\"']+(?=@))"
 )
 _PLAIN_VALUE = re.compile(r"true|false|null|~|[0-9_.]{1,8}", re.IGNORECASE)
 """Values of such names that are no secrets: switches, numbers of seconds or tokens."""

@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from thv_llm import files
-from thv_llm.edit.change import EditError, Json
-from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.errors import UsageError, did_you_mean, shown
 from thv_llm.secret import Secret
-from thv_llm.state import State, WiredTool
-from thv_llm.tools import difference
+from thv_llm.state import State
+from thv_llm.tools import difference, ownership
 from thv_llm.tools.apply import Outcome, apply
-from thv_llm.tools.detect import Detection, How, detect
-from thv_llm.tools.model import Mode, Text, Tool, Value, Values
-from thv_llm.tools.original import lost_keys
-from thv_llm.tools.place import Place
-from thv_llm.tools.plan import Plan, plan
+from thv_llm.tools.desired import Condition, Drift, Plan, Unrecorded, drift, plan, unrecorded
+from thv_llm.tools.detect import Detection, How, detect, loopback_through_proxy
+from thv_llm.tools.machine import Place
+from thv_llm.tools.model import Mode, Text, Tool, Values
 from thv_llm.tools.registry import TOOLS
-from thv_llm.tools.undo import Undone, revert
-from thv_llm.tools.values import Absent, mode, needs_models, resolve, used
-from thv_llm.tools.warnings import loopback_through_proxy
+from thv_llm.tools.undo import Done, Undone, revert
+from thv_llm.tools.values import Absent, mode, needs_models, resolve
+from thv_llm.tools.values import of as values_of
 
 __all__ = (
     "TOOLS",
+    "Condition",
     "Detection",
+    "Done",
     "Drift",
     "How",
     "Mode",
@@ -39,6 +38,7 @@ __all__ = (
     "Plan",
     "Tool",
     "Undone",
+    "Unrecorded",
     "Values",
     "apply",
     "by_name",
@@ -46,31 +46,16 @@ __all__ = (
     "diff_of_undo",
     "drift",
     "find",
-    "interrupted",
     "loopback_through_proxy",
     "mode",
-    "needs_anthropic",
     "needs_models",
     "plan",
     "preview",
     "revert",
     "snippet",
+    "unrecorded",
+    "values_of",
 )
-
-
-@dataclass(frozen=True)
-class Drift:
-    """One file that is not as we left it.
-
-    Attributes:
-        keys: those that no longer hold our value.
-        why: why the file could not be looked at, instead of keys.
-    """
-
-    tool: str
-    path: str
-    keys: tuple[str, ...] = ()
-    why: str = ""
 
 
 def find(place: Place, tools: Sequence[Tool] = TOOLS) -> tuple[Detection, ...]:
@@ -87,13 +72,9 @@ def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
     for tool in tools:
         if tool.id == name:
             return tool
-    known = ", ".join(tool.id for tool in tools)
-    raise UsageError(f"no tool is called {name!r}", why=f"known are: {known}", next_step="thv-llm tools")
-
-
-def needs_anthropic(tool: Tool) -> bool:
-    """Whether the tool must know where the gateway serves Anthropic's API, so that setup must ask it."""
-    return Value.GATEWAY_ANTHROPIC in used(tool)
+    known = [tool.id for tool in tools]
+    why = did_you_mean(name, known) or f"known are: {', '.join(known)}"
+    raise UsageError(f"no tool is called {shown(name)}", why=why, next_step="thv-llm tools")
 
 
 def diff(planned: Plan) -> str:
@@ -111,49 +92,13 @@ def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
     for edit in tool.edits:
         for template in edit.templates:
             value = resolve(template, values)
-            yield from () if isinstance(value, Absent) else _texts(value)
-
-
-def _texts(value: Json) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case list():
-            for element in value:
-                yield from _texts(element)
-        case dict():
-            for member in value.values():
-                yield from _texts(member)
+            yield from () if isinstance(value, Absent) else ownership.texts(value)
 
 
 def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str) -> str:
     """Return what undoing changes in one file, secrets masked."""
     public = (helper_path, shlex.quote(helper_path))
     return difference.unified(undone.before, undone.after, undone.path, local_key=local_key, public=public)
-
-
-def drift(state: State) -> tuple[Drift, ...]:
-    """Return the files that no longer hold what we wrote, or cannot be looked at."""
-    return tuple(found for wired in state.wired for found in _drift(wired))
-
-
-def _drift(wired: WiredTool) -> list[Drift]:
-    found = []
-    for file in wired.files:
-        try:
-            keys = lost_keys(files.read(file.path), file)
-        except EditError as error:
-            found.append(Drift(wired.tool, file.path, why=str(error)))
-        except ThvLlmError as error:
-            found.append(Drift(wired.tool, file.path, why=error.why or error.what))
-        else:
-            found += [Drift(wired.tool, file.path, keys)] if keys else []
-    return found
-
-
-def interrupted(state: State) -> tuple[str, ...]:
-    """Return the tools that a killed run left half-way."""
-    return tuple(wired.tool for wired in state.wired if not all(file.is_settled for file in wired.files))
 
 
 def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], ...]:

@@ -19,21 +19,31 @@ from typing import TypeAlias
 from thv_llm.edit.formats import Format
 from thv_llm.secret import Secret
 
+NAME = "thv-llm"
+"""Our provider id, nobody else's, so that a key of the user's is never sent to the gateway by mistake."""
+
+TITLE = "thv-llm gateway"
+"""What a tool's model picker shows."""
+
 
 class Value(Enum):
     """What is known only at setup time."""
 
-    TOKEN_COMMAND = "the token helper, quoted for a POSIX shell"
+    TOKEN_COMMAND = "the token helper, quoted for a POSIX shell; on Windows for cmd and bash"
     TOKEN_COMMAND_STRING = "TOKEN_COMMAND as a string of Lisp or JSON"
     TOKEN_COMMAND_WORD = "TOKEN_COMMAND as one word of a shell command"
-    HELPER_PATH = "absolute path of the token helper"
+    HELPER_PATH = "the program of the token helper, which is started with HELPER_ARGS"
+    HELPER_ARGS = "its arguments, a list: none, but on Windows the helper itself, for Python"
+    HELPER_ARGS_IF_ANY = "the same; left out when there is none"
+    HELPER_FILE = "absolute path of the token helper, for a tool that takes no arguments"
     GATEWAY_ANTHROPIC = "base URL of the gateway for Anthropic clients, without /v1"
     GATEWAY_OPENAI = "base URL of the gateway for OpenAI clients, with exactly one /v1"
-    GATEWAY_ROOT = "URL of the gateway without /v1"
+    GATEWAY_ROOT = "base URL of the gateway for OpenAI clients, without /v1"
     GATEWAY_HOST = "host (and port) of the gateway"
     GATEWAY_PATH = "path of GATEWAY_OPENAI"
-    PROXY_ORIGIN = "http://127.0.0.1:PORT"
-    PROXY_OPENAI = "http://127.0.0.1:PORT/v1"
+    PROXY_OPENAI = "base URL of the proxy for OpenAI clients, with /v1"
+    PROXY_ANTHROPIC = "base URL of the proxy for Anthropic clients, without /v1"
+    PROXY_GEMINI = "base URL of the proxy for Gemini clients, without /v1beta"
     PROXY_PORT = "the proxy's port"
     LOCAL_KEY = "the key that the proxy asks for"
     MODEL = "where a template is repeated per model the one at hand, elsewhere the first"
@@ -83,12 +93,12 @@ class IfAbsent:
 
     Attributes:
         otherwise: what to tell the user when theirs was left in place.
-        line: start of a line that shows there is one, for YAML, which we do not read.
+        member: the member of the top level that shows there is one, for YAML, where our key is a block's.
     """
 
     value: Template
     otherwise: str = ""
-    line: str = ""
+    member: str = ""
 
 
 Template: TypeAlias = (
@@ -116,16 +126,18 @@ class Folder:
 
     Attributes:
         default: `~` is the home directory.
-        env: variable that replaces `default` when it holds an absolute path. On macOS
-            `XDG_CONFIG_HOME` is not looked at when `mac` is given.
+        env: variable that replaces `default` when it holds an absolute path. `XDG_CONFIG_HOME` is
+            not looked at where `mac` or `windows` is what holds.
         below: where the directory lies under the variable's value.
         mac: the default on macOS, where it differs.
+        windows: the default on Windows, where it differs; `%APPDATA%` and the like may begin it.
     """
 
     default: str
     env: str = ""
     below: str = ""
     mac: str = ""
+    windows: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +156,7 @@ class Binary:
 
 @dataclass(frozen=True)
 class App:
-    """Mark: an application bundle or program at a fixed place; `~` is the home directory."""
+    """Mark: an application bundle or program at a fixed place; `~` and `%NAME%` as in `Folder`."""
 
     path: str
 
@@ -232,9 +244,11 @@ class Tool:
         snippet: what to paste, for a tool that we cannot write to.
         afterwards: what the user must still do.
         reason: why it cannot be wired; set only for those.
+        reason_on_windows: why not there.
         remedy: what the user can do instead.
         note: what else `tools NAME` should say.
         ca_env: variable that names further authorities, for a tool without a setting for them.
+        variables: environment variables that configure it, for `env` and `run`; then it has no files.
         checked: program version, how, and date.
     """
 
@@ -248,9 +262,11 @@ class Tool:
     overridden_by: tuple[Overrides, ...] = ()
     managed_by: tuple[Managed, ...] = ()
     reason: str = ""
+    reason_on_windows: str = ""
     remedy: str = ""
     note: str = ""
     ca_env: str = ""
+    variables: Mapping[str, Template] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -259,15 +275,19 @@ class Values:
 
     Attributes:
         gateway_url: as in the settings, with or without /v1.
-        anthropic_url: where the gateway serves Anthropic's API; "" = at `gateway_url`.
+        anthropic_path, openai_path, gemini_path: where the gateway serves each API; "" = at its root.
         models: model ids, best first.
+        helper_python: the interpreter that must be named to run the helper (Windows); "" = none.
     """
 
     gateway_url: str
     proxy_port: int
     local_key: Secret
     helper_path: str
-    anthropic_url: str = ""
+    helper_python: str = ""
+    anthropic_path: str = ""
+    openai_path: str = ""
+    gemini_path: str = ""
     models: tuple[str, ...] = ()
     ca_file: str = ""
     tls_skip_verify: bool = False

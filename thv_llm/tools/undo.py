@@ -12,6 +12,7 @@ Rule 4: a record is dropped after its file is right, never before, so that a run
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +20,115 @@ from enum import Enum
 from typing import TypeVar
 
 from thv_llm import files, state
+from thv_llm.edit.document import Editor
+from thv_llm.edit.formats import Format, editor
+from thv_llm.edit.model import MISSING
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths
-from thv_llm.state import State, WiredFile, WiredTool
+from thv_llm.state import Edition, State, WiredFile, WiredTool
+from thv_llm.tools.machine import Place
 from thv_llm.tools.model import Edit, Tool
-from thv_llm.tools.original import Original, original
-from thv_llm.tools.place import Place
 from thv_llm.tools.registry import RETIRED_NAMES, TOOLS
+
+
+@dataclass(frozen=True)
+class Original:
+    """A file without us.
+
+    Attributes:
+        data: its bytes; None = there is no file.
+        gone: we made the file and nothing of anybody else's is in it, so it can go.
+        left: keys that are not ours any more, because someone changed them; they stay.
+        absent: keys that somebody took out; they stay out.
+        found: something of ours was in it.
+    """
+
+    data: bytes | None
+    gone: bool = False
+    left: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    found: bool = False
+
+    @property
+    def before_us(self) -> bytes | None:
+        """The bytes to start from when we write again."""
+        return None if self.gone else self.data
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of some bytes in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def decoded(data: bytes, path: str) -> str:
+    """Return the text of a settings file; UTF-8 only, byte order mark and line ends kept."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ThvLlmError(f"cannot edit {path}", why=f"line {line} is not UTF-8") from None
+
+
+def editor_of(record: WiredFile) -> Editor:
+    """Return the editor of a recorded file.
+
+    Raises:
+        ThvLlmError: no such format (a newer version's record, or a tampered one).
+    """
+    try:
+        return editor(Format(record.format))
+    except ValueError:
+        why = "its format is not known to this version"
+        raise ThvLlmError(f"cannot undo what was written to {record.path}", why=why) from None
+
+
+def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False) -> Original:
+    """Take our editions out of a file.
+
+    Args:
+        data: the file's present bytes.
+        ours_alone: if the file still is ours, it goes as a whole, whatever the tool added.
+
+    Raises:
+        ThvLlmError: the file cannot be parsed any more.
+    """
+    if data is None:
+        return Original(None)
+    now = digest(data)
+    written = [edition for edition in record.editions if edition.after == now]
+    edit = editor_of(record)
+    text = decoded(data, record.path)
+    if written:
+        without, left = edit.revert(text, written[-1].changes)
+    else:
+        without, left = _without_any(edit, text, record.editions)
+    found = without != text
+    gone = record.created and found and (ours_alone or edit.is_empty(without))
+    absent = tuple(key for key in left if edit.value(without, key) is MISSING)
+    left = tuple(key for key in left if key not in absent)
+    return Original(without.encode("utf-8"), gone, left, absent, found)
+
+
+def _without_any(edit: Editor, text: str, editions: Sequence[Edition]) -> tuple[str, tuple[str, ...]]:
+    """Take out every edition, the latest first, because any of them may be (partly) in the text.
+
+    A key is left when it was written for sure and no edition recognises what is there now.
+    """
+    recognised: set[str] = set()
+    for edition in reversed(editions):
+        text, left = edit.revert(text, edition.changes)
+        recognised |= {change.key for change in edition.changes} - set(left)
+    written = [change.key for edition in editions if edition.done for change in edition.changes]
+    return text, tuple(dict.fromkeys(key for key in written if key not in recognised))
+
+
+def lost_keys(data: bytes | None, record: WiredFile) -> tuple[str, ...]:
+    """Return the keys that no longer hold what we wrote."""
+    changes = record.editions[-1].changes
+    if data is None:
+        return tuple(change.key for change in changes)
+    return editor_of(record).holds(decoded(data, record.path), changes)
+
 
 LOCK_TIMEOUT_S = 30.0
 """For a setup that is at work: it writes some forty small files."""
@@ -51,6 +154,7 @@ class Undone:
 
     Attributes:
         left: keys that stayed because the user had changed them.
+        absent: keys that had a previous value and were taken out meanwhile; it was not put back.
         error: why it failed; the record is kept then.
         before, after: the file's bytes, for a diff; None = no file.
     """
@@ -59,6 +163,7 @@ class Undone:
     path: str
     done: Done
     left: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     error: ThvLlmError | None = None
     before: bytes | None = None
     after: bytes | None = None
@@ -73,6 +178,8 @@ class Undone:
         if self.left:
             them = "it" if len(self.left) == 1 else "them"
             lines.append(f"left {', '.join(self.left)} in {self.path}, because you changed {them}")
+        if self.absent:
+            lines.append(f"{', '.join(self.absent)}: no longer in {self.path}; previous value not put back")
         return tuple(lines)
 
 
@@ -131,9 +238,9 @@ def _one(
 ) -> Undone:
     try:
         edit = _trusted(record, file, place, tools)
-        undone = repeatedly(lambda: _try(record, file, edit, dry_run=dry_run))
+        undone = repeatedly(lambda: _try(paths, record, file, edit, dry_run=dry_run))
         if not dry_run:
-            _forget(paths, record.tool, file)
+            _change(paths, record.tool, replace(file, editions=()))
     except ThvLlmError as error:
         return Undone(record.tool, file.path, Done.FAILED, error=error)
     return undone
@@ -149,38 +256,42 @@ def repeatedly(work: Callable[[], T]) -> T:
     return work()
 
 
-def _try(record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
+def _try(paths: Paths, record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
     data = files.read(file.path)
     was = original(data, file, ours_alone=bool(edit and edit.ours_alone))
     if not dry_run:
-        _write(file, data, was)
+        _write(paths, record, file, data, was)
     done = Done.DELETED if was.gone else Done.RESTORED if was.found else Done.NOTHING
-    return Undone(record.tool, file.path, done, was.left, before=data, after=was.before_us)
+    return Undone(record.tool, file.path, done, was.left, was.absent, before=data, after=was.before_us)
 
 
-def _write(file: WiredFile, data: bytes | None, was: Original) -> None:
-    files.sweep(os.path.dirname(os.path.realpath(file.path)))
+def _write(paths: Paths, record: WiredTool, file: WiredFile, data: bytes | None, was: Original) -> None:
+    files.remove_temporary(file.temporary, file.path)
     # A link that the user made of our file goes, too; the file that they put elsewhere is emptied.
     is_kept = not was.gone or os.path.islink(file.path)
     if was.data is not None and was.data != data and is_kept:
-        files.replace(file.path, was.data, expected=data)
+        temporary = files.temporary_name(file.path)
+        _change(paths, record.tool, replace(file, temporary=temporary))
+        files.replace(file.path, was.data, expected=data, temporary=temporary)
         data = was.data
     if was.gone and data is not None:
         files.delete(file.path, expected=data)
     files.share(file.path, file.denied)  # now that our key is out of it
-    inside = [made for made in file.created_dirs if file.path.startswith(made.rstrip("/") + "/")]
+    inside = [made for made in file.created_dirs if file.path.startswith(os.path.join(made, ""))]
     files.remove_empty_directories(inside)
 
 
-def _forget(paths: Paths, tool: str, file: WiredFile) -> None:
-    def without(old: State) -> State:
+def _change(paths: Paths, tool: str, file: WiredFile) -> None:
+    """Put a file's record in place of its old one, durably; without editions it goes."""
+
+    def changed(old: State) -> State:
         record = old.tool(tool)
         if record is None:
             return old
-        rest = tuple(other for other in record.files if other.path != file.path)
-        return state.with_tool(old, replace(record, files=rest))
+        rest = (file if other.path == file.path else other for other in record.files)
+        return state.with_tool(old, replace(record, files=tuple(one for one in rest if one.editions)))
 
-    state.update(paths, without)
+    state.update(paths, changed)
 
 
 def _trusted(record: WiredTool, file: WiredFile, place: Place, tools: Sequence[Tool]) -> Edit | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from thv_llm.edit.change import Json
+from thv_llm import system
 from thv_llm.edit.formats import Format
+from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools.model import (
     EachModel,
@@ -26,6 +28,34 @@ from thv_llm.tools.model import (
     Value,
     Values,
 )
+from thv_llm.validation import gateway_root
+
+if TYPE_CHECKING:
+    from thv_llm.secret import Secret
+    from thv_llm.settings import Settings
+
+
+def of(wanted: Settings, key: Secret, helper_path: str, models: tuple[str, ...] | None = None) -> Values:
+    """Return what the tools' files are to hold by these settings.
+
+    Args:
+        models: instead of those that the settings name.
+    """
+    return Values(
+        gateway_url=wanted.gateway_url,
+        anthropic_path=wanted.anthropic_path_prefix or "",
+        openai_path=wanted.openai_path_prefix or "",
+        gemini_path=wanted.gemini_path_prefix or "",
+        proxy_port=wanted.proxy_port,
+        local_key=key,
+        helper_path=helper_path,
+        helper_python=sys.executable if system.NEEDS_INTERPRETER else "",
+        models=wanted.models if models is None else models,
+        ca_file=wanted.ca_file,
+        tls_skip_verify=wanted.tls_skip_verify,
+        bedrock_compat=wanted.bedrock_compat,
+        bedrock_enable_1m=wanted.bedrock_enable_1m,
+    )
 
 
 class Absent:
@@ -40,9 +70,27 @@ HELPER_VALUES = frozenset(
         Value.TOKEN_COMMAND_STRING,
         Value.TOKEN_COMMAND_WORD,
         Value.HELPER_PATH,
+        Value.HELPER_ARGS,
+        Value.HELPER_ARGS_IF_ANY,
+        Value.HELPER_FILE,
     }
 )
-PROXY_VALUES = frozenset({Value.PROXY_ORIGIN, Value.PROXY_OPENAI, Value.PROXY_PORT, Value.LOCAL_KEY})
+PROXY_VALUES = frozenset(
+    {Value.PROXY_OPENAI, Value.PROXY_ANTHROPIC, Value.PROXY_GEMINI, Value.PROXY_PORT, Value.LOCAL_KEY}
+)
+ADDRESSES = frozenset(
+    {
+        Value.GATEWAY_ANTHROPIC,
+        Value.GATEWAY_OPENAI,
+        Value.GATEWAY_ROOT,
+        Value.GATEWAY_HOST,
+        Value.GATEWAY_PATH,
+        Value.PROXY_OPENAI,
+        Value.PROXY_ANTHROPIC,
+        Value.PROXY_GEMINI,
+        Value.PROXY_PORT,
+    }
+)
 
 HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 OPUS = "us.anthropic.claude-opus-4-8"
@@ -122,12 +170,9 @@ def _value(value: Value, values: Values, model: str) -> Json | Absent:
         return model or _models(values)[0]
     if value is Value.MODELS_IF_ANY:
         return list(values.models) or ABSENT
+    if value is Value.HELPER_ARGS:
+        return list(_helper_args(values))
     return SOURCES[value](values) or ABSENT
-
-
-def without_v1(url: str) -> str:
-    """Return a base URL without a final slash or /v1."""
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _origin(values: Values) -> str:
@@ -149,18 +194,61 @@ def _bedrock(word: str, default: str, *, long_context: bool) -> Callable[[Values
     return source
 
 
-SOURCES: Mapping[Value, Callable[[Values], str]] = {
-    Value.TOKEN_COMMAND: lambda values: shlex.quote(values.helper_path),
-    Value.TOKEN_COMMAND_STRING: lambda values: json.dumps(shlex.quote(values.helper_path)),
-    Value.TOKEN_COMMAND_WORD: lambda values: shlex.quote(shlex.quote(values.helper_path)),
-    Value.HELPER_PATH: lambda values: values.helper_path,
-    Value.GATEWAY_ANTHROPIC: lambda values: without_v1(values.anthropic_url or values.gateway_url),
-    Value.GATEWAY_OPENAI: lambda values: without_v1(values.gateway_url) + "/v1",
-    Value.GATEWAY_ROOT: lambda values: without_v1(values.gateway_url),
+PYTHON_OPTIONS = ("-I", "-S")
+"""Nothing of the current directory, PYTHONPATH or site-packages is imported."""
+
+
+def _forward(path: str) -> str:
+    # What JSON, TOML, cmd and bash all take as it is.
+    return path.replace("\\", "/")
+
+
+def _helper_args(values: Values) -> tuple[str, ...]:
+    return (*PYTHON_OPTIONS, _forward(values.helper_path)) if values.helper_python else ()
+
+
+def token_command(values: Values) -> str:
+    """Return the command line of the helper; on Windows one that cmd and bash understand alike."""
+    if not values.helper_python:
+        return shlex.quote(values.helper_path)
+    return " ".join(
+        [f'"{_forward(values.helper_python)}"', *PYTHON_OPTIONS, f'"{_forward(values.helper_path)}"']
+    )
+
+
+def unfit_for_commands(values: Values) -> str:
+    """Return why the helper's path cannot stand in tools' settings; "" if it can.
+
+    On Windows `%` and `$` are expanded inside quotes, by cmd and by bash, and nothing escapes both.
+    """
+    paths = (values.helper_path, values.helper_python)
+    if not all(path.isprintable() for path in paths):
+        return "the path of the token helper has a line break or control character in it"
+    unfit = sorted({character for path in paths for character in path if character in '%"$`!'})
+    if values.helper_python and unfit:
+        return (
+            f"the path of the token helper or of Python has {' '.join(unfit)} in it, which cmd would expand"
+        )
+    return ""
+
+
+SOURCES: Mapping[Value, Callable[[Values], Json]] = {
+    Value.TOKEN_COMMAND: token_command,
+    Value.TOKEN_COMMAND_STRING: lambda values: json.dumps(token_command(values)),
+    Value.TOKEN_COMMAND_WORD: lambda values: shlex.quote(token_command(values)),
+    Value.HELPER_PATH: lambda values: _forward(values.helper_python) or values.helper_path,
+    Value.HELPER_ARGS_IF_ANY: lambda values: list(_helper_args(values)),
+    Value.HELPER_FILE: lambda values: values.helper_path,
+    Value.GATEWAY_ANTHROPIC: lambda values: gateway_root(values.gateway_url) + values.anthropic_path,
+    Value.GATEWAY_OPENAI: lambda values: gateway_root(values.gateway_url) + values.openai_path + "/v1",
+    Value.GATEWAY_ROOT: lambda values: gateway_root(values.gateway_url) + values.openai_path,
     Value.GATEWAY_HOST: lambda values: urlsplit(values.gateway_url).netloc,
-    Value.GATEWAY_PATH: lambda values: urlsplit(without_v1(values.gateway_url)).path + "/v1",
-    Value.PROXY_ORIGIN: _origin,
-    Value.PROXY_OPENAI: lambda values: _origin(values) + "/v1",
+    Value.GATEWAY_PATH: lambda values: (
+        urlsplit(gateway_root(values.gateway_url)).path + values.openai_path + "/v1"
+    ),
+    Value.PROXY_OPENAI: lambda values: _origin(values) + values.openai_path + "/v1",
+    Value.PROXY_ANTHROPIC: lambda values: _origin(values) + values.anthropic_path,
+    Value.PROXY_GEMINI: lambda values: _origin(values) + values.gemini_path,
     Value.PROXY_PORT: lambda values: str(values.proxy_port),
     Value.LOCAL_KEY: lambda values: values.local_key.reveal(),
     Value.CA_FILE: lambda values: values.ca_file,
@@ -190,6 +278,11 @@ def leaves(template: Template) -> Iterator[Template]:
                 yield from leaves(element)
         case _:
             yield template
+
+
+def is_address(template: Template) -> bool:
+    """Whether a value says where requests go."""
+    return any(isinstance(leaf, Value) and leaf in ADDRESSES for leaf in leaves(template))
 
 
 def used(tool: Tool) -> frozenset[Value]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 
+import pytest
+
 from tests.e2e.island import NameServer
 from tests.e2e.island.conftest import ADDRESSES
 from tests.e2e.island.wire import Wire
@@ -12,6 +14,9 @@ from tests.e2e.machine import PYZ, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import ANSWER, ask, chat, prompt
 from tests.matrix import TOP
+
+pytestmark = pytest.mark.root
+"""A network of its own."""
 
 LOOPBACK = {"127.0.0.1", "::1"}
 REPORTS = ("status", "doctor", "tools", "config show", "proxy status", "proxy logs", "env", "--version")

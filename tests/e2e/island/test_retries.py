@@ -22,6 +22,9 @@ from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import ANSWER, CHAT, prompt
 from tests.fakes.gateway import Fault, Received
 
+pytestmark = pytest.mark.root
+"""A network of its own."""
+
 PATHS = {
     "claude-code": "/v1/messages",
     "codex": "/v1/responses",

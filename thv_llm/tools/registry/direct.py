@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import (
+    NAME,
+    TITLE,
     App,
     Binary,
     Directory,
@@ -17,7 +19,6 @@ from thv_llm.tools.model import (
     Tool,
     Value,
 )
-from thv_llm.tools.registry.words import NAME, TITLE
 
 HELPER_INTERVAL_S = 300
 """How often a tool asks the helper again; half of what the helper's tokens are good for at least."""
@@ -32,12 +33,14 @@ GOOSE = Folder(
     "~/.config/goose/custom_providers",
     env="XDG_CONFIG_HOME",
     below="goose/custom_providers",
+    windows="%APPDATA%/Block/goose/config/custom_providers",
 )
 DESKTOP = Folder(
     "~/.config/Claude-3p/configLibrary",
     env="XDG_CONFIG_HOME",
     below="Claude-3p/configLibrary",
     mac="~/Library/Application Support/Claude-3p/configLibrary",
+    windows="%LOCALAPPDATA%/Claude-3p/configLibrary",
 )
 DESKTOP_DOCUMENT = "7a1d3c52-8e1b-4c0e-9a5f-74687600116d"
 """The id of our document; fixed, so that teardown knows its path without trusting the record."""
@@ -76,6 +79,7 @@ CLAUDE_CODE = Tool(
     ),
     managed_by=(
         Managed("/etc/claude-code/managed-settings.json"),
+        Managed("%PROGRAMFILES%/ClaudeCode/managed-settings.json"),
         Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
     ),
     note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there",
@@ -98,6 +102,7 @@ CODEX_CLI = Tool(
                     "wire_api": "responses",
                     "auth": {
                         "command": Value.HELPER_PATH,
+                        "args": Value.HELPER_ARGS_IF_ANY,
                         "timeout_ms": HELPER_TIMEOUT_S * 1000,
                         "refresh_interval_ms": HELPER_INTERVAL_S * 1000,
                     },
@@ -107,7 +112,6 @@ CODEX_CLI = Tool(
         ),
     ),
     afterwards=("start a new thread, or restart Codex",),
-    overridden_by=(Overrides("OPENAI_BASE_URL", "older versions of Codex go there instead"),),
     ca_env="CODEX_CA_CERTIFICATE",
     note="its IDE extension and app use the same file",
     checked="Codex 0.169.0, run headless against a recording gateway, 2026-11-23; app not run",
@@ -120,7 +124,9 @@ CLAUDE_DESKTOP = Tool(
         App("/Applications/Claude.app"),
         App("~/Applications/Claude.app"),
         App("/usr/bin/claude-desktop"),
-        Directory(Folder("~/.config/Claude", mac="~/Library/Application Support/Claude")),
+        Directory(
+            Folder("~/.config/Claude", mac="~/Library/Application Support/Claude", windows="%APPDATA%/Claude")
+        ),
     ),
     edits=(
         Edit(
@@ -133,7 +139,7 @@ CLAUDE_DESKTOP = Tool(
                 "/inferenceGatewayBaseUrl": Value.GATEWAY_ANTHROPIC,
                 "/inferenceGatewayAuthScheme": "bearer",
                 "/inferenceCredentialKind": "helper-script",
-                "/inferenceCredentialHelper": Value.HELPER_PATH,
+                "/inferenceCredentialHelper": Value.HELPER_FILE,
                 "/inferenceCredentialHelperTtlSec": HELPER_INTERVAL_S,
                 "/inferenceCredentialHelperTimeoutSec": HELPER_TIMEOUT_S,
                 "/inferenceModels": Value.MODELS_IF_ANY,
@@ -151,6 +157,7 @@ CLAUDE_DESKTOP = Tool(
     ),
     afterwards=("quit Claude Desktop and open it again; had it been open, quit it and run setup once more",),
     managed_by=(Managed("/Library/Managed Preferences/com.anthropic.claudefordesktop.plist"),),
+    reason_on_windows="it starts one program without arguments, and a Python script needs an interpreter",
     checked="from documentation and source, 2026-11-23; the program was not run",
 )
 
@@ -189,7 +196,14 @@ GOOSE_CLI = Tool(
     title="goose",
     found_by=(
         App("/Applications/Goose.app"),
-        Directory(Folder("~/.config/goose", env="XDG_CONFIG_HOME", below="goose")),
+        Directory(
+            Folder(
+                "~/.config/goose",
+                env="XDG_CONFIG_HOME",
+                below="goose",
+                windows="%APPDATA%/Block/goose/config",
+            )
+        ),
     ),
     edits=(
         Edit(
@@ -206,7 +220,7 @@ GOOSE_CLI = Tool(
                 "/api_key_env": "",
                 "/auth": {
                     "command": Value.HELPER_PATH,
-                    "args": [],
+                    "args": Value.HELPER_ARGS,
                     "refresh_interval": HELPER_INTERVAL_S,
                     "timeout_seconds": HELPER_TIMEOUT_S,
                 },

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import (
+    NAME,
+    TITLE,
     App,
     Binary,
     Directory,
@@ -17,7 +19,6 @@ from thv_llm.tools.model import (
     Value,
 )
 from thv_llm.tools.registry.proxy import BEARER, CONTEXT_TOKENS, OUTPUT_TOKENS
-from thv_llm.tools.registry.words import NAME, TITLE
 
 VSCODE_GROUP: Template = {
     "name": NAME,
@@ -38,6 +39,10 @@ VSCODE_GROUP: Template = {
     ),
 }
 
+ZED = Folder(
+    "~/.config/zed", env="XDG_CONFIG_HOME", below="zed", mac="~/.config/zed", windows="%APPDATA%/Zed"
+)
+
 
 def _vscode(id: str, title: str, product: str, *programs: Mark, checked: str) -> Tool:
     """Return the entry of one edition of VS Code; `product` names its directories."""
@@ -46,6 +51,7 @@ def _vscode(id: str, title: str, product: str, *programs: Mark, checked: str) ->
         env="XDG_CONFIG_HOME",
         below=f"{product}/User",
         mac=f"~/Library/Application Support/{product}/User",
+        windows=f"%APPDATA%/{product}/User",
     )
     groups = Edit(
         folder=user,
@@ -99,11 +105,11 @@ EDITORS: tuple[Tool, ...] = (
             Binary("zed"),
             Binary("zeditor"),
             App("/Applications/Zed.app"),
-            Directory(Folder("~/.config/zed", env="XDG_CONFIG_HOME", below="zed", mac="~/.config/zed")),
+            Directory(ZED),
         ),
         edits=(
             Edit(
-                folder=Folder("~/.config/zed", env="XDG_CONFIG_HOME", below="zed", mac="~/.config/zed"),
+                folder=ZED,
                 names=("settings.json",),
                 format=Format.JSONC_TRAILING,
                 set={

@@ -21,9 +21,9 @@ providers = {
     """',
     api_key_name = 'THV_LLM_TOKEN',
     parse_api_key = function()
-      return vim.trim(vim.fn.system({ [[""",
-    Value.HELPER_PATH,
-    """]] }))
+      return vim.trim(vim.fn.system([[""",
+    Value.TOKEN_COMMAND,
+    """]]))
     end,
   },
 },""",
@@ -141,6 +141,19 @@ SNIPPETS: tuple[Tool, ...] = (
         checked="Continue 1.5.47, run headless against a recording gateway, 2026-11-23",
     ),
     Tool(
+        id="openhands",
+        title="OpenHands CLI",
+        found_by=(Binary("openhands"), Directory(Folder("~/.openhands"))),
+        variables={
+            "LLM_MODEL": Text("openai/", Value.MODEL),
+            "LLM_BASE_URL": Value.PROXY_OPENAI,
+            "LLM_API_KEY": Value.LOCAL_KEY,
+        },
+        snippet=Text("thv-llm run -- openhands --override-with-envs"),
+        reason="it takes another model or key from environment variables only",
+        checked="OpenHands CLI 1.16.0, run headless against a recording gateway, 2026-11-28",
+    ),
+    Tool(
         id="crush",
         title="Crush",
         found_by=(
@@ -204,7 +217,15 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
     Tool(
         id="jetbrains",
         title="JetBrains AI Assistant",
-        found_by=(Directory(Folder("~/.config/JetBrains", mac="~/Library/Application Support/JetBrains")),),
+        found_by=(
+            Directory(
+                Folder(
+                    "~/.config/JetBrains",
+                    mac="~/Library/Application Support/JetBrains",
+                    windows="%APPDATA%/JetBrains",
+                )
+            ),
+        ),
         reason="it is set in its window only",
         remedy="Settings, Tools, AI Assistant, Models: OpenAI-compatible, with what `thv-llm env` prints",
         checked="from documentation, 2026-11-23",

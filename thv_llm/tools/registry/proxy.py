@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from thv_llm.edit.formats import Format
 from thv_llm.tools.model import (
+    NAME,
+    TITLE,
     Binary,
     Directory,
     EachModel,
@@ -19,7 +23,6 @@ from thv_llm.tools.model import (
     Tool,
     Value,
 )
-from thv_llm.tools.registry.words import NAME, TITLE
 
 CONTEXT_TOKENS = 200_000
 OUTPUT_TOKENS = 16_000
@@ -38,6 +41,7 @@ LLM = Folder(
     "~/.config/io.datasette.llm",
     env="LLM_USER_PATH",
     mac="~/Library/Application Support/io.datasette.llm",
+    windows="%APPDATA%/io.datasette.llm",
 )
 FACTORY = Folder("~/.factory", env="FACTORY_HOME_OVERRIDE", below=".factory")
 KIMI = Folder("~/.kimi-code", env="KIMI_CODE_HOME")
@@ -94,7 +98,7 @@ GEMINI_CLI = Tool(
             folder=GEMINI,
             names=(".env",),
             format=Format.DOTENV,
-            set={"GEMINI_API_KEY": Value.LOCAL_KEY, "GOOGLE_GEMINI_BASE_URL": Value.PROXY_ORIGIN},
+            set={"GEMINI_API_KEY": Value.LOCAL_KEY, "GOOGLE_GEMINI_BASE_URL": Value.PROXY_GEMINI},
         ),
         Edit(
             folder=GEMINI,
@@ -202,7 +206,7 @@ AIDER_CLI = Tool(
                 "thv-llm-model": IfAbsent(
                     {"model": Text("openai/", Value.MODEL)},
                     otherwise="your model stays; to use the gateway, name one with openai/ before it",
-                    line="model:",
+                    member="model",
                 ),
             },
         ),
@@ -370,3 +374,27 @@ PROXY: tuple[Tool, ...] = (
     VIBE_CLI,
     CLINE_CLI,
 )
+
+CLIENTS: Mapping[str, Mapping[str, Template]] = {
+    "openai": {
+        "OPENAI_BASE_URL": Value.PROXY_OPENAI,
+        "OPENAI_API_BASE": Value.PROXY_OPENAI,
+        "OPENAI_API_KEY": Value.LOCAL_KEY,
+    },
+    "anthropic": {
+        "ANTHROPIC_BASE_URL": Value.PROXY_ANTHROPIC,
+        "ANTHROPIC_API_BASE": Value.PROXY_ANTHROPIC,
+        "ANTHROPIC_API_URL": Value.PROXY_ANTHROPIC,
+        "ANTHROPIC_API_KEY": Value.LOCAL_KEY,
+        "ANTHROPIC_AUTH_TOKEN": Value.LOCAL_KEY,
+    },
+    "gemini": {
+        "GOOGLE_GEMINI_BASE_URL": Value.PROXY_GEMINI,
+        "GEMINI_API_BASE": Text(Value.PROXY_GEMINI, "/v1beta"),
+        "GEMINI_API_KEY": Value.LOCAL_KEY,
+    },
+}
+"""Environment variables by kind of client: each spelling that common SDKs read, URL and key together.
+
+Not GOOGLE_API_KEY: programs for other services of Google's send it to Google.
+"""

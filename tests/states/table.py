@@ -1,0 +1,877 @@
+"""The table of states: what can be wrong, what each command then says, and what helps.
+
+Data: `plant` makes a state for real, `said` holds a part of what each command prints, `remedy` is a
+part of a printed next step. `page()` is the table for the manual.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from pathlib import Path
+
+from tests.commands import homes
+from tests.fakes.cable import Cable
+from tests.fakes.connect_proxy import ConnectProxy
+from tests.fakes.gateway import Fault
+from tests.fakes.web import Answer
+from tests.service.lab import until
+from tests.states.site import Site
+from thv_llm.service import helper
+from thv_llm.system import processes
+
+Step = Callable[[Site], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One state.
+
+    Attributes:
+        area: what it is about: a heading of the page.
+        said: by `token`, `status` and `doctor`, in that order; `tool` is what a tool on the proxy gets.
+        remedy: a command, or the words that say who or what helps.
+        others: what happens elsewhere before the command is typed: an administrator, a network.
+        values: the user's values for the words in capitals of the remedy.
+    """
+
+    area: str
+    title: str
+    plant: Step
+    said: Mapping[str, str]
+    remedy: str
+    others: Step | None = None
+    values: Callable[[Site], Mapping[str, str]] = field(default=lambda _: {})
+
+
+def json_error(code: str, text: str, until_login_with: tuple[str, str] = ("", "")) -> Step:
+    """Have refreshes fail with this error, until a login with a certain parameter."""
+
+    def plant(here: Site) -> None:
+        provider, name = here.machine.provider, until_login_with[0]
+        logins = provider.count("authorize")
+
+        def answer(good: Answer) -> Answer:
+            has_new = provider.count("authorize") > logins
+            is_right = has_new and (
+                not name or until_login_with[1] in provider.last("authorize").fields[name]
+            )
+            return good if is_right else Answer(400, {"error": code, "error_description": text})
+
+        here.alter("refresh", answer)
+
+    return plant
+
+
+def refresh_fails(status: int, body: object, **headers: str) -> Step:
+    return lambda here: here.failing("refresh", status, body, **headers)
+
+
+def recovers(here: Site) -> None:
+    here.machine.provider.alter.clear()
+    here.machine.gateway.fault = lambda _: None
+
+
+def skewed(seconds: float) -> Step:
+    def later(good: Answer) -> Answer:
+        return Answer(good.status, good.body, {"Date": formatdate(time.time() + seconds, usegmt=True)})
+
+    return lambda here: here.alter("discovery", later)
+
+
+def revoked(here: Site) -> None:
+    here.machine.provider.grants._live.clear()
+    here.forget()
+
+
+def about_to_end(here: Site) -> None:
+    def short(good: Answer) -> Answer:
+        return Answer(good.status, {**good.body, "refresh_expires_in": 1800})
+
+    here.machine.provider.alter["token"] = short
+    here.run("login", "--force")
+    recovers(here)
+
+
+def short_tokens(here: Site) -> None:
+    here.machine.provider.access_lifetime_s = 100
+    here.forget()
+
+
+def long_tokens(here: Site) -> None:
+    here.machine.provider.access_lifetime_s = 3600
+    here.forget()
+
+
+def wants_audience(here: Site) -> None:
+    provider = here.machine.provider
+
+    def check(token: str) -> None:
+        if provider.verify_access_token(token)["aud"] != "llm":
+            raise ValueError("another audience")
+
+    here.machine.gateway.check = check
+
+
+def gateway_returns(status: int, **headers: str) -> Step:
+    def plant(here: Site) -> None:
+        here.machine.gateway.fault = lambda _: Fault(status, headers)
+
+    return plant
+
+
+def pulled(name: str) -> Step:
+    def plant(here: Site) -> None:
+        getattr(here, name).pull()
+        here.forget()
+
+    return plant
+
+
+def with_proxy(url: Callable[[Site], str]) -> Step:
+    def plant(here: Site) -> None:
+        here.environ["HTTPS_PROXY"] = url(here)
+        here.run("setup", "--lazy", "--yes")
+        here.forget()
+
+    return plant
+
+
+def without_proxy(here: Site) -> None:
+    del here.environ["HTTPS_PROXY"]
+
+
+def dead_proxy(_: Site) -> str:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        return f"http://user:pw@127.0.0.1:{closed.getsockname()[1]}"
+
+
+def opened(proxy: ConnectProxy, here: Site) -> ConnectProxy:
+    return here.closing.enter_context(proxy)
+
+
+def password_proxy(here: Site) -> None:
+    here.environ["HTTPS_PROXY"] = opened(ConnectProxy("user", "pw"), here).url
+
+
+def saved(*words: str) -> Step:
+    """Change a setting, and restart the service, as a user by hand."""
+
+    def plant(here: Site) -> None:
+        here.run("config", "set", *words)
+        here.run("proxy", "restart")
+        here.forget()
+
+    return plant
+
+
+def another_gateway(here: Site) -> None:
+    cable = here.closing.enter_context(Cable(here.machine.gateway.port))
+    saved("--gateway-url", f"https://127.0.0.1:{cable.port}")(here)
+
+
+def another_port(here: Site) -> None:
+    saved("--proxy-port", str(homes.free_port()))(here)
+
+
+def ca_gone(here: Site) -> None:
+    copy = here.machine.home / "ca.pem"
+    copy.write_bytes(Path(here.machine.provider.ca_file).read_bytes())
+    here.run("setup", "--yes", "--ca-file", str(copy))
+    copy.unlink()
+    here.run("proxy", "restart")
+
+
+def our_ca(here: Site) -> Mapping[str, str]:
+    return {"FILE": str(here.machine.provider.ca_file)}
+
+
+def stored_badly(change: Step) -> Step:
+    """Damage the stored session while no service has it in memory."""
+
+    def plant(here: Site) -> None:
+        here.run("proxy", "stop")
+        change(here)
+        here.run("proxy", "start", "--background")
+
+    return plant
+
+
+def locked_by_passphrase(here: Site) -> None:
+    here.environ["THV_LLM_PASSPHRASE"] = "open sesame"
+    here.run("login", "--force")
+    del here.environ["THV_LLM_PASSPHRASE"]
+    here.run("proxy", "restart")
+
+
+def mode(name: str, bits: int) -> Step:
+    return lambda here: here.own(name).chmod(bits)
+
+
+def pid(here: Site) -> int:
+    return int(json.loads(here.own("pid").read_text())["pid"])
+
+
+def killed(here: Site) -> None:
+    victim = pid(here)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: processes.look(victim) is None)
+
+
+def foreign_listener(here: Site) -> None:
+    here.run("proxy", "stop")
+    here.closing.enter_context(socket.create_server(("127.0.0.1", here.machine.port)))
+
+
+def broken_settings(here: Site) -> None:
+    here.kept = here.own("settings").read_bytes()
+    here.own("settings").write_text("gateway_url =\n")
+
+
+def mended_settings(here: Site) -> None:
+    here.own("settings").write_bytes(here.kept)
+
+
+def unconfigured(here: Site) -> None:
+    here.run("teardown")
+    here.run("config", "reset")
+
+
+ROWS = (
+    Row(
+        "The provider",
+        "It returns HTTP 503",
+        refresh_fails(503, b""),
+        {
+            "token": "returned HTTP 503",
+            "status": "the last refresh failed",
+            "doctor": "returned HTTP 503",
+            "tool": "401 thv-llm: cannot get an access token",
+        },
+        "if the problem persists, contact your administrator",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "Its load balancer shows a web page with HTTP 503",
+        refresh_fails(503, "<html>down"),
+        {
+            "token": "returned HTTP 503",
+            "status": "returned HTTP 503",
+            "doctor": "returned HTTP 503",
+            "tool": "returned HTTP 503",
+        },
+        "if the problem persists, contact your administrator",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "It asks to come back later (HTTP 429)",
+        refresh_fails(429, {"error": "slow_down"}, Retry_After="3"),
+        {
+            "token": "'slow_down'",
+            "status": "the last refresh failed",
+            "doctor": "'slow_down'",
+            "tool": "'slow_down'",
+        },
+        "retry in",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "A network's login page is shown in its place",
+        refresh_fails(200, "<html>log in"),
+        {
+            "token": "returned a web page (HTTP 200) instead of JSON",
+            "status": "web page",
+            "doctor": "web page",
+            "tool": "web page",
+        },
+        "if a browser shows a network's login page, log in there",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "Its token response is broken",
+        refresh_fails(200, {"token_type": "mac"}),
+        {
+            "token": "token_type is 'mac', not Bearer",
+            "status": "not Bearer",
+            "doctor": "not Bearer",
+            "tool": "not Bearer",
+        },
+        "contact your administrator",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "It ended the session",
+        revoked,
+        {
+            "token": "the stored session has ended (invalid_grant)",
+            "status": "the stored session has ended",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The provider",
+        "It wants you to log in again (policy, second factor)",
+        json_error("interaction_required", "AADSTS50076"),
+        {
+            "token": "the provider wants you to log in again",
+            "status": "log in again",
+            "doctor": "log in again",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The provider",
+        "It does not allow a scope",
+        json_error("invalid_scope", "Offline tokens not allowed", ("scope", "email")),
+        {
+            "token": "'invalid_scope': 'Offline tokens not allowed'",
+            "status": "invalid_scope",
+            "doctor": "invalid_scope",
+            "tool": "invalid_scope",
+        },
+        "thv-llm setup --scopes LIST",
+        values=lambda _: {"LIST": "openid offline_access email"},
+    ),
+    Row(
+        "The provider",
+        "It does not know the client id",
+        json_error("invalid_client", "unknown", ("client_id", "other")),
+        {
+            "token": "'invalid_client'",
+            "status": "invalid_client",
+            "doctor": "invalid_client",
+            "tool": "invalid_client",
+        },
+        "thv-llm setup --client-id ID",
+        values=lambda _: {"ID": "other"},
+    ),
+    Row(
+        "The provider",
+        "The issuer's URL is wrong",
+        lambda here: saved("--issuer", here.machine.provider.issuer + "/x")(here),
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "returned HTTP 404: this is no issuer",
+            "tool": "not logged in",
+        },
+        "thv-llm setup --issuer URL",
+        values=lambda here: {"URL": here.machine.provider.issuer},
+    ),
+    Row(
+        "The provider",
+        "The session is about to end",
+        about_to_end,
+        {
+            "token": "",
+            "status": "session ends in",
+            "doctor": "ends in 30 min",
+            "tool": "200",
+        },
+        "thv-llm login --force",
+    ),
+    Row(
+        "The provider",
+        "Its access tokens live too short",
+        short_tokens,
+        {
+            "token": "",
+            "status": "access token expires in",
+            "doctor": "tools ask for one every 300 s",
+            "tool": "200",
+        },
+        "ask the administrator of the provider for a longer lifetime",
+        long_tokens,
+    ),
+    Row(
+        "The gateway",
+        "It rejects the token: another audience",
+        wants_audience,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "it may be meant for another audience",
+            "tool": "401",
+        },
+        "thv-llm setup --audience NAME",
+        values=lambda _: {"NAME": "llm"},
+    ),
+    Row(
+        "The gateway",
+        "It denies access (HTTP 403)",
+        gateway_returns(403),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "access denied",
+            "tool": "403",
+        },
+        "ask the administrator of the gateway for access",
+        recovers,
+    ),
+    Row(
+        "The gateway",
+        "Its URL is wrong (HTTP 404)",
+        gateway_returns(404),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "it lists no models there",
+            "tool": "404",
+        },
+        "ask the administrator of the gateway for its URL",
+        recovers,
+    ),
+    Row(
+        "The gateway",
+        "It redirects to a login page",
+        gateway_returns(302, Location="https://login.example/"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "it redirects, which is never followed",
+            "tool": "302",
+        },
+        "ask the administrator of the gateway for its URL",
+        recovers,
+    ),
+    Row(
+        "The gateway",
+        "It returns HTTP 503",
+        gateway_returns(503),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "HTTP 503 from",
+            "tool": "503",
+        },
+        "try again later; if the problem persists, contact the administrator of the gateway",
+        recovers,
+    ),
+    Row(
+        "The gateway",
+        "It limits requests (HTTP 429)",
+        gateway_returns(429),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "HTTP 429 from",
+            "tool": "429",
+        },
+        "try again later",
+        recovers,
+    ),
+    Row(
+        "The network",
+        "The provider cannot be reached",
+        pulled("to_provider"),
+        {
+            "token": "connection refused by",
+            "status": "the last refresh failed",
+            "doctor": "cannot reach the provider",
+            "tool": "401 thv-llm: cannot reach the provider",
+        },
+        "check the network",
+        lambda here: here.to_provider.plug(),
+    ),
+    Row(
+        "The network",
+        "The gateway cannot be reached",
+        pulled("to_gateway"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "cannot reach the gateway",
+            "tool": "502 thv-llm: no response from the gateway: connection refused",
+        },
+        "check the network",
+        lambda here: here.to_gateway.plug(),
+    ),
+    Row(
+        "The HTTP proxy",
+        "Nothing listens where HTTPS_PROXY points",
+        with_proxy(dead_proxy),
+        {
+            "token": "connection refused by the proxy",
+            "status": "connection refused by the proxy",
+            "doctor": "connection refused by the proxy",
+            "tool": "connection refused by the proxy",
+        },
+        'thv-llm setup --service-network ""',
+        without_proxy,
+    ),
+    Row(
+        "The HTTP proxy",
+        "It requires a user name and a password",
+        with_proxy(lambda here: opened(ConnectProxy("user", "pw"), here).bare_url),
+        {
+            "token": "requires a user name and password",
+            "status": "requires a user name",
+            "doctor": "requires a user name",
+            "tool": "requires a user name",
+        },
+        "export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT and run thv-llm setup",
+        password_proxy,
+    ),
+    Row(
+        "The HTTP proxy",
+        "It wants a login that thv-llm does not have (Kerberos, NTLM)",
+        with_proxy(lambda here: opened(ConnectProxy("user", "pw", scheme="Negotiate"), here).bare_url),
+        {
+            "token": "requires a login other than by user name and password",
+            "status": "requires a login other",
+            "doctor": "requires a login other",
+            "tool": "requires a login other",
+        },
+        "ask your administrator for a proxy that takes a password",
+        password_proxy,
+    ),
+    Row(
+        "Certificates",
+        "A certificate authority that this machine does not trust",
+        saved("--ca-file", ""),
+        {
+            "token": "certificate authority (CA) that this machine does not trust",
+            "status": "certificate",
+            "doctor": "does not trust",
+            "tool": "does not trust",
+        },
+        "thv-llm setup --ca-file FILE",
+        values=our_ca,
+    ),
+    Row(
+        "Certificates",
+        "The file of certificate authorities is gone",
+        ca_gone,
+        {
+            "token": "ca_file",
+            "status": "ca_file",
+            "doctor": "ca_file",
+            "tool": "no response",
+        },
+        "thv-llm setup --ca-file FILE",
+        values=our_ca,
+    ),
+    Row(
+        "Certificates",
+        "The gateway's certificate is not checked",
+        saved("--tls-skip-verify"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "tls_skip_verify is on",
+            "tool": "200",
+        },
+        "thv-llm setup --no-tls-skip-verify",
+    ),
+    Row(
+        "The clock",
+        "It is slow",
+        skewed(7200),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "s behind the provider's",
+            "tool": "200",
+        },
+        "sudo timedatectl set-ntp true",
+        recovers,
+    ),
+    Row(
+        "The clock",
+        "It is fast",
+        skewed(-7200),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "s ahead of the provider's",
+            "tool": "200",
+        },
+        "sudo timedatectl set-ntp true",
+        recovers,
+    ),
+    Row(
+        "The session",
+        "You are not logged in",
+        lambda here: here.run("logout"),
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The session",
+        "The key of the session file is gone",
+        stored_badly(lambda here: here.own("session_file_key").unlink()),
+        {
+            "token": "its key",
+            "status": "is missing or broken",
+            "doctor": "its key",
+            "tool": "its key",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The session",
+        "The session file is damaged",
+        stored_badly(lambda here: here.own("session_file").write_bytes(b"x")),
+        {
+            "token": "cannot open the session",
+            "status": "",
+            "doctor": "cannot open the session",
+            "tool": "cannot open the session",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The session",
+        "The passphrase of the session file is not set",
+        locked_by_passphrase,
+        {
+            "token": "passphrase",
+            "status": "passphrase",
+            "doctor": "passphrase",
+            "tool": "passphrase",
+        },
+        "THV_LLM_PASSPHRASE",
+        lambda here: (here.environ.update(THV_LLM_PASSPHRASE="open sesame"), here.run("proxy", "restart")),
+    ),
+    Row(
+        "Files of thv-llm",
+        "llm.toml is not TOML",
+        broken_settings,
+        {
+            "token": "",
+            "status": "not TOML",
+            "doctor": "not TOML",
+            "tool": "200",
+        },
+        "fix that line",
+        mended_settings,
+    ),
+    Row(
+        "Files of thv-llm",
+        "Other users can write llm.toml",
+        mode("settings", 0o666),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "other users can read or write",
+            "tool": "200",
+        },
+        "chmod go=",
+    ),
+    Row(
+        "Files of thv-llm",
+        "Other users can read the record",
+        mode("state", 0o644),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "other users can read or write",
+            "tool": "200",
+        },
+        "chmod go=",
+    ),
+    Row(
+        "Files of thv-llm",
+        "The credential helper is gone",
+        lambda here: here.own("helper").unlink(),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "thv-llm-token is missing",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "Files of thv-llm",
+        "The credential helper is not executable",
+        mode("helper", 0o600),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "is not executable",
+            "tool": "200",
+        },
+        "chmod u+x",
+    ),
+    Row(
+        "Files of thv-llm",
+        "The program was moved",
+        lambda here: helper.write(here.machine.paths, program_path="/gone/thv-llm.pyz"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "which is gone",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
+        "It was killed",
+        killed,
+        {
+            "status": "not running",
+            "tool": "no response",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
+        "You stopped it",
+        lambda here: here.run("proxy", "stop"),
+        {
+            "token": "",
+            "status": "opencode proxy stopped",
+            "doctor": "not running",
+            "tool": "no response",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
+        "It hangs",
+        lambda here: os.kill(pid(here), signal.SIGSTOP),
+        {
+            "status": "does not respond",
+            "doctor": "does not respond",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
+        "Another program has the proxy's port",
+        foreign_listener,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "the proxy's, is used by",
+        },
+        "thv-llm setup --proxy-port PORT",
+        values=lambda here: {"PORT": str(here.machine.port + 1)},
+    ),
+    Row(
+        "The tools",
+        "Claude Code lost our settings",
+        lambda here: here.machine.claude.write_text('{"model": "haiku"}'),
+        {
+            "token": "",
+            "status": "changed",
+            "doctor": "/apiKeyHelper",
+            "tool": "200",
+        },
+        "thv-llm setup --client claude-code",
+    ),
+    Row(
+        "The tools",
+        "A tool's settings file is gone",
+        lambda here: here.machine.opencode.unlink(),
+        {
+            "token": "",
+            "status": "opencode",
+            "doctor": "opencode.jsonc",
+            "tool": "200",
+        },
+        "thv-llm setup --client opencode",
+    ),
+    Row(
+        "Settings",
+        "The gateway's URL was changed centrally, and only the service restarted",
+        another_gateway,
+        {
+            "token": "",
+            "status": "claude-code direct outdated",
+            "doctor": "the settings have changed since",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "Settings",
+        "The proxy's port was changed centrally, and only the service restarted",
+        another_port,
+        {
+            "token": "",
+            "status": "opencode proxy outdated",
+            "doctor": "the settings have changed since",
+            "tool": "no response",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "Settings",
+        "The list of models was changed centrally",
+        saved("--models", "m-1,m-2"),
+        {
+            "token": "",
+            "status": "opencode proxy outdated",
+            "doctor": "the settings have changed since",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "Settings",
+        "thv-llm is not configured",
+        unconfigured,
+        {
+            "token": "thv-llm is not configured",
+            "status": "thv-llm is not configured",
+            "doctor": "thv-llm is not configured",
+            "tool": "no response",
+        },
+        "thv-llm setup --gateway-url URL --issuer URL --client-id ID",
+        lambda here: here.setup(),
+    ),
+    Row(
+        "The environment",
+        "A variable overrides a tool's settings",
+        lambda here: here.environ.update(ANTHROPIC_API_KEY="x"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "ANTHROPIC_API_KEY is set",
+            "tool": "200",
+        },
+        "unset ANTHROPIC_API_KEY",
+    ),
+)
+
+
+def page() -> str:
+    """Return the table of states as the manual has it."""
+    lines = [f"{len(ROWS)} states. A test makes each of them so, does what is printed, and sees it help."]
+    area = ""
+    for row in ROWS:
+        if row.area != area:
+            area = row.area
+            lines += ["", f"### {area}", "", "| what is wrong | what is said | next |", "|---|---|---|"]
+        names = {"status": "`status`", "doctor": "`doctor`", "token": "`token`", "tool": "a proxy tool"}
+        said: dict[str, list[str]] = {}
+        for name, text in row.said.items():
+            if text and text != "200":
+                said.setdefault(text, []).append(names[name])
+        shown = "; ".join(f"`{text}` ({', '.join(who)})" for text, who in said.items())
+        is_command = row.remedy.split()[0] in ("thv-llm", "chmod", "unset", "sudo", "export")
+        lines.append(f"| {row.title} | {shown} | {f'`{row.remedy}`' if is_command else row.remedy} |")
+    return "\n".join(lines).strip()

@@ -1,0 +1,75 @@
+"""The outside of one run."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from thv_llm import context
+
+
+def test_answers_go_to_stdout_and_words_for_people_to_stderr() -> None:
+    out, err = io.StringIO(), io.StringIO()
+    place = context.Context({}, io.StringIO(), out, err)
+
+    place.answer("42")
+    place.say("thinking")
+
+    assert (out.getvalue(), err.getvalue()) == ("42\n", "thinking\n")
+
+
+def test_the_real_world_is_this_process() -> None:
+    real = context.real()
+
+    assert real.environ is os.environ
+    assert abs(real.now() - time.time()) < 60
+
+
+def test_a_reader_of_stderr_that_went_away_stops_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as err:
+        place = context.Context({}, io.StringIO(), io.StringIO(), err)
+
+        place.say("still at work")
+        place.say("done")
+
+
+def test_streams_that_were_closed_before_we_began_are_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+
+    real = context.real()
+
+    real.say("nobody hears this, stdout least of all")
+    assert not real.stdin.isatty()
+    assert not real.stdout.isatty()
+    with pytest.raises(OSError, match="stdout is closed"):
+        real.answer("42")
+
+
+def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROWSER", "/opt/it's mine/browser %s")
+    monkeypatch.setattr(webbrowser, "_tryorder", None)
+    monkeypatch.setattr(webbrowser, "_browsers", {})
+
+    assert not context.open_browser("http://127.0.0.1:1/")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_shown_as_an_escape(encoding: str) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from thv_llm import context\n"
+        "real = context.real(); real.answer('… \\udcff'); real.say('… \\udcff')"
+    )
+    environ = {"HOME": "/h", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, check=False)
+
+    assert done.stdout == done.stderr == "… \udcff\n".encode(encoding, "backslashreplace")

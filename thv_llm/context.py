@@ -1,0 +1,147 @@
+"""What tests replace, as one value: environment, streams, clock, browser.
+
+Commands get a `Context` and touch the outside through it and through the doors that the map in
+`thv_llm/__init__.py` names. Nothing below this layer knows it: lower modules take plain
+values (a path, a `now` function, an environment mapping).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TextIO
+
+from thv_llm import paths, system
+from thv_llm.errors import ThvLlmError
+from thv_llm.paths import Paths
+
+BROWSER_START_S = 2.0
+
+
+def open_browser(url: str) -> bool:
+    """Start the user's browser without waiting for it to end; False when there is none.
+
+    `webbrowser` waits for a `$BROWSER` that stays in the foreground, while that browser waits
+    for our callback page; so it runs in a thread, and one that is still busy counts as started.
+    """
+    if not system.has_display(os.environ):  # a text browser would take the terminal over
+        return False
+    import threading
+    import webbrowser
+
+    outcome: list[bool] = []
+
+    def start() -> None:
+        try:
+            outcome.append(webbrowser.open(url))
+        except (ValueError, OSError, webbrowser.Error):  # a $BROWSER that makes no sense
+            outcome.append(False)
+
+    thread = threading.Thread(target=start, daemon=True)
+    thread.start()
+    thread.join(BROWSER_START_S)
+    return outcome[0] if outcome else True
+
+
+@dataclass(frozen=True)
+class Context:
+    """The outside of one run.
+
+    Attributes:
+        now: seconds since the epoch.
+        sleep: wait that many seconds.
+        open_browser: show a URL to the user; False when no browser could be started.
+        platform: `system.NAME` ("linux", "darwin", …).
+        began: when this run began, on the monotonic clock.
+    """
+
+    environ: Mapping[str, str]
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    open_browser: Callable[[str], bool] = open_browser
+    platform: str = system.NAME
+    began: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Every path we use; ThvLlmError when there is no home directory."""
+        return paths.find(self.environ)
+
+    def say(self, line: str = "") -> None:
+        """Tell the person at the terminal something; stdout stays for answers.
+
+        Nobody may be listening any more (`2>&1 | head`): no reason to stop half-way.
+        """
+        try:
+            print(line, file=self.stderr, flush=True)
+        except (OSError, ValueError):
+            discard(self.stderr)
+
+    def progress(self, line: str) -> None:
+        """Tell somebody who is watching what takes a moment; nobody reads that in a pipe."""
+        if self.stderr.isatty():
+            self.say(line)
+
+    def confirm(self, what: str) -> None:
+        """Ask the user at a terminal whether to go on; elsewhere nobody could answer, and it goes on.
+
+        Raises:
+            ThvLlmError: the user says no.
+        """
+        if not (self.stdin.isatty() and self.stderr.isatty()):
+            return
+        self.say(what)
+        self.stderr.write("Continue? [Y/n] ")
+        self.stderr.flush()
+        answer = self.stdin.readline()
+        if not answer:  # the input ended, and so must the line of the question
+            self.say("")
+        if answer.strip().lower() not in ("", "y", "yes") or not answer:
+            raise ThvLlmError("cancelled", why="nothing was changed")
+
+    def answer(self, line: str) -> None:
+        """Print one line of what was asked for."""
+        print(line, file=self.stdout, flush=True)
+
+
+class _Closed(io.StringIO):
+    """Stands for a stdout that was closed before we began: an answer has nowhere to go."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
+def discard(stream: TextIO) -> None:
+    """Lead a stream that cannot be written to nowhere: Python flushes it once more when it exits."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def real() -> Context:
+    """Return the context of this process; streams that were closed before it began are stood in for.
+
+    What a stream's encoding lacks is shown as an escape: a locale is no reason to say nothing.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if system.NAME == "win32":  # whose own encoding of a pipe has 200 characters
+                stream.reconfigure(encoding="utf-8", newline="\n")
+            stream.reconfigure(errors="backslashreplace")
+    return Context(
+        environ=os.environ,
+        stdin=sys.stdin or io.StringIO(),
+        stdout=sys.stdout or _Closed(),
+        stderr=sys.stderr or io.StringIO(),
+    )

@@ -1,0 +1,1 @@
+"""Connections of ours to servers: dialing, proxies of the environment, TLS."""

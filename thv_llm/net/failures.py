@@ -1,0 +1,156 @@
+"""Why a request to a server failed, in words that a user can act on.
+
+What decides is the class of an error and the codes of OpenSSL, never its text: texts differ from Python to
+Python, and may hold what the server sent.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from typing import NamedTuple
+
+from thv_llm.net.dial import TunnelError
+
+# The codes of OpenSSL's x509_vfy.h.
+NOT_YET_VALID, EXPIRED = 9, 10
+SELF_SIGNED = 18
+UNKNOWN_AUTHORITY = frozenset({2, 19, 20, 21})
+INVALID_AUTHORITY = frozenset({24, 25, 32, 79, 92})
+WRONG_PURPOSE = 26
+WEAK = frozenset({66, 67, 68})
+WRONG_HOST = frozenset({62, 64})
+
+# Reasons of OpenSSL's sslerr.h.
+NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+)
+OLD_TLS = frozenset(
+    {
+        "NO_PROTOCOLS_AVAILABLE",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "UNSUPPORTED_PROTOCOL",
+        "VERSION_TOO_LOW",
+    }
+)
+
+OWN_AUTHORITY = "if your network has its own certificate authority: thv-llm setup --ca-file FILE"
+CHECK_NETWORK = "check the network, and the address in: thv-llm config show"
+CHECK_PROXY = (
+    "export HTTPS_PROXY=http://HOST:PORT and run thv-llm setup; without a proxy: unset HTTPS_PROXY and run "
+    'thv-llm setup --service-network ""'
+)
+PROXY_PASSWORD = "export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT and run thv-llm setup"
+PROXY_LOGIN = (
+    "ask your administrator for a proxy that takes a password, or have a local proxy log in (such as px "
+    "or cntlm); then: export HTTPS_PROXY=http://HOST:PORT and run thv-llm setup"
+)
+CHECK_ADDRESS = "check the address in: thv-llm config show"
+
+
+class Explanation(NamedTuple):
+    """What an error says: the reason, and the next step."""
+
+    why: str
+    next_step: str
+
+
+def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -> Explanation:
+    """Explain why a request to `host` got no response.
+
+    Args:
+        error: what the socket, TLS or http.client raised.
+        proxy: HOST:PORT of the HTTP proxy that the connection goes through, if any.
+        timeout_s: how long the request was allowed to take.
+    """
+    match error:
+        case TimeoutError():
+            through = f" through the proxy {proxy}" if proxy else ""
+            why = f"no complete response from {host}{through} within {timeout_s:g} s"
+            return Explanation(why, CHECK_PROXY if proxy else CHECK_NETWORK)
+        case ssl.SSLCertVerificationError():
+            return _certificate(error, host)
+        case TunnelError(status=407, has_basic=False):
+            why = f"the proxy {proxy} requires a login other than by user name and password"
+            return Explanation(why, PROXY_LOGIN)
+        case TunnelError(status=407, was_sent=was_sent):
+            verb = "rejected the" if was_sent else "requires a"
+            return Explanation(f"the proxy {proxy} {verb} user name and password", PROXY_PASSWORD)
+        case TunnelError(status=status):
+            said = f"HTTP {status}" if status else "no usable response"
+            why = f"the proxy {proxy} opened no tunnel to {host} ({said})"
+            return Explanation(why, CHECK_PROXY)
+        case socket.gaierror() if proxy:
+            return Explanation(f"the name of the proxy {proxy} cannot be resolved", CHECK_PROXY)
+        case socket.gaierror():
+            return Explanation(f"the name {host} cannot be resolved", CHECK_NETWORK)
+        case ConnectionRefusedError() if proxy:
+            return Explanation(f"connection refused by the proxy {proxy}", CHECK_PROXY)
+        case ConnectionRefusedError():
+            return Explanation(f"connection refused by {host}", CHECK_NETWORK)
+        case _ if is_cut(error):
+            return Explanation(
+                f"{host} closed the connection before the response was complete", CHECK_NETWORK
+            )
+        case ssl.SSLError():
+            return _tls(error, host)
+        case http.client.HTTPException():
+            return Explanation(f"{host} does not speak HTTP there", CHECK_ADDRESS)
+        case OSError(strerror=str(text)):
+            return Explanation(text.lower(), CHECK_PROXY if proxy else CHECK_NETWORK)
+    return Explanation(f"{type(error).__name__} in the connection to {host}", CHECK_NETWORK)
+
+
+def is_cut(error: Exception) -> bool:
+    """Tell whether the connection ended before the response did."""
+    # Until 3.11.3, Python raised a plain SSLError for what later versions call SSLEOFError.
+    return (
+        isinstance(
+            error, (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError, http.client.IncompleteRead)
+        )
+        or getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
+    )
+
+
+def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Explanation:
+    code = error.verify_code
+    contact = f"contact the administrator of {host}"
+    if code in (EXPIRED, NOT_YET_VALID):
+        state = "has expired" if code == EXPIRED else "is not valid yet"
+        return Explanation(f"the certificate of {host} {state}", f"check this machine's clock; {contact}")
+    if code in WRONG_HOST:
+        return Explanation(
+            f"the certificate shown is not valid for {host}",
+            f"check the address; another server may pose as {host}",
+        )
+    if code == SELF_SIGNED:
+        return Explanation(f"the certificate of {host} is self-signed", OWN_AUTHORITY)
+    if code in UNKNOWN_AUTHORITY:
+        authority = "a certificate authority (CA) that this machine does not trust"
+        return Explanation(f"the certificate of {host} comes from {authority}", OWN_AUTHORITY)
+    if code == WRONG_PURPOSE:
+        return Explanation(f"the certificate of {host} was issued for another purpose", contact)
+    if code in WEAK:
+        return Explanation(f"the certificate of {host} is signed too weakly", contact)
+    if code in INVALID_AUTHORITY:
+        return Explanation(
+            f"the certificate of {host} comes from an authority that may not issue it", OWN_AUTHORITY
+        )
+    return Explanation(
+        f"the certificate of {host} cannot be verified ({error.verify_message})", OWN_AUTHORITY
+    )
+
+
+def _tls(error: ssl.SSLError, host: str) -> Explanation:
+    reason = getattr(error, "reason", None) or ""
+    words = reason.replace("_", " ").lower() or "no reason given"
+    if reason in NOT_TLS:
+        return Explanation(f"{host} does not speak TLS on that port", CHECK_ADDRESS)
+    if reason in OLD_TLS:
+        why = f"{host} does not offer TLS 1.2 or later ({words})"
+        return Explanation(why, f"contact the administrator of {host}")
+    return Explanation(f"TLS with {host} failed ({words})", "check the address and HTTPS_PROXY")

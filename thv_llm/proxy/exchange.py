@@ -1,0 +1,360 @@
+"""One exchange with the gateway, as far as the head of its response: the request out, its body with it.
+
+Rule 1: writing, reading and watching the client go on at the same time, also while the response is
+        passed on already: a gateway may respond while it reads. A client that disconnects ends its
+        request at once, because generating for nobody costs money.
+Rule 2: an error response that comes before the body is through ends the upload.
+Rule 3: a request is sent a second time only in two cases. The pooled connection turned out dead
+        and nothing of a response came, and the request was not sent to its end or is safe to
+        repeat (RFC 9110 section 9.2.2). Or the gateway refused the token, see `forward`.
+Rule 4: a body is decoded as it comes, encoded for the gateway, and kept for a repeat until the head
+        of the response is there.
+Rule 5: informational responses pass, but no flood of them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from thv_llm.proxy import headers
+from thv_llm.proxy.event_loop import Steps
+from thv_llm.proxy.framing import LAST_CHUNK, ChunkedBody, ContentLengthBody, chunk
+from thv_llm.proxy.http1 import (
+    NO_FIELDS,
+    HeadReader,
+    Rejected,
+    RequestHead,
+    ResponseHead,
+    Target,
+    parse_response,
+)
+from thv_llm.proxy.transport import (
+    READ,
+    WRITE,
+    ClientDisconnected,
+    ClientTransport,
+    DeadlineExceeded,
+    Transport,
+    UpstreamConnection,
+)
+from thv_llm.proxy.upstream import Gateway, GatewayError, within
+
+SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+SWITCHING = 101
+PARTS_IN_A_ROW = 4
+"""Of a large upload, before an early response is looked for and other tasks have their turn."""
+MAX_KEPT_BYTES = 8 * 1024 * 1024
+"""Of one body, for a repeat with a fresh token. A million tokens of text are about 4 MB."""
+NO_RESPONSE = ResponseHead(0, b"", 1, NO_FIELDS)
+INFORMATIONAL_PER_S = 10
+"""What is beyond that is dropped: such a response is a hint, or a sign of life."""
+
+
+class Request(NamedTuple):
+    """A request that may pass.
+
+    Attributes:
+        protocol: to switch to; empty for none.
+    """
+
+    head: RequestHead
+    target: Target
+    body: RequestBody
+    protocol: bytes
+
+
+def send(
+    gateway: Gateway, transports: list[Transport], request: Request, head: bytes, token: bytes
+) -> Steps[Exchange]:
+    """Send a request and read the head of its response.
+
+    Args:
+        transports: the task's: the client's is in it, the gateway's is put behind it.
+        head: for the gateway, with its empty line.
+        token: the one in it.
+
+    Raises:
+        ClientDisconnected: the client went away.
+        Rejected: the body is malformed or too large.
+        GatewayError: no usable response.
+    """
+    upstream = yield from gateway.connection()
+    while True:
+        transports[1:] = [upstream]
+        exchange = Exchange(gateway, transports[0], upstream, request, head, token)
+        try:
+            yield from exchange.run()
+            return exchange
+        except DeadlineExceeded:
+            if exchange.waits_for_client:
+                raise Rejected(408, "the request's body took too long") from None
+            limits = gateway.limits
+            limit_s = limits.head if exchange.sent else limits.idle
+            what = "nothing came" if exchange.sent else "the request was not taken"
+            raise GatewayError(f"{what} {within(limit_s)}", late=True) from None
+        except OSError:
+            repeatable = (not exchange.sent or request.head.method in SAFE) and request.body.can_repeat
+            if not upstream.reused or exchange.heard or not repeatable:
+                raise GatewayError("it closed the connection without a response") from None
+        upstream.close()
+        upstream = yield from gateway.new_connection()
+
+
+class Exchange:
+    """One try on one connection.
+
+    Attributes:
+        response: the head of the final response, once it is there; its status is 0 until then.
+        token: which never goes to the client.
+        sent: the whole request went out.
+        heard: something of a response came.
+        began: when the request began to go out (monotonic).
+        active_at: when something went to the gateway last, or of a response came from it.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        client: Transport,
+        upstream: UpstreamConnection,
+        request: Request,
+        head: bytes,
+        token: bytes,
+    ) -> None:
+        assert isinstance(client, ClientTransport)
+        self.upstream = upstream
+        self.response = NO_RESPONSE
+        self.sent = False
+        self.heard = False
+        self.began = self.active_at = time.monotonic()
+        self.unsent = b""
+        """Of an informational response that the client did not take as a whole."""
+        self._limits = gateway.limits
+        self._client = client
+        self.token = token
+        self._request = request
+        self._body = request.body
+        self._pending: memoryview | bytes = memoryview(head + request.body.from_start())
+        self._reader = HeadReader(of_response=True)
+        self._broken: OSError | None = None
+        self._informational: list[float] = []
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes that came behind the response's head."""
+        return self._reader.rest
+
+    @property
+    def sending(self) -> bool:
+        """Whether there is more to send, and a gateway that takes it."""
+        return not self.sent and not self._broken
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether it is the client's turn: all of its body that came is at the gateway."""
+        return not self._pending and not self._body.done
+
+    def run(self) -> Steps[None]:
+        """Write and read until the head of the final response is there."""
+        client, upstream = self._client, self.upstream
+        while True:
+            self.write()
+            if self.response.status:
+                return
+            upstream.wants = READ
+            client.wants = READ if client.has_room and self._body.done else 0
+            self.want()
+            deadline = self.active_at + (self._limits.head if self.sent else self._limits.idle)
+            if client.wants & READ:
+                yield deadline
+            else:
+                yield from client.wait(deadline)
+            # The response first: a client that has got one may close.
+            if upstream.ready & READ:
+                self._read()
+            if client.ready and not self.response.status and self._body.done:
+                client.read_ahead()
+
+    def want(self) -> None:
+        """Add what sending waits for: room at the gateway, or more of the body."""
+        if not self.sending:
+            return
+        if self._pending:
+            self.upstream.wants |= WRITE
+        elif not self._body.done:
+            self._client.wants |= READ
+
+    def write(self) -> None:
+        """Send what is pending and the next parts of the body; then others have a turn.
+
+        Raises:
+            ClientDisconnected: in the middle of the body.
+            Rejected: the body is malformed or too large.
+        """
+        for _ in range(PARTS_IN_A_ROW):
+            if self.sent or self._broken or not self._write_part():
+                return
+
+    def stop_sending(self) -> None:
+        """Leave the rest of the request: the response says that it is not wanted."""
+        if not self.sent:
+            self._broken = self._broken or ConnectionAbortedError()
+            self._pending = b""
+
+    def _write_part(self) -> bool:
+        """Send what is pending, or else the next part of the body; whether there may be more to do."""
+        if not self._pending and not self._body.done:
+            self._pending = memoryview(self._next_part())
+        if self._pending:
+            try:
+                written = self.upstream.write(self._pending)
+            except OSError as error:
+                # A response may be waiting all the same: a server that refuses a body closes early.
+                self._broken = error
+                return False
+            if not written:
+                return False
+            # An empty view would keep the whole body in memory.
+            self._pending = self._pending[written:] or b""
+            self.active_at = time.monotonic()
+        elif not self._body.done:
+            return False
+        if not self._pending and self._body.done:
+            self.sent = True
+        return True
+
+    def _next_part(self) -> bytes:
+        try:
+            return self._body.read() or b""
+        except OSError:
+            raise ClientDisconnected from None
+
+    def _read(self) -> None:
+        try:
+            data = self.upstream.read()
+        except OSError as error:
+            raise self._broken or error from None
+        if data is None:
+            if self._broken:
+                raise self._broken
+            return
+        if not data:
+            raise ConnectionAbortedError
+        self.heard = True
+        while data and self._reader.feed(data):
+            head = parse_response(self._reader.head)
+            if head.status >= 200 or head.status == SWITCHING:
+                self.response = head
+                if head.status >= 300:
+                    self.stop_sending()
+                return
+            self._pass_informational(head)
+            data = self._reader.rest
+            self._reader = HeadReader(of_response=True)
+
+    def _pass_informational(self, head: ResponseHead) -> None:
+        now = time.monotonic()
+        self._informational = [then for then in self._informational if now - then < 1]
+        if self.unsent or self._request.head.minor == 0 or len(self._informational) >= INFORMATIONAL_PER_S:
+            return
+        self._informational.append(now)
+        self.active_at = now
+        fields = headers.to_client(head.fields, self.token)
+        data = headers.response(head.status, head.reason.replace(self.token, b""), fields)
+        try:
+            self.unsent = data[self._client.write(data) :]
+        except OSError:
+            raise ClientDisconnected from None
+
+
+class RequestBody:
+    """One body on its way.
+
+    Args:
+        announced: pass a length on even when it is 0.
+
+    Attributes:
+        size: bytes of it so far, decoded.
+    """
+
+    def __init__(
+        self,
+        client: Transport,
+        decoder: ContentLengthBody | ChunkedBody,
+        max_bytes: int,
+        *,
+        announced: bool = False,
+    ) -> None:
+        self.size = 0
+        self._client = client
+        self._decoder = decoder
+        self._chunked = isinstance(decoder, ChunkedBody)
+        self._max_bytes = max_bytes
+        self._announced = announced
+        too_large = isinstance(decoder, ContentLengthBody) and decoder.left > MAX_KEPT_BYTES
+        self._kept: list[bytes] | None = None if too_large else []
+        self._came_with_head = b""
+        if client.ahead and not decoder.done:
+            data, client.ahead = client.ahead, b""
+            self._came_with_head = self._take(data)
+
+    @property
+    def done(self) -> bool:
+        """Whether all of it has arrived."""
+        return self._decoder.done
+
+    @property
+    def framing(self) -> tuple[bytes, bytes] | None:
+        """The header that tells the gateway where the body ends; None when the client sent none, either."""
+        if self._chunked:
+            return (b"Transfer-Encoding", b"chunked")
+        length = self._decoder.left + self.size if isinstance(self._decoder, ContentLengthBody) else 0
+        # An empty body that was announced passes as one: strict gateways want a length for a POST.
+        return (b"Content-Length", b"%d" % length) if length or self._announced else None
+
+    @property
+    def can_repeat(self) -> bool:
+        """Whether all that was passed on is still here."""
+        return self._kept is not None
+
+    def from_start(self) -> bytes:
+        """Return what has arrived so far, encoded for the gateway; of what is not kept, what came first."""
+        return self._came_with_head if self._kept is None else b"".join(self._kept)
+
+    def release(self) -> None:
+        """Keep nothing for a repeat any more."""
+        self._kept = None
+        self._came_with_head = b""
+
+    def read(self) -> bytes | None:
+        """Return the next part, encoded for the gateway; None when nothing is there now.
+
+        Raises:
+            ConnectionError: the client went away in the middle of it.
+            Rejected: it is malformed or too large.
+        """
+        data = self._client.read()
+        if data is None:
+            return None
+        if not data:
+            raise ConnectionAbortedError
+        return self._take(data)
+
+    def _take(self, data: bytes) -> bytes:
+        decoder = self._decoder
+        payload = decoder.feed(data)
+        self.size += len(payload)
+        if self.size > self._max_bytes:
+            raise Rejected(413, "body too large")
+        if self._chunked:
+            payload = chunk(payload)
+            if decoder.done:
+                payload += LAST_CHUNK
+        if decoder.done:
+            self._client.ahead = decoder.rest
+        if self._kept is not None:
+            self._kept.append(payload)
+            if self.size > MAX_KEPT_BYTES:
+                self._kept = None
+        return payload

@@ -1,0 +1,93 @@
+"""What differs by operating system: one module for each subject. Nothing else asks where it runs.
+
+detach        a process that outlives its caller
+file_system   exact renames, private directories, locks
+memory        who may read ours, how threads share it; the limit of descriptors
+peers         which user is at the other end of a connection
+processes     other processes: who they are, what they listen on, signals
+windows, windows_pipe    what the modules above do on Windows
+
+All raise what the system raises (OSError); the layers above put it into words.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAME = sys.platform
+"""`linux`, `darwin` or `win32`: for tables that have a row for each system."""
+
+NEEDS_INTERPRETER = sys.platform == "win32"
+"""Whether a script can only be started by naming the program that runs it."""
+
+OTHERS: tuple[str, ...] = () if sys.platform == "win32" else ("thv_llm.system.windows",)
+"""How the names of modules begin that only another system can import."""
+
+SEALS = sys.platform == "win32"
+"""Whether the system itself encrypts for a user (`seal`)."""
+
+
+def seal(data: bytes, bound_to: bytes) -> bytes:
+    """Encrypt for this user of this machine; `bound_to` must be given again to decrypt it."""
+    if sys.platform == "win32":
+        from thv_llm.system import windows
+
+        return windows.protect(data, bound_to)
+    raise NotImplementedError
+
+
+def unseal(data: bytes, bound_to: bytes) -> bytes:
+    """Decrypt what `seal` returned.
+
+    Raises:
+        OSError: it is another user's, was changed, or this logon has no access to the user's keys.
+    """
+    if sys.platform == "win32":
+        from thv_llm.system import windows
+
+        return windows.unprotect(data, bound_to)
+    raise NotImplementedError
+
+
+def is_wsl(environ: Mapping[str, str]) -> bool:
+    """Tell whether this is a Linux that runs inside Windows."""
+    if NAME != "linux" or environ.get("WSL_DISTRO_NAME"):
+        return NAME == "linux"
+    try:
+        with open("/proc/sys/kernel/osrelease", encoding="ascii", errors="replace") as file:
+            return "microsoft" in file.read().lower()
+    except OSError:
+        return False
+
+
+def has_display(environ: Mapping[str, str]) -> bool:
+    """Tell whether a browser can be shown to the user of this session."""
+    wanted = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return NAME in ("darwin", "win32") or any(environ.get(name) for name in wanted)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a command as it is typed in the usual shell of this system."""
+    if NAME == "win32":
+        import subprocess
+
+        return subprocess.list2cmdline(words)
+    import shlex
+
+    return shlex.join(words)
+
+
+def removal_of(path: str) -> str:
+    """Return the command that removes a file."""
+    return command_line(("del" if NAME == "win32" else "rm", path))
+
+
+def user_id() -> int:
+    """Return the number of this user, which Windows has none of."""
+    import os
+
+    return -1 if sys.platform == "win32" else os.getuid()

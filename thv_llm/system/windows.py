@@ -1,0 +1,370 @@
+"""What Windows does in its own way: access lists, sharing violations, processes, secrets. By ctypes.
+
+Rule 1: what is private is so by an access list of its own that inherits nothing: this user and the system.
+Rule 2: a process is its id together with its creation time; a handle is opened first, compared then.
+Rule 3: another program (a virus scanner, an indexer) may hold any file for a moment: renames try again.
+
+Errors are those of the system (OSError with `winerror`).
+
+Source: Microsoft's pages of the named functions; what was seen is said in `tests/windows.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from ctypes import wintypes
+from typing import Any, TypeVar
+
+assert sys.platform == "win32"
+
+Result = TypeVar("Result")
+
+ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION = 5, 32, 33
+BUSY = frozenset({ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION})
+BUSY_S = 2.0
+"""How long a program that looks at every new file may hold one."""
+READ_S = 0.5
+"""The same for a file that is only opened: one that may not be read at all is to be told soon."""
+FIRST_PAUSE_S = 0.01
+
+GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
+SHARE_ALL = 7  # read, write, delete: what is open can be renamed
+OPEN_ALWAYS, CREATE_NEW = 4, 1
+INVALID_HANDLE = ctypes.c_void_p(-1).value
+
+LOCKED_AT = 1 << 40
+"""Locks are mandatory, so the locked byte lies behind everything that is read."""
+
+TOKEN_QUERY, TOKEN_USER = 8, 1
+DACL, OWNER = 4, 1  # SECURITY_INFORMATION
+SE_FILE_OBJECT = 1
+SDDL_REVISION = 1
+ADMINISTRATORS = ("BA", "SY", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464")
+"""Administrators, the system, and the installer of Windows, in SDDL."""
+READ_RIGHTS = ("FR", "FX", "FRFX", "0x120089", "0x1200a9", "GR", "GRGX")
+
+OTHERS = ("WD", "BU", "AU", "AN", "IU", "BG")
+"""Everyone, Users, Authenticated Users, Anonymous, Interactive, Guests, as access lists write them."""
+
+QUERY_LIMITED, TERMINATE, SYNCHRONIZE = 0x1000, 1, 0x100000
+STILL_ACTIVE = 259
+TCP_LISTENERS = 3  # TCP_TABLE_OWNER_PID_LISTENER
+UI_FORBIDDEN = 1
+NO_FAULT_BOXES = 0x8003
+NO_HEAP_IN_REPORTS = 1  # WER_FAULT_REPORTING_FLAG_NOHEAP
+
+
+class SecurityAttributes(ctypes.Structure):
+    """SECURITY_ATTRIBUTES."""
+
+    _fields_ = (
+        ("length", wintypes.DWORD),
+        ("descriptor", ctypes.c_void_p),
+        ("inherits", wintypes.BOOL),
+    )
+
+
+class Blob(ctypes.Structure):
+    """DATA_BLOB."""
+
+    _fields_ = (("size", wintypes.DWORD), ("data", ctypes.c_void_p))
+
+
+@functools.cache
+def library(name: str) -> Any:
+    """Return a system library; its functions give handles of full width where `handles` says so."""
+    loaded = ctypes.WinDLL(name, use_last_error=True)
+    for function in {
+        "kernel32": (
+            "CreateFileW",
+            "OpenProcess",
+            "GetCurrentProcess",
+            "LocalFree",
+            "CreateNamedPipeW",
+        )
+    }.get(name, ()):
+        getattr(loaded, function).restype = ctypes.c_void_p
+    return loaded
+
+
+def failure(path: str | None = None, code: int | None = None) -> OSError:
+    """Return the last error of a call as an exception."""
+    number = ctypes.get_last_error() if code is None else code
+    return OSError(0, ctypes.FormatError(number).strip(), path, number)
+
+
+def patient(work: Callable[[], Result], limit_s: float = BUSY_S) -> Result:
+    """Return what `work` returns; while another program has the file open, try again.
+
+    Raises:
+        OSError: it still had it at the end of `limit_s`, or something else is wrong.
+    """
+    until, pause_s = time.monotonic() + limit_s, FIRST_PAUSE_S
+    while True:
+        try:
+            return work()
+        except OSError as error:
+            if error.winerror not in BUSY or time.monotonic() + pause_s > until:
+                raise
+        time.sleep(pause_s)
+        pause_s *= 1.5
+
+
+# --- files ---
+
+
+def open_shared(path: str, *, append: bool) -> int:
+    """Open for writing a file that may be renamed while open: a new one, or (`append`) the old one.
+
+    A new one is private.
+    """
+    import msvcrt
+
+    disposition, flags = (OPEN_ALWAYS, os.O_APPEND) if append else (CREATE_NEW, 0)
+    handle = library("kernel32").CreateFileW(
+        ctypes.c_wchar_p(path),
+        GENERIC_READ | GENERIC_WRITE,
+        SHARE_ALL,
+        ctypes.byref(private_descriptor()),
+        disposition,
+        0x80,
+        None,
+    )
+    if handle == INVALID_HANDLE:
+        raise failure(path)
+    return msvcrt.open_osfhandle(handle, flags | os.O_NOINHERIT | os.O_BINARY | os.O_RDWR)
+
+
+def lock(descriptor: int) -> None:
+    """Take the lock of an open file.
+
+    Raises:
+        BlockingIOError: another descriptor has it.
+    """
+    import msvcrt
+
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)
+    os.lseek(descriptor, LOCKED_AT, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except PermissionError as error:
+        raise BlockingIOError(error.errno, error.strerror) from None
+    finally:
+        os.lseek(descriptor, position, os.SEEK_SET)
+
+
+def swap(new: str, target: str) -> bool:
+    """Put a new file into the place of another, which keeps its access list, and the old one under `new`."""
+    aside = f"{new}.old"
+
+    def replaced() -> None:
+        if not library("kernel32").ReplaceFileW(
+            ctypes.c_wchar_p(target), ctypes.c_wchar_p(new), ctypes.c_wchar_p(aside), 0, None, None
+        ):
+            raise failure(target)
+
+    patient(replaced)
+    patient(lambda: os.rename(aside, new))
+    return True
+
+
+@functools.cache
+def private_descriptor(*, for_directory: bool = False) -> SecurityAttributes:
+    """Return a security descriptor for this user and the system alone."""
+    flags = "OICI" if for_directory else ""
+    text = f"D:P(A;{flags};FA;;;{own_sid()})(A;{flags};FA;;;SY)"
+    found = ctypes.c_void_p()
+    convert = library("advapi32").ConvertStringSecurityDescriptorToSecurityDescriptorW
+    if not convert(ctypes.c_wchar_p(text), SDDL_REVISION, ctypes.byref(found), None):
+        raise failure()
+    return SecurityAttributes(ctypes.sizeof(SecurityAttributes), found, False)
+
+
+def make_private_directory(path: str) -> None:
+    """Make a directory that this user and the system alone can enter."""
+    attributes = private_descriptor(for_directory=True)
+    if not library("kernel32").CreateDirectoryW(ctypes.c_wchar_p(path), ctypes.byref(attributes)):
+        raise failure(path)
+
+
+def access_list(path: str) -> str:
+    """Return owner and access list of a file in Microsoft's notation (SDDL)."""
+    found, text = ctypes.c_void_p(), ctypes.c_void_p()
+    advapi, what = library("advapi32"), DACL | OWNER
+    code = advapi.GetNamedSecurityInfoW(
+        ctypes.c_wchar_p(path), SE_FILE_OBJECT, what, None, None, None, None, ctypes.byref(found)
+    )
+    if code:
+        raise failure(path, code)
+    try:
+        convert = advapi.ConvertSecurityDescriptorToStringSecurityDescriptorW
+        if not convert(found, SDDL_REVISION, what, ctypes.byref(text), None):
+            raise failure(path)
+        return _taken(text)
+    finally:
+        library("kernel32").LocalFree(found)
+
+
+def lets_others_in(listed: str) -> bool:
+    """Tell whether an access list (SDDL) allows anything to a group that every user is in."""
+    entries = [entry.partition(")")[0].split(";") for entry in listed.partition("D:")[2].split("(")[1:]]
+    return any(len(entry) == 6 and entry[0] == "A" and entry[5] in OTHERS for entry in entries)
+
+
+def is_administrators(listed: str) -> bool:
+    """Tell whether a file belongs to administrators or the system, and no other user may write to it."""
+    owner, _, entries = listed.partition("D:")
+    allowed = [entry.partition(")")[0].split(";") for entry in entries.split("(")[1:]]
+    others = [entry for entry in allowed if entry[0] == "A" and entry[-1] not in ADMINISTRATORS]
+    return owner[2:] in ADMINISTRATORS and all(entry[2] in READ_RIGHTS for entry in others)
+
+
+def _taken(text: ctypes.c_void_p) -> str:
+    """Return a text that the system has allocated, and free it."""
+    try:
+        return ctypes.wstring_at(text.value or 0)
+    finally:
+        library("kernel32").LocalFree(text)
+
+
+# --- users ---
+
+
+@functools.cache
+def own_sid() -> str:
+    """Return the security id of this user."""
+    return _sid_of(library("kernel32").GetCurrentProcess())
+
+
+def sid_of(pid: int) -> str:
+    """Return the security id of a process's user; "" when this user may not know."""
+    try:
+        with opened(pid, QUERY_LIMITED) as handle:
+            return _sid_of(handle)
+    except OSError:
+        return ""
+
+
+def _sid_of(process: int) -> str:
+    kernel, advapi, token = library("kernel32"), library("advapi32"), wintypes.HANDLE()
+    if not advapi.OpenProcessToken(ctypes.c_void_p(process), TOKEN_QUERY, ctypes.byref(token)):
+        raise failure()
+    try:
+        size = wintypes.DWORD()
+        advapi.GetTokenInformation(token, TOKEN_USER, None, 0, ctypes.byref(size))
+        data = ctypes.create_string_buffer(size.value)
+        if not advapi.GetTokenInformation(token, TOKEN_USER, data, size, ctypes.byref(size)):
+            raise failure()
+        text = ctypes.c_void_p()
+        sid = ctypes.c_void_p.from_buffer(data)  # TOKEN_USER begins with the pointer to it
+        if not advapi.ConvertSidToStringSidW(sid, ctypes.byref(text)):
+            raise failure()
+        return _taken(text)
+    finally:
+        kernel.CloseHandle(token)
+
+
+# --- processes ---
+
+
+@contextlib.contextmanager
+def opened(pid: int, rights: int) -> Iterator[int]:
+    """Open a process, so that its id cannot be reused for as long."""
+    handle = library("kernel32").OpenProcess(rights, False, pid)
+    if not handle:
+        raise failure()
+    try:
+        yield handle
+    finally:
+        library("kernel32").CloseHandle(ctypes.c_void_p(handle))
+
+
+def identity(handle: int) -> tuple[str, str]:
+    """Return when an open process was created (100 ns since 1601), and its program's file.
+
+    Raises:
+        OSError: it has ended, or may not be looked at.
+    """
+    kernel, code = library("kernel32"), wintypes.DWORD()
+    kernel.GetExitCodeProcess(ctypes.c_void_p(handle), ctypes.byref(code))
+    if code.value != STILL_ACTIVE:
+        raise ProcessLookupError
+    times = [wintypes.FILETIME() for _ in range(4)]
+    if not kernel.GetProcessTimes(ctypes.c_void_p(handle), *map(ctypes.byref, times)):
+        raise failure()
+    name, size = ctypes.create_unicode_buffer(32768), wintypes.DWORD(32768)
+    kernel.QueryFullProcessImageNameW(ctypes.c_void_p(handle), 0, name, ctypes.byref(size))
+    return str(times[0].dwHighDateTime << 32 | times[0].dwLowDateTime), name.value
+
+
+def end(handle: int) -> None:
+    """End an open process, without a word to it."""
+    if not library("kernel32").TerminateProcess(ctypes.c_void_p(handle), 1):
+        raise failure()
+
+
+def listeners(port: int) -> list[int]:
+    """Return the ids of the processes that listen on a TCP port of this machine; 0 = not known."""
+    found = []
+    for family, row_bytes, port_at, pid_at in ((2, 24, 8, 20), (23, 56, 20, 52)):
+        size, table = wintypes.DWORD(), library("iphlpapi").GetExtendedTcpTable
+        table(None, ctypes.byref(size), False, family, TCP_LISTENERS, 0)
+        data = ctypes.create_string_buffer(size.value + 64 * row_bytes)
+        size.value = len(data)
+        if table(data, ctypes.byref(size), False, family, TCP_LISTENERS, 0):
+            continue
+        count = int.from_bytes(data.raw[:4], "little")
+        for at in range(4, 4 + count * row_bytes, row_bytes):
+            row = data.raw[at : at + row_bytes]
+            if int.from_bytes(row[port_at : port_at + 2], "big") == port:
+                found.append(int.from_bytes(row[pid_at : pid_at + 4], "little"))
+    return found
+
+
+def write_no_dumps() -> None:
+    """Keep this process's memory out of error reports, and show no box when it crashes."""
+    kernel = library("kernel32")
+    kernel.SetErrorMode(NO_FAULT_BOXES)
+    with contextlib.suppress(AttributeError, OSError):
+        kernel.WerSetFlags(NO_HEAP_IN_REPORTS)
+
+
+# --- secrets ---
+
+
+def protect(data: bytes, bound_to: bytes) -> bytes:
+    """Encrypt for this user of this machine (DPAPI).
+
+    Args:
+        bound_to: what must be given again to decrypt it.
+    """
+    return _by_dpapi("CryptProtectData", data, bound_to)
+
+
+def unprotect(data: bytes, bound_to: bytes) -> bytes:
+    """Decrypt what `protect` returned.
+
+    Raises:
+        OSError: it is another user's, was changed, or this logon has no access to the user's keys.
+    """
+    return _by_dpapi("CryptUnprotectData", data, bound_to)
+
+
+def _by_dpapi(function: str, data: bytes, bound_to: bytes) -> bytes:
+    buffers = [ctypes.create_string_buffer(part, len(part)) for part in (data, bound_to)]
+    given, entropy = (Blob(len(buffer), ctypes.addressof(buffer)) for buffer in buffers)
+    out = Blob()
+    call = getattr(library("crypt32"), function)
+    arguments = (ctypes.byref(given), None, ctypes.byref(entropy), None, None, UI_FORBIDDEN)
+    if not call(*arguments, ctypes.byref(out)):
+        raise failure()
+    try:
+        return ctypes.string_at(out.data, out.size)
+    finally:
+        library("kernel32").LocalFree(ctypes.c_void_p(out.data))
