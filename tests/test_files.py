@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,6 +126,98 @@ def test_a_file_whose_owner_cannot_be_kept_is_left_alone(old: Path, monkeypatch:
     with pytest.raises(ThvLlmError, match="cannot write"):
         files.replace(str(old), NEW)
     assert old.read_bytes() == OLD
+
+
+ACL = "system.posix_acl_access"
+
+
+def acl(group: str = "---", mask: str = "rw-") -> bytes:
+    """Return an access list of Linux: user 33 may read and write, as far as the mask lets it."""
+    entries = ((0x01, "rw-", -1), (0x02, "rw-", 33), (0x04, group, -1), (0x10, mask, -1), (0x20, "---", -1))
+    packed = (
+        struct.pack("<HHi", tag, sum(1 << 2 - n for n in range(3) if may[n] != "-"), who)
+        for tag, may, who in entries
+    )
+    return struct.pack("<I", 2) + b"".join(packed)
+
+
+def attributes(path: Path) -> dict[str, bytes]:
+    return {name: os.getxattr(path, name) for name in os.listxattr(path) if not name.startswith("security.")}
+
+
+@pytest.mark.parametrize("expected", [..., OLD], ids=["whatever it is", "as expected"])
+def test_access_list_and_attributes_of_the_user_are_kept(old: Path, expected: Any) -> None:
+    os.setxattr(old, "user.note", b"mine")
+    os.setxattr(old, "user.empty", b"")
+    os.setxattr(old, ACL, acl())
+    before = attributes(old)
+    assert (mode(old), set(before)) == (0o660, {"user.note", "user.empty", ACL})
+
+    files.replace(str(old), NEW, expected=expected)
+
+    assert (old.read_bytes(), mode(old), attributes(old)) == (NEW, 0o660, before)
+
+
+def test_an_access_list_that_was_not_there_does_not_come_in(old: Path) -> None:
+    os.setxattr(old.parent, "system.posix_acl_default", acl(group="r--"))
+
+    files.replace(str(old), NEW)
+    files.replace(str(old.with_name("new")), NEW)
+
+    assert (mode(old), attributes(old)) == (0o640, {})
+    assert (mode(old.with_name("new")), attributes(old.with_name("new"))) == (0o600, {})
+
+
+def test_an_access_list_gives_no_more_than_the_file_is_left(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setxattr(old, ACL, acl(group="r--"))
+    given: list[bytes] = []
+    really = os.setxattr
+
+    def watching(file: int, name: str, value: bytes) -> None:
+        given.append(value)
+        really(file, name, value)
+
+    monkeypatch.setattr(os, "setxattr", watching)
+
+    files.replace(str(old), NEW, denied=0o060)
+
+    assert given == [acl(group="r--", mask="---")], "it was open for a moment"
+    assert (mode(old), attributes(old)[ACL]) == (0o600, given[0])
+    files.share(str(old), 0o060)
+    assert attributes(old)[ACL] == acl(group="r--")
+
+
+@pytest.mark.parametrize("name", [ACL, "user.note"])
+def test_a_file_whose_attributes_cannot_be_kept_is_left_alone(
+    old: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    os.setxattr(old, name, acl())
+    refuse(monkeypatch, "setxattr", errno.ENOTSUP)
+
+    with pytest.raises(ThvLlmError) as caught:
+        files.replace(str(old), NEW)
+
+    assert f"cannot keep the access list and the attributes of {old}" in str(caught.value)
+    assert (old.read_bytes(), attributes(old)) == (OLD, {name: acl()})
+    assert os.listdir(old.parent) == [old.name]
+
+
+@pytest.mark.parametrize("call", ["listxattr", "getxattr"])
+def test_a_file_system_without_attributes_has_none(
+    old: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    refuse(monkeypatch, call, errno.ENOTSUP)
+    files.replace(str(old), NEW)
+    assert (old.read_bytes(), mode(old)) == (NEW, 0o640)
+
+
+@pytest.mark.root
+def test_attributes_that_the_system_manages_are_its_business(old: Path) -> None:
+    os.setxattr(old, "trusted.overlay.opaque", b"y")
+    files.replace(str(old), NEW)
+    assert (old.read_bytes(), attributes(old)) == (NEW, {})
 
 
 def a_hard_link(path: Path) -> None:

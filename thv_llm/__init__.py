@@ -13,7 +13,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  system.processes            other processes: who they are, what they listen on
 0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
 0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
-1  files                       atomic replace that keeps symlink, owner and mode; private directories; locks
+1  files                       atomic replace that keeps metadata; private directories; locks
 1  log                         stderr and file logging; a last filter that hides anything token-shaped
 1  paths                       every path we use, and the command lines by which we start ourselves
 1  policy                      what the administrator of this machine has decided: its settings file

@@ -1,13 +1,13 @@
-"""Files: atomic replace that keeps symlink, owner and mode; private directories; locks.
+"""Files: atomic replace that keeps metadata; private directories; locks.
 
 Every write of ours goes through `replace`: a temporary file in the same directory, private
 from its first byte, synced, renamed over the old one, and the directory synced, so that a
 kill at any instant leaves either the old bytes or the new ones.
 
 Refused, because replacing them would lose something: files with several hard links, FIFOs,
-devices and directories, dangling links, read-only files, and files whose owner or group
-could not be kept. What another program wrote since we read the file is noticed and stays
-(`expected`), up to the very rename where the system can swap files.
+devices and directories, dangling links, read-only files, and files whose owner, group, access list
+or extended attributes could not be kept. What another program wrote since we read the file is
+noticed and stays (`expected`), up to the very rename where the system can swap files.
 
 A file is deleted only when it is proven to be ours. A temporary file in a directory of the user's
 has a name that its writer has recorded beforehand; one in a directory of ours has one fixed name for
@@ -133,7 +133,8 @@ def replace(
 ) -> None:
     """Replace a file's bytes, or create it with `mode`. The directory must exist.
 
-    An existing file keeps its mode and owner, a symbolic link (or a chain of them) stays one.
+    An existing file keeps its mode, owner, access list and the user's extended attributes; a directory's
+    default access list does not come in. A symbolic link (or a chain of them) stays one.
 
     Args:
         temporary: the name to write under first, from `temporary_name`; left out, the fixed name of a
@@ -155,6 +156,9 @@ def replace(
                 _write_all(descriptor, data)
                 if found is not None:
                     mode = stat.S_IMODE(found.st_mode) & ~denied
+                kept = {} if found is None else file_system.attributes(target)
+                with _named("keep the access list and the attributes of", path):
+                    file_system.set_attributes(descriptor, kept, mode)
                 file_system.dress(descriptor, found, mode)
                 os.fsync(descriptor)
                 if file_system.SWAPS_OPEN_FILES or not isinstance(expected, bytes):

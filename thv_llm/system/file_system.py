@@ -13,9 +13,11 @@ Source: renameat2(2) of Linux, renamex_np(2) of macOS.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+import struct
 import sys
 
 if sys.platform == "win32":
@@ -25,7 +27,7 @@ else:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Mapping
     from typing import Any
 
 OPENED = (
@@ -40,6 +42,13 @@ SWAPS_OPEN_FILES = sys.platform != "win32"
 
 CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 """This kernel, or this file system, has no such rename."""
+
+ACCESS_LIST = "system.posix_acl_access"
+ACCESS_LISTS = (ACCESS_LIST, "system.nfs4_acl", "system.cifs_acl")
+"""Of Linux. All other attributes but the user's are the system's own: labels, capabilities, overlays."""
+
+ACL_MASK, ACL_OTHER = 0x10, 0x20
+"""Entries of a POSIX access list: what users and groups that are named in it get at most, and the rest."""
 
 LINUX_HERE = -100
 """AT_FDCWD: paths are as for every other call."""
@@ -91,6 +100,56 @@ def dress(descriptor: int, old: os.stat_result | None, mode: int) -> None:
         if old is not None and (mine.st_uid, mine.st_gid) != (old.st_uid, old.st_gid):
             os.fchown(descriptor, old.st_uid, old.st_gid)
         os.fchmod(descriptor, mode)
+
+
+def attributes(path: str) -> dict[str, bytes]:
+    """Return the access list and the user's extended attributes of a file, by name.
+
+    Linux only: on Windows the swap keeps the list of the old file; on macOS they are not looked at.
+    """
+    found = {}
+    if sys.platform == "linux":
+        with _where_there_are_attributes():
+            for name in os.listxattr(path):
+                if name.startswith("user.") or name in ACCESS_LISTS:
+                    found[name] = os.getxattr(path, name)
+    return found
+
+
+def set_attributes(descriptor: int, wanted: Mapping[str, bytes], mode: int) -> None:
+    """Give a new file attributes, and no access list but theirs; call `dress` afterwards.
+
+    Args:
+        mode: what the file may be used for; an access list gives no more from the beginning.
+    """
+    if sys.platform == "linux":
+        inherited: list[str] = []
+        with _where_there_are_attributes():
+            inherited = os.listxattr(descriptor)
+        if ACCESS_LIST in inherited and ACCESS_LIST not in wanted:  # the default one of the directory
+            os.removexattr(descriptor, ACCESS_LIST)
+        for name, value in sorted(wanted.items(), reverse=True):  # access lists last
+            right = _narrowed(value, mode) if name == ACCESS_LIST else value
+            if name not in inherited or os.getxattr(descriptor, name) != right:
+                os.setxattr(descriptor, name, right)
+
+
+@contextlib.contextmanager
+def _where_there_are_attributes() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in CANNOT:
+            raise
+
+
+def _narrowed(access_list: bytes, mode: int) -> bytes:
+    """Return a POSIX access list (a header of 4 bytes; tag, permissions, id for each entry) within a mode."""
+    narrowed = access_list[:4]
+    for tag, permissions, who in struct.iter_unpack("<HHI", access_list[4:]):
+        limit = {ACL_MASK: mode >> 3, ACL_OTHER: mode}.get(tag, 7)
+        narrowed += struct.pack("<HHI", tag, permissions & limit, who)
+    return narrowed
 
 
 def is_own(found: os.stat_result) -> bool:
