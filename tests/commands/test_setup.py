@@ -17,6 +17,7 @@ from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
 from thv_llm import settings
+from thv_llm.tools import engine
 
 
 def test_setup_logs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:
@@ -124,6 +125,68 @@ def remove_tools(here: Machine) -> None:
         path.unlink()
     for directory in (here.claude.parent, here.opencode.parent):
         directory.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("program", "title", "next_step"),
+    [
+        ("cursor", "Cursor", "Override OpenAI Base URL"),
+        ("windsurf", "Windsurf", "thv-llm tools"),
+        ("crush", "Crush", "crush.json"),
+        ("openhands", "OpenHands CLI", "thv-llm tools openhands"),
+    ],
+)
+def test_a_tool_that_cannot_be_configured_is_named_with_the_reason(
+    here: Machine, program: str, title: str, next_step: str
+) -> None:
+    remove_tools(here)
+    here.install(program)
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert f"Found {title}: {engine.by_name(program).reason}." in done.err
+    assert next_step in done.err
+    assert "No AI tool" not in done.err
+    assert "Looked for" not in done.err
+    assert "Settings saved. Found no tool that setup can configure" in done.err
+    assert settings.load(here.paths.settings).gateway_url == here.gateway.url
+
+
+def test_beside_a_tool_that_is_configured_the_others_are_named_too(here: Machine) -> None:
+    here.install("cursor")
+    (here.home / ".codeium" / "windsurf").mkdir(parents=True)
+
+    done = here.setup()
+
+    assert done.code == 0
+    assert here.wired == ["claude-code", "opencode"]
+    assert "Found Cursor: it sends every request" in done.err
+    assert f"Found Windsurf ({here.home}/.codeium/windsurf): " in done.err
+
+
+def test_an_option_without_effect_is_said(here: Machine) -> None:
+    done = here.setup("--client", "opencode", "--bedrock-compat", "--models", "m-1", "--models", "m-2")
+
+    assert done.code == 0
+    assert "Note: --bedrock-compat has no effect here" in done.err
+    assert settings.load(here.paths.settings).models == ("m-1", "m-2")
+    assert {"m-1", "m-2"} <= set(here.opencode.read_text().split('"'))
+    again = here.run("config", "set", "--no-bedrock-compat", "--enable-1m")
+    assert "Note: --enable-1m has no effect without --bedrock-compat.\n  next: thv-llm setup" in again.err
+    assert "Note: " not in here.run("setup", "--no-service", "--no-enable-1m").err
+
+
+def test_a_named_tool_alone_is_touched_whatever_else_the_settings_change(here: Machine) -> None:
+    here.setup()
+    here.install("codex")
+    claude = here.claude.read_bytes()
+
+    done = here.setup("--client", "codex", "--bedrock-compat", "--models", "claude-opus-9", "--yes")
+
+    assert done.code == 0
+    assert here.claude.read_bytes() == claude
+    assert "Claude Code:" not in done.err
 
 
 def test_a_file_that_does_not_parse_is_skipped_with_line_and_column_and_the_others_go_on(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 from tests.commands.machine import Machine
+from thv_llm import settings
 
 
 def test_one_tool_can_be_undone_alone(here: Machine) -> None:
@@ -164,3 +166,18 @@ def test_two_installations_are_undone_in_any_order(here: Machine) -> None:
 
     assert json.loads(here.claude.read_bytes()) == {"model": "opus"}
     assert here.snapshot()[".config/opencode/opencode.jsonc"] == original[".config/opencode/opencode.jsonc"]
+
+
+def test_with_the_last_tool_the_options_for_bedrock_are_forgotten(here: Machine) -> None:
+    here.setup("--bedrock-compat", "--enable-1m", "--models", "m-1")
+
+    assert "Forgot" not in here.run("teardown", "opencode").err
+    assert settings.load(here.paths.settings).bedrock_compat
+    done = here.run("teardown", "claude-code")
+
+    assert done.code == 0
+    assert "Forgot bedrock.compat, bedrock.enable_1m." in done.err
+    saved = settings.load(here.paths.settings)
+    assert (saved.bedrock_compat, saved.bedrock_enable_1m) == (False, False)
+    assert saved.models == ("m-1",)
+    assert "compat" not in Path(here.paths.settings).read_text()

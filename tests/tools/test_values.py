@@ -12,6 +12,8 @@ import pytest
 from tests.tools.machines import KEY, VALUES
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
+from thv_llm.settings import Settings
+from thv_llm.tools import engine
 from thv_llm.tools.model import (
     EachModel,
     Edit,
@@ -33,6 +35,7 @@ from thv_llm.tools.values import (
     resolve,
     unfit_for_commands,
     used,
+    without_effect,
 )
 
 
@@ -202,6 +205,51 @@ def test_bedrock_models_are_taken_by_name_and_get_the_long_context_once() -> Non
     models = ("eu.claude-sonnet-9[1m]", "eu.claude-opus-9", "eu.claude-haiku-9")
     values = [of(value, bedrock_compat=True, bedrock_enable_1m=True, models=models) for value in BEDROCK]
     assert values == ["eu.claude-haiku-9", "eu.claude-opus-9[1m]", "eu.claude-sonnet-9[1m]"]
+
+
+def test_a_bedrock_id_may_be_spelled_in_any_case_and_the_last_of_a_tier_is_used() -> None:
+    models = ("Claude-OPUS-7", "Claude-Haiku-9", "EU.CLAUDE-SONNET-9", "claude-opus-9")
+    values = [of(value, bedrock_compat=True, models=models) for value in BEDROCK]
+    assert values == ["Claude-Haiku-9", "claude-opus-9", "EU.CLAUDE-SONNET-9"]
+
+
+CLAUDE, CODEX, OPENCODE = (engine.by_name(name) for name in ("claude-code", "codex", "opencode"))
+NOT_FOR_CODEX = "--bedrock-compat has no effect here: it is for Claude Code, which is not among the tools"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tools", "expected"),
+    [
+        ({"bedrock_enable_1m": True}, [CLAUDE], ["--enable-1m has no effect without --bedrock-compat"]),
+        ({"bedrock_compat": True}, [CODEX], [NOT_FOR_CODEX]),
+        ({"bedrock_compat": True}, [], [NOT_FOR_CODEX]),
+        ({"bedrock_compat": True, "bedrock_enable_1m": True}, [CODEX, CLAUDE], []),
+        (
+            {"bedrock_compat": True, "models": ("a-opus", "b-OPUS", "my-own")},
+            [CLAUDE, OPENCODE],
+            [
+                "Claude Code uses b-OPUS for opus, not a-opus",
+                "Claude Code does not use my-own: its tiers are haiku, opus, sonnet",
+            ],
+        ),
+        (
+            {"models": ("a",)},
+            [CLAUDE],
+            ["--models has no effect here: no model ids are written for Claude Code"],
+        ),
+        ({"models": ("a", "b")}, [CLAUDE, OPENCODE], []),
+        ({"models": ("a", "b")}, [], []),
+    ],
+)
+def test_an_option_that_does_nothing_is_named_with_the_reason(
+    wanted: dict[str, object], tools: list[Tool], expected: list[str]
+) -> None:
+    found = Settings(**wanted)  # type: ignore[arg-type]
+    given = {key.replace("bedrock_", "bedrock.") for key in wanted}
+    said = list(without_effect(found, given, tools, engine.TOOLS))
+    assert [what for what, _ in said] == expected
+    assert all(next_step.startswith("thv-llm ") for _, next_step in said)
+    assert not list(without_effect(found, {"proxy.listen_port"}, tools, engine.TOOLS))
 
 
 @pytest.mark.parametrize("part", ["set", "new_file", "beside"])

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from thv_llm import policy, settings, state
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, session
+from thv_llm.commands import screen, session, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
+from thv_llm.tools import engine
 from thv_llm.validation import Value
 
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ def _set(args: argparse.Namespace, context: Context) -> ExitCode:
     flags.warn(after, context.say)
     context.say(f"Saved {', '.join(changes)} in {context.paths.settings}.")
     session.say_left_behind(context, before, after)
-    if state.load(context.paths.state).wired:
+    if wired := state.load(context.paths.state).wired:
+        ids = {tool.tool for tool in wired}
+        tools = [tool for tool in engine.TOOLS if tool.id in ids]
+        wiring.say_without_effect(context, after, changes, tools)
         context.say(
             "Wired tools and the running service still use the old values; thv-llm setup updates them."
         )

@@ -20,7 +20,7 @@ from thv_llm.commands import screen, session, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.system import file_system
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Mode, Outcome, Place, Plan, Tool
+from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool
 from thv_llm.tools.ownership import ForeignError
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over)
     setup.require_own_home()
     tools = setup.choose(named)
+    wiring.say_without_effect(context, wanted, changes, tools)
     draft = setup.plan(tools, wiring.values(context, wanted, models=wanted.models or PLACEHOLDER_MODELS))
     draft = setup.that_can_work(draft)
     if args.dry_run:
@@ -146,9 +147,8 @@ class Setup:
         if named:
             chosen = list(named)
         else:
-            found = engine.find(self.place)
-            wiring.say_found(found, self.context)
-            ids = {one.tool.id for one in found if not one.directory_only and wiring.can_wire(one.tool)}
+            wiring.say_found(self._found, self.context)
+            ids = {one.tool.id for one in self._found if not one.directory_only and wiring.can_wire(one.tool)}
             ids |= {tool.tool for tool in state.load(self.context.paths.state).wired}
             chosen = [tool for tool in engine.TOOLS if tool.id in ids]
         for tool in chosen:
@@ -159,6 +159,10 @@ class Setup:
         if named and not tools:
             raise UsageError("none of the named tools can be configured", next_step="thv-llm tools")
         return tools
+
+    @cached_property
+    def _found(self) -> tuple[Detection, ...]:
+        return engine.find(self.place)
 
     def plan(self, tools: Sequence[Tool], values: Values) -> list[Plan]:
         """Plan every tool; say why one is skipped, and go on with the others."""
@@ -299,14 +303,18 @@ class Setup:
         """Say what is left to do, how to undo, and what was skipped."""
         if configured:
             wiring.say_next_steps(configured, self.context, is_lazy=is_lazy)
-        elif not self.skipped:
+        elif self.skipped:
+            self.context.say("Settings saved. No tool was configured.")
+        elif any(not wiring.can_wire(one.tool) for one in self._found):
+            self.context.say(
+                "Settings saved. Found no tool that setup can configure; run it again after installing one."
+            )
+        else:
             titles = ", ".join(tool.title for tool in engine.TOOLS if wiring.can_wire(tool))
             self.context.say(screen.wrapped(f"Looked for {titles}.", 0))
             self.context.say(
                 "Settings saved. No AI tool found yet; run thv-llm setup again after installing one."
             )
-        else:
-            self.context.say("Settings saved. No tool was configured.")
         if advice := path_advice(self.context.environ, paths.program()):
             self.context.say(f"Note: {no_command(self.context.environ)}.\n  next: {advice}")
         if configured and self.skipped:

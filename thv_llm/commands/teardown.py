@@ -10,7 +10,7 @@ from thv_llm import settings, state
 from thv_llm.commands import parser as flags
 from thv_llm.commands import wiring
 from thv_llm.errors import ExitCode, ThvLlmError
-from thv_llm.settings import Settings
+from thv_llm.settings import ROWS, Settings
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Done, Mode, Undone
 
@@ -65,7 +65,22 @@ def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undo
     if not undone and not left:
         context.say("No tool is configured.")
     _narrow_service(context)
+    if undone and not state.load(context.paths.state).wired:
+        _forget_bedrock(context)
     return (*undone, *left)
+
+
+def _forget_bedrock(context: Context) -> None:
+    """Take out the options that no tool is left to use; another setup may be for another gateway."""
+    saved = flags.readable(context.paths.settings)
+    keys = [row.key for row in ROWS if row.key.startswith("bedrock.") and saved and saved.get(row)]
+    try:
+        after = settings.save(context.paths, dict.fromkeys(keys)) if keys else None
+    except ThvLlmError as error:
+        context.say(f"{', '.join(keys)} stays: {error.why or error.what}")
+        return
+    if after and not (after.bedrock_compat or after.bedrock_enable_1m):
+        context.say(f"Forgot {', '.join(keys)}.")
 
 
 def _adopt(context: Context, place: Place, named: Sequence[str] | None) -> list[Undone]:

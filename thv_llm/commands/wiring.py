@@ -13,6 +13,7 @@ from thv_llm.secret import Secret
 from thv_llm.state import State
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Detection, Drift, Mode, Place, Plan, Tool, Values
+from thv_llm.tools.values import without_effect
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
@@ -92,16 +93,28 @@ def with_service(known: State, *, wanted: bool, can_proxy: bool = True) -> State
 
 
 def say_found(found: Sequence[Detection], context: Context) -> None:
-    """Say which tools are here, and which would have to be named."""
+    """Say which tools are here, which would have to be named, and why others cannot be configured."""
     sure = [one for one in found if not one.directory_only and can_wire(one.tool)]
     if sure:
         context.say(f"Found {', '.join(one.tool.title for one in sure)}.")
     for one in found:
-        if one.directory_only and can_wire(one.tool):
+        if not can_wire(one.tool):
+            where = f" ({one.where})" if one.directory_only else ""
+            context.say(f"Found {one.tool.title}{where}: {one.tool.reason}.")
+            context.say(f"  next: {one.tool.remedy or f'thv-llm tools {one.tool.id}'}")
+        elif one.directory_only:
             context.say(
                 f"Skipped {one.tool.title}: found {one.where} but not the program.\n"
                 f"  next: thv-llm setup --client {one.tool.id}"
             )
+
+
+def say_without_effect(
+    context: Context, wanted: Settings, given: Collection[str], tools: Collection[Tool]
+) -> None:
+    """Say which of the options that were given do nothing for these tools."""
+    for what, next_step in without_effect(wanted, given, tools, engine.TOOLS):
+        context.say(f"Note: {what}.\n  next: {next_step}")
 
 
 def say_next_steps(plans: Sequence[Plan], context: Context, *, is_lazy: bool) -> None:

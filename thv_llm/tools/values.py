@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import system
@@ -180,18 +180,32 @@ def _origin(values: Values) -> str:
     return f"http://127.0.0.1:{values.proxy_port}"
 
 
-def _bedrock(word: str, default: str, *, long_context: bool) -> Callable[[Values], str]:
-    """Return the source of a Bedrock model id: the first of `--models` with that word in it."""
+class _Tier(NamedTuple):
+    """A tier of models: the word that its ids have in them, and Bedrock's id where none is named."""
 
-    def source(values: Values) -> str:
+    word: str
+    default: str
+    has_long_context: bool = True
+
+    def ids(self, models: Collection[str]) -> list[str]:
+        """Return the ids of this tier, however they are spelled."""
+        return [model for model in models if self.word in model.lower()]
+
+    def source(self, values: Values) -> str:
+        """Return the id for Claude Code: the last one that is named."""
         if not values.bedrock_compat:
             return ""
-        name = next((model for model in values.models if word in model), default)
-        if long_context and values.bedrock_enable_1m and not name.endswith(LONG_CONTEXT):
+        name = [self.default, *self.ids(values.models)][-1]
+        if self.has_long_context and values.bedrock_enable_1m and not name.endswith(LONG_CONTEXT):
             name += LONG_CONTEXT
         return name
 
-    return source
+
+TIERS: Mapping[Value, _Tier] = {
+    Value.BEDROCK_HAIKU: _Tier("haiku", HAIKU, has_long_context=False),
+    Value.BEDROCK_OPUS: _Tier("opus", OPUS),
+    Value.BEDROCK_SONNET: _Tier("sonnet", SONNET),
+}
 
 
 PYTHON_OPTIONS = ("-I", "-S")
@@ -254,9 +268,7 @@ SOURCES: Mapping[Value, Callable[[Values], Json]] = {
     Value.CA_FILE: lambda values: values.ca_file,
     Value.TLS_REJECT_UNAUTHORIZED: lambda values: "0" if values.tls_skip_verify else "",
     Value.BEDROCK_ONLY_STABLE: lambda values: "1" if values.bedrock_compat else "",
-    Value.BEDROCK_HAIKU: _bedrock("haiku", HAIKU, long_context=False),
-    Value.BEDROCK_OPUS: _bedrock("opus", OPUS, long_context=True),
-    Value.BEDROCK_SONNET: _bedrock("sonnet", SONNET, long_context=True),
+    **{value: tier.source for value, tier in TIERS.items()},
 }
 
 
@@ -308,3 +320,46 @@ def needs_models(tool: Tool) -> bool:
         for template in edit.templates
         for leaf in leaves(template)
     )
+
+
+ONE_EACH = "thv-llm setup --models with one id of each tier"
+
+
+def takes_models(tool: Tool) -> bool:
+    """Whether model ids change what is written for a tool."""
+    return needs_models(tool) or Value.MODELS_IF_ANY in used(tool)
+
+
+def without_effect(
+    wanted: Settings, given: Collection[str], tools: Collection[Tool], table: Collection[Tool]
+) -> Iterator[tuple[str, str]]:
+    """Yield what the options of a command line do not do, each with a next step.
+
+    Args:
+        given: keys of the settings that were given.
+        tools: those that these settings are for, out of the table.
+    """
+    if not {"bedrock.compat", "bedrock.enable_1m", "models"} & set(given):
+        return
+    users = [tool for tool in table if used(tool) & TIERS.keys()]
+    titles = ", ".join(tool.title for tool in users)
+    is_used = wanted.bedrock_compat and any(tool in tools for tool in users)
+    if wanted.bedrock_enable_1m and not wanted.bedrock_compat:
+        yield "--enable-1m has no effect without --bedrock-compat", "thv-llm setup --bedrock-compat"
+    if wanted.bedrock_compat and not is_used:
+        next_step = f"thv-llm setup --client {users[0].id}"
+        yield (
+            f"--bedrock-compat has no effect here: it is for {titles}, which is not among the tools",
+            next_step,
+        )
+    if wanted.models and tools and not is_used and not any(map(takes_models, tools)):
+        names = ", ".join(tool.title for tool in tools)
+        yield f"--models has no effect here: no model ids are written for {names}", "thv-llm tools"
+    if is_used:
+        for tier in TIERS.values():
+            if len(ids := tier.ids(wanted.models)) > 1:
+                yield f"{titles} uses {ids[-1]} for {tier.word}, not {', '.join(ids[:-1])}", ONE_EACH
+        words = tuple(tier.word for tier in TIERS.values())
+        strays = [model for model in wanted.models if not any(word in model.lower() for word in words)]
+        if strays:
+            yield f"{titles} does not use {', '.join(strays)}: its tiers are {', '.join(words)}", ONE_EACH

@@ -191,7 +191,7 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
         title="GitHub Copilot for Xcode",
         found_by=(App("/Applications/GitHub Copilot for Xcode.app"),),
         reason="it has no setting for an endpoint of one's own",
-        remedy="use another tool on this list",
+        remedy="use another tool: thv-llm tools",
         checked="from documentation, 2026-11-23",
     ),
     Tool(
@@ -211,7 +211,7 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
             Directory(Folder("~/.codeium/windsurf")),
         ),
         reason="its models run in its vendor's cloud, which cannot be pointed elsewhere",
-        remedy="use another tool on this list",
+        remedy="use another tool: thv-llm tools",
         checked="from documentation, 2026-11-23",
     ),
     Tool(
