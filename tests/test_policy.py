@@ -200,3 +200,46 @@ def test_managed_preferences_of_macos_come_last(tmp_path: Path) -> None:
     (tmp_path / "com.stacklok.thv-llm.plist").write_bytes(b"<plist>")
     with pytest.raises(ThvLlmError, match="cannot use the settings of this machine"):
         policy.load(str(tmp_path / "llm.toml"), str(tmp_path), user="jo", owners=OWNERS)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_below"),
+    [
+        ("https://id.example.com/t", True),
+        ("https://ID.example.com:443/t/v2", True),
+        ("http://id.example.com/t", False),
+        ("https://id.example.com:8443/t", False),
+        ("https://id.example.com/t/../other", False),
+        ("https://id.example.com/t/%2e%2e/other", False),
+        ("https://id.example.com/t/..", False),
+        ("https://id.example.com/t//x", False),
+        ("https://id.example.com/t\\..\\other", False),
+        ("https://[::1", False),
+    ],
+)
+def test_no_spelling_leads_out_of_what_is_allowed(url: str, is_below: bool) -> None:
+    here = Policy("/etc/toolhive/llm.toml", {}, (), {"oidc.issuer": ("https://id.example.com/t/",)})
+
+    assert here.forbids("oidc.issuer", url) is not is_below
+
+
+def test_each_of_several_files_is_named_for_its_own_values(tmp_path: Path) -> None:
+    (tmp_path / "com.stacklok.thv-llm.plist").write_bytes(plistlib.dumps({"oidc.audience": "b"}))
+    (tmp_path / "llm.toml").write_text(TEXT)
+    for path in tmp_path.iterdir():
+        path.chmod(0o644)
+
+    here = policy.load(str(tmp_path / "llm.toml"), str(tmp_path), user="jo", owners=OWNERS)
+    found = settings.sources(str(tmp_path / "none"), here)
+
+    assert found["gateway_url"] == str(tmp_path / "llm.toml")
+    assert found["oidc.audience"].endswith(".plist")
+
+
+def test_a_value_of_the_administrator_that_is_not_allowed_is_not_for_the_user_to_fix(tmp_path: Path) -> None:
+    here = decided(tmp_path, 'gateway_url = "https://a.example"\nallowed_gateways = ["https://b.example"]\n')
+
+    with pytest.raises(ThvLlmError, match="not allowed") as caught:
+        settings.load(str(tmp_path / "none"), decided=here)
+
+    assert caught.value.next_step == policy.NEXT_STEP

@@ -119,6 +119,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.screen             how things are shown to people: colour, times, sizes
 7  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
 7  commands.session            the session as commands begin and end it: logging a person in, and out
+7  commands.sources            the settings that a run is given: flags, environment, `--from`
 7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 7  commands.teardown           `thv-llm teardown`: put back what setup changed
 7  commands.token              `thv-llm token`: print one fresh access token, for programs

@@ -23,6 +23,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths
 
 BROWSER_START_S = 2.0
+CANCELLED, NOTHING_CHANGED = "cancelled", "nothing was changed"
 
 
 def open_browser(url: str) -> bool:
@@ -92,22 +93,41 @@ class Context:
         if self.stderr.isatty():
             self.say(line)
 
-    def confirm(self, what: str) -> None:
+    @property
+    def has_terminal(self) -> bool:
+        """Whether a user is there, who can be asked."""
+        return self.stdin.isatty() and self.stderr.isatty()
+
+    def ask(self, question: str) -> str:
+        """Return the line that the user at the terminal types.
+
+        Raises:
+            ThvLlmError: the input ended instead.
+        """
+        self.stderr.write(f"{question} ")
+        self.stderr.flush()
+        answer = self.stdin.readline()
+        if not answer:  # the line of the question must end, too
+            self.say("")
+            raise ThvLlmError(CANCELLED, why=NOTHING_CHANGED)
+        return answer.strip()
+
+    def confirm(self, what: str, question: str = "Continue?", *, default: bool = True) -> None:
         """Ask the user at a terminal whether to go on; elsewhere nobody could answer, and it goes on.
+
+        Args:
+            default: what a bare Enter means.
 
         Raises:
             ThvLlmError: the user says no.
         """
-        if not (self.stdin.isatty() and self.stderr.isatty()):
+        if not self.has_terminal:
             return
-        self.say(what)
-        self.stderr.write("Continue? [Y/n] ")
-        self.stderr.flush()
-        answer = self.stdin.readline()
-        if not answer:  # the input ended, and so must the line of the question
-            self.say("")
-        if answer.strip().lower() not in ("", "y", "yes") or not answer:
-            raise ThvLlmError("cancelled", why="nothing was changed")
+        if what:
+            self.say(what)
+        answer = self.ask(f"{question} {'[Y/n]' if default else '[y/N]'}").lower()
+        if answer not in ("y", "yes") and not (default and not answer):
+            raise ThvLlmError(CANCELLED, why=NOTHING_CHANGED)
 
     def answer(self, line: str) -> None:
         """Print one line of what was asked for."""

@@ -137,9 +137,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean `x`?" for the words that are meant, perhaps; "" when none is near."""
     import difflib
 
-    names, lower = list(known), word.lower()
-    near = [name for name in names if lower and name.lower().startswith(lower)][:3]
-    near = near or difflib.get_close_matches(lower, names, 1)
+    names, lower = {name.lower(): name for name in known}, word.lower()
+    near = [name for low, name in names.items() if lower and low.startswith(lower)][:3]
+    near = near or [names[low] for low in difflib.get_close_matches(lower, names, 1)]
     return f"Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
 
 

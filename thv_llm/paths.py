@@ -51,6 +51,11 @@ class Paths:
         return os.path.join(self.directory, "llm.toml")
 
     @property
+    def ca(self) -> str:
+        """The certificate authorities that `setup --from` brought."""
+        return os.path.join(self.directory, "llm-ca.pem")
+
+    @property
     def state(self) -> str:
         """`llm-state.json`: undo record, local key, session facts."""
         return os.path.join(self.directory, "llm-state.json")
@@ -110,7 +115,7 @@ class Paths:
         session = (self.session_file, self.session_file_key, f"{self.session_file}.broken")
         service = (self.pid, self.log, f"{self.log}.1", self.discovery_cache, self.refresh_failure)
         commands = (self.helper, self.launcher) if system.NEEDS_INTERPRETER else (self.helper,)
-        return (self.settings, self.state, *commands, *session, *service)
+        return (self.settings, self.ca, self.state, *commands, *session, *service)
 
 
 def find(environ: Mapping[str, str]) -> Paths:

@@ -15,6 +15,7 @@ import stat
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from thv_llm import system
 from thv_llm.errors import ThvLlmError
@@ -44,17 +45,19 @@ class Policy(NamedTuple):
         values: settings by key, not checked yet.
         locked: keys that neither `llm.toml` nor a flag changes.
         allowed: by key of a setting, the URLs that it must be below.
+        sources: by key of a value, the file that it is from.
     """
 
     path: str = ""
     values: Mapping[str, object] = {}
     locked: tuple[str, ...] = ()
     allowed: Mapping[str, tuple[str, ...]] = {}
+    sources: Mapping[str, str] = {}
 
     def forbids(self, key: str, url: str) -> bool:
         """Tell whether a setting's URL is outside of what is allowed for it; an empty one never is."""
         allowed = self.allowed.get(key)
-        return bool(url) and allowed is not None and not any(_is_below(url, one) for one in allowed)
+        return bool(url) and allowed is not None and not any(is_below(url, one) for one in allowed)
 
 
 def load(
@@ -136,7 +139,8 @@ def _with(found: Policy, path: str, data: bytes) -> Policy:
         lists[name] = tuple(value)
     allowed = {key: lists[name] for name, key in ALLOWED.items() if lists[name]}
     locked = (*found.locked, *lists["locked"])
-    return Policy(path, {**found.values, **values}, locked, {**found.allowed, **allowed})
+    sources = {**found.sources, **dict.fromkeys(values, path)}
+    return Policy(path, {**found.values, **values}, locked, {**found.allowed, **allowed}, sources)
 
 
 def members(path: str, data: bytes, next_step: str) -> dict[str, object]:
@@ -170,10 +174,30 @@ def flat(document: Mapping[str, object], above: str = "") -> dict[str, object]:
     return values
 
 
-def _is_below(url: str, allowed: str) -> bool:
-    """Tell whether a URL is another one, or continues it by whole segments of the path."""
-    url, allowed = url.rstrip("/"), allowed.rstrip("/")
-    return url == allowed or url.startswith(f"{allowed}/")
+def is_below(url: str, allowed: str) -> bool:
+    """Tell whether a URL is another one, or continues it by whole segments of the path.
+
+    One whose path a server could read as another one (dot segments, escapes) continues nothing.
+    """
+    if not is_same_origin(url, allowed):
+        return False
+    path, above = urlsplit(url).path.rstrip("/"), urlsplit(allowed).path.rstrip("/")
+    is_plain = not any(mark in path for mark in ("%", "\\", ";", "//", "/./", "/../"))
+    is_plain = is_plain and not path.endswith(("/.", "/.."))
+    return path == above or (is_plain and path.startswith(f"{above}/"))
+
+
+def is_same_origin(url: str, other: str) -> bool:
+    """Tell whether two URLs lead to the same server: scheme, host and port (RFC 6454 section 4)."""
+    try:
+        ours, theirs = _origin(urlsplit(url)), _origin(urlsplit(other))
+    except ValueError:
+        return False
+    return ours == theirs
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _refused(path: str, why: str) -> ThvLlmError:

@@ -432,8 +432,11 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def checked(row: Row, value: object) -> Value:
+def checked(row: Row, value: object, source: str = "") -> Value:
     """Return a value as the setting takes it; an empty one stands for the default, if there is one.
+
+    Args:
+        source: the variable or document that the value is from, which may be a secret in the wrong place.
 
     Raises:
         UsageError: names the key, the bad value and what is wanted.
@@ -448,10 +451,11 @@ def checked(row: Row, value: object) -> Value:
             return row.default
         return row.check(value)
     except ValueError as wanted:
+        what = f"{row.key} from {source}" if source else f"{row.key} = {_without_user_info(value)}"
         raise UsageError(
-            f"{row.key} = {_without_user_info(value)} cannot be used",
+            f"{what} cannot be used",
             why=f"it must be {wanted}",
-            next_step=f"give another value with {row.flag}",
+            next_step=f"correct it in {source}" if source else f"give another value with {row.flag}",
         ) from None
 
 
@@ -470,7 +474,9 @@ def load(path: str, *, leaving_out: Collection[str] = (), decided: Policy | None
     for row in ROWS:
         if row.key not in leaving_out and decided.forbids(row.key, str(settings.get(row))):
             what, why = _forbidden(row, settings, decided)
-            raise ThvLlmError(what, why=why, next_step=f"thv-llm setup {row.flag} {row.metavar}")
+            is_theirs = row.key in decided.locked or settings.get(row) == decided.values.get(row.key)
+            remedy = policy.NEXT_STEP if is_theirs else f"thv-llm setup {row.flag} {row.metavar}"
+            raise ThvLlmError(what, why=why, next_step=remedy)
     return settings
 
 
@@ -489,7 +495,7 @@ def base(decided: Policy) -> Settings:
     by_key = {row.key: row for row in ROWS}
     unknown = [key for key in (*decided.values, *decided.locked) if key not in by_key]
     if unknown:
-        raise _broken(decided.path, _no_setting(unknown[0]), policy.NEXT_STEP)
+        raise _broken(decided.path, no_setting(unknown[0]), policy.NEXT_STEP)
     return _with_values(Settings(), decided.path, decided.values, policy.NEXT_STEP)
 
 
@@ -501,7 +507,7 @@ def _understood(path: str, data: bytes | None, leaving_out: Collection[str], dec
     by_key = {row.key: row for row in ROWS}
     for key in values:
         if key not in by_key:
-            raise _broken(path, _no_setting(key), FIX)
+            raise _broken(path, no_setting(key), FIX)
     passed_over = (*leaving_out, *decided.locked)
     values = {key: value for key, value in values.items() if key not in passed_over}
     return _with_values(settings, path, values, "")
@@ -561,7 +567,7 @@ def sources(path: str, decided: Policy) -> dict[str, str]:
         if row.key in saved and row.key not in decided.locked:
             found[row.key] = path
         elif row.key in decided.values:
-            found[row.key] = decided.path
+            found[row.key] = decided.sources.get(row.key, decided.path)
     return found
 
 
@@ -610,7 +616,8 @@ def _without_user_info(value: object) -> str:
     return shown(value)
 
 
-def _no_setting(key: str) -> str:
+def no_setting(key: str) -> str:
+    """Say that there is no such setting, and which one is near."""
     return f"{shown(key)} is not a setting. {did_you_mean(key, [row.key for row in ROWS])}".strip()
 
 

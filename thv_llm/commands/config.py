@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from thv_llm import policy, settings, state
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, session, wiring
+from thv_llm.commands import screen, session, sources, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
@@ -44,9 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "show",
         help="print all settings in effect",
         description="print all settings in effect, the session and the wired tools",
-        examples="thv-llm config show\nthv-llm config show --format json",
+        examples="thv-llm config show\nthv-llm config show --format json\n"
+        "thv-llm config show --export > team.toml",
     )
     add_format(show)
+    show.add_argument(
+        "--export", action="store_true", help="print a file for setup --from, without what is of this machine"
+    )
     one = actions.add_parser(
         "get",
         help="print one setting in effect",
@@ -83,7 +87,7 @@ def _get(args: argparse.Namespace, context: Context) -> ExitCode:
 
 def _set(args: argparse.Namespace, context: Context) -> ExitCode:
     before = flags.readable(context.paths.settings)
-    changes, wanted = flags.effective(args, context.paths.settings)
+    changes, wanted, _ = sources.effective(args, context)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
     session.keep_client_secret(context, wanted, changes)
@@ -106,26 +110,38 @@ def _show(args: argparse.Namespace, context: Context) -> ExitCode:
     found = settings.load(context.paths.settings, decided=decided)
     known = state.load(context.paths.state)
     configured = any(found.get(row) for row in ROWS if row.required)
-    sources = settings.sources(context.paths.settings, decided)
+    if args.export:
+        found.require_configured()
+        return _export(found, context)
+    origin = settings.sources(context.paths.settings, decided)
     if args.format == "json":
-        document = {**_document(found, known), "sources": sources, "locked": decided.locked}
+        document = {**_document(found, known), "sources": origin, "locked": decided.locked}
         context.answer(screen.as_json(document if configured else {}))
     elif configured:
-        _show_text(found, known, context, sources, decided.locked)
+        _show_text(found, known, context, origin, decided.locked)
     else:
         context.answer(NOT_CONFIGURED)
     return ExitCode.DONE
 
 
+def _export(found: Settings, context: Context) -> ExitCode:
+    import tomli_w
+
+    tables, left_out = sources.exported(found, context.paths.home)
+    context.answer(tomli_w.dumps(tables, multiline_strings=True).rstrip("\n"))
+    if left_out:
+        context.say(f"Left out, as it is for this machine alone: {', '.join(left_out)}.")
+    return ExitCode.DONE
+
+
 def _show_text(
-    found: Settings, known: State, context: Context, sources: Mapping[str, str], locked: Collection[str]
+    found: Settings, known: State, context: Context, origin: Mapping[str, str], locked: Collection[str]
 ) -> None:
-    """Print a line for each value; one that is not the default says where it comes from."""
+    """Print a line for each value; with where it comes from."""
     for row in ROWS:
-        notes = [sources[row.key]] if row.key in sources else []
+        notes = [origin[row.key]] if row.key in origin else ["default"]
         notes += ["locked"] if row.key in locked else []
-        note = f"  ({', '.join(notes)})" if notes else ""
-        context.answer(f"{row.key:<24}{_text(found.get(row))}{note}")
+        context.answer(f"{row.key:<24}{_text(found.get(row))}  ({', '.join(notes)})")
     store = known.sessions.of(found.session_id).store
     context.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
-from thv_llm import policy, settings
+from thv_llm import settings
 from thv_llm.errors import ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
 
@@ -117,25 +118,37 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
                 row.flag, dest=row.key, action=argparse.BooleanOptionalAction, default=None, help=row.help
             )
         else:
-            words = _words if row.splits else _one
-            kind, action = {int: (_number, "store"), tuple: (words, "extend")}.get(row.type, (str, "store"))
+            items = words if row.splits else one_item
+            kind, action = {int: (number, "store"), tuple: (items, "extend")}.get(row.type, (str, "store"))
             group.add_argument(
                 row.flag, dest=row.key, metavar=row.metavar, type=kind, action=action, help=row.help
             )
 
 
-def given(args: argparse.Namespace, saved: Settings | None) -> dict[str, object]:
-    """Return the settings named on the command line, by key, each checked, and what goes with them.
+def typed(args: argparse.Namespace) -> dict[str, object]:
+    """Return the settings named on the command line, by key, not checked yet."""
+    return {row.key: value for row in ROWS if (value := getattr(args, row.key, None)) is not None}
+
+
+def given(
+    values: Mapping[str, object], saved: Settings | None, names: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, object]:
+    """Return these values, each checked, and what goes with them.
 
     Another gateway has its own paths: the saved ones go with the saved gateway.
+
+    Args:
+        names: where values are from that are no flags.
+
+    Raises:
+        UsageError: names everything that cannot be used.
     """
-    values = vars(args)
     changes: dict[str, object] = {}
     wrong: list[UsageError] = []
     for row in ROWS:
-        if (value := values.get(row.key)) is not None:
+        if row.key in values:
             try:
-                changes[row.key] = settings.checked(row, value)
+                changes[row.key] = settings.checked(row, values[row.key], names.get(row.key, ""))
             except UsageError as error:
                 wrong.append(error)
     if len(wrong) > 1:
@@ -149,18 +162,6 @@ def given(args: argparse.Namespace, saved: Settings | None) -> dict[str, object]
             if row.key in settings.PATHS and saved.get(row) != row.default:
                 changes.setdefault(row.key, None)
     return changes
-
-
-def effective(args: argparse.Namespace, path: str) -> tuple[dict[str, object], Settings]:
-    """Return the flags that were given, and the saved settings with them laid over.
-
-    Raises:
-        UsageError: a value that the administrator of this machine does not allow.
-    """
-    decided = policy.load()
-    changes = given(args, readable(path))
-    settings.require_unlocked(changes, decided)
-    return changes, settings.overlaid(settings.load(path, leaving_out=changes), changes, decided)
 
 
 def readable(path: str) -> Settings | None:
@@ -179,15 +180,16 @@ def warn(wanted: Settings, say: Callable[[str], None]) -> None:
         say("  next: thv-llm config set --no-tls-skip-verify --ca-file FILE")
 
 
-def _number(text: str) -> int | str:
+def number(text: str) -> int | str:
     """Return the number; a text that is none is refused with the others' faults, by its setting."""
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
     """Split a list at commas and white space; given twice, the lists add up."""
     return text.replace(",", " ").split()
 
 
-def _one(text: str) -> list[str]:
+def one_item(text: str) -> list[str]:
+    """Take the text of a list's flag as one item."""
     return [text] if text else []

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from thv_llm import files, paths, settings, state
 from thv_llm.checks.local import no_command, path_advice
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, session, wiring
+from thv_llm.commands import screen, session, sources, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.system import file_system
 from thv_llm.tools import engine
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--take-over", action="store_true", help="replace the settings of another thv-llm installation"
     )
     session.add_flow(parser)
+    sources.add_from(parser)
     flags.add_settings(parser)
 
 
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         FAILED when a named tool, or none of those found, could be configured.
     """
     named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
-    changes, wanted = flags.effective(args, context.paths.settings)
+    changes, wanted, ca_pem = sources.effective(args, context)
     wanted.require_configured()
     flags.warn(wanted, context.say)
     wanted = _with_network(changes, wanted, context)
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     if args.dry_run:
         return setup.show(draft)
     setup.require_room()
+    sources.keep_ca(context, ca_pem)
 
     @functools.cache
     def ask_once() -> None:
