@@ -24,7 +24,7 @@ from pathlib import Path
 from thv_llm.files import TEMP_PREFIX
 
 MARK = "Can4ryOfTests"
-LOCAL_KEY = re.compile(rb"thv-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
+LOCAL_KEY = re.compile(rb"thv-(?:[a-z][a-z-]*-)?[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 PRINTS = {
     "token": frozenset({"at", "encoded"}),
     "thv-llm-token": frozenset({"at", "encoded"}),

@@ -38,6 +38,7 @@ FULL = State(
         ),
     ),
     local_key=Secret("thv-key"),
+    keys={"aider": Secret("thv-aider-key"), "env": Secret("thv-env-key")},
     service=ServiceState(wanted=True, proxy=True, program="/x/thv-llm.pyz"),
     sessions=Sessions(
         SessionFacts("keyring", "cli https://id 1", "sub", "me@example", 12.5, 3.0),
@@ -75,6 +76,7 @@ def test_a_file_that_is_not_settled_is_half_way() -> None:
 
 def test_no_secret_of_the_user_is_in_the_repr_of_the_key() -> None:
     assert "thv-key" not in repr(FULL)
+    assert "thv-aider" not in repr(FULL)
 
 
 def test_nothing_is_written_when_nothing_changes(ours: paths.Paths) -> None:
@@ -179,6 +181,45 @@ def test_the_local_key_is_made_once_and_is_long(ours: paths.Paths) -> None:
     assert key.startswith("thv-")
     assert len(key) >= 4 + 43
     assert key.replace("-", "").replace("_", "").isalnum()
+
+
+def test_each_tool_has_a_random_key_of_its_own(ours: paths.Paths) -> None:
+    first = state.keys(ours, ["aider", "claude-code"])
+    again = state.keys(ours, ["claude-code", "run"])
+
+    assert again["claude-code"] == first["claude-code"]
+    assert set(again) == {"aider", "claude-code", "run"}
+    assert len({key.reveal() for key in again.values()}) == 3
+    for name, key in again.items():
+        assert key.reveal().startswith(f"thv-{name}-")
+        assert len(key.reveal()) == len(f"thv-{name}-") + 43
+    assert set(state.load(ours.state).accepted.values()) == {"aider", "claude-code", "run"}
+
+
+def test_the_key_goes_with_the_record(ours: paths.Paths) -> None:
+    aider, other = (WiredTool(name, "proxy", FULL.wired[0].files) for name in ("aider", "cline"))
+    state.update(ours, lambda _: State(wired=(aider, other)))
+    state.keys(ours, ["aider", "cline"])
+
+    left = state.update(ours, lambda old: state.with_tool(old, replace(aider, files=())))
+
+    assert set(left.keys) == {"cline"}
+
+
+def test_the_key_of_0_1_0_is_one_that_its_tools_show(ours: paths.Paths) -> None:
+    Path(ours.directory).mkdir()
+    Path(ours.state).write_text('{"version": 1, "local_key": "thv-old", "service": {}, "wired": []}')
+    assert state.load(ours.state).accepted == {b"thv-old": ""}
+
+    known = state.update(ours, lambda old: replace(old, is_shared=False))
+
+    assert known.local_key == Secret("thv-old")
+    assert state.load(ours.state).accepted == {}
+
+
+def test_the_key_that_the_service_proves_is_not_one_that_a_tool_shows(ours: paths.Paths) -> None:
+    state.local_key(ours)
+    assert state.load(ours.state).accepted == {}
 
 
 def test_parallel_updates_are_all_kept(ours: paths.Paths) -> None:

@@ -45,7 +45,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 2  tools.registry.editors      editors and IDEs with a settings file of their own: all go through our proxy
 2  tools.registry.manual       tools that setup cannot write to: with a snippet to paste, or why there is none
 2  tools.registry.proxy        tools that can only hold a base URL and a fixed key
-3  state                       `llm-state.json`: undo record, local key, facts about service and sessions
+3  state                       `llm-state.json`: undo record, local keys, facts about service and sessions
 3  oidc.device                 a login with a code that is typed in on another device
 3  oidc.discovery              provider metadata: fetched, checked, and kept for a day
 3  oidc.http                   requests to the provider: JSON over https; which URLs of a provider are used

@@ -91,6 +91,15 @@ def is_still(path: str, known: os.stat_result) -> bool:
         return False
 
 
+def differ(found: os.stat_result, known: os.stat_result | None) -> bool:
+    """Tell whether a file was replaced or written since it was seen before."""
+    return known is None or (found.st_ino, found.st_mtime_ns, found.st_size) != (
+        known.st_ino,
+        known.st_mtime_ns,
+        known.st_size,
+    )
+
+
 def private_directory(path: str) -> None:
     """Make a directory that only its owner can enter, parents too; existing ones stay as they are."""
     with _named("make the directory", path):

@@ -57,7 +57,7 @@ class Paths:
 
     @property
     def state(self) -> str:
-        """`llm-state.json`: undo record, local key, session facts."""
+        """`llm-state.json`: undo record, local keys, session facts."""
         return os.path.join(self.directory, "llm-state.json")
 
     @property

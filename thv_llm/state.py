@@ -1,4 +1,4 @@
-"""`llm-state.json`: the undo record, the local key, and facts about service and sessions.
+"""`llm-state.json`: the undo record, the local keys, and facts about service and sessions.
 
 Machine-written, 0600, changed only under its lock and only by `update`. It never holds a
 token. The undo record may hold values of the user's (a key that setup replaced), so nothing
@@ -15,7 +15,7 @@ of the user's. Members that this version does not know are kept (`others`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,6 +32,8 @@ Others: TypeAlias = Mapping[str, object]
 """Members of an object in the file that a later version wrote: they stay in it."""
 
 LOCK_TIMEOUT_S = 10.0
+NO_TOOL_KEYS = ("run", "env")
+"""Names of the keys that belong to a command of ours instead of a tool."""
 LOCAL_KEY_BYTES = 32
 """256 random bits: out of reach of guessing, however fast the proxy answers."""
 
@@ -116,10 +118,18 @@ class ServiceState:
 
 @dataclass(frozen=True)
 class State:
-    """All that we keep between runs, apart from settings and what is in the session's store."""
+    """All that we keep between runs, apart from settings and what is in the session's store.
+
+    Attributes:
+        local_key: what the service proves to know, so that no secret is sent to a foreign process.
+        keys: what each tool shows to the proxy, by the tool's id; also by the names of `NO_TOOL_KEYS`.
+        is_shared: tools of a setup of 0.1.0 show `local_key` to the proxy.
+    """
 
     wired: tuple[WiredTool, ...] = ()
     local_key: Secret | None = None
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    is_shared: bool = False
     service: ServiceState = field(default_factory=ServiceState)
     sessions: Sessions = field(default_factory=Sessions)
     others: Others = field(default_factory=dict)
@@ -127,6 +137,14 @@ class State:
     def tool(self, name: str) -> WiredTool | None:
         """Return the undo record of one tool."""
         return next((wired for wired in self.wired if wired.tool == name), None)
+
+    @property
+    def accepted(self) -> dict[bytes, str]:
+        """What the proxy accepts, and the name of the tool that shows it; "" when that is unknown."""
+        accepted = {key.reveal().encode(): name for name, key in self.keys.items()}
+        if self.is_shared and self.local_key:
+            accepted[self.local_key.reveal().encode()] = ""
+        return accepted
 
 
 def load(path: str) -> State:
@@ -158,7 +176,7 @@ def update(paths: Paths, change: Callable[[State], State]) -> State:
 
 
 def local_key(paths: Paths) -> Secret:
-    """Return the key that our proxy asks of the tools; made the first time."""
+    """Return the key that the service proves to know; made the first time."""
     known = load(paths.state).local_key
     if known:
         return known
@@ -167,17 +185,37 @@ def local_key(paths: Paths) -> Secret:
     return made.local_key
 
 
-def _new_key() -> Secret:
+def keys(paths: Paths, names: Collection[str]) -> Mapping[str, Secret]:
+    """Return the keys of all tools; those of the named ones are made the first time."""
+    known = load(paths.state).keys
+    if known.keys() >= set(names):
+        return known
+
+    def changed(old: State) -> State:
+        made = {name: _new_key(f"{name}-") for name in names if name not in old.keys}
+        return replace(old, keys={**old.keys, **made}) if made else old
+
+    return update(paths, changed).keys
+
+
+def forget_keys(paths: Paths) -> None:
+    """Have the proxy accept no key any more."""
+    update(paths, lambda old: replace(old, keys={}, is_shared=False))
+
+
+def _new_key(name: str = "") -> Secret:
     import base64
 
-    return Secret("thv-" + base64.urlsafe_b64encode(os.urandom(LOCAL_KEY_BYTES)).decode().rstrip("="))
+    random = base64.urlsafe_b64encode(os.urandom(LOCAL_KEY_BYTES)).decode().rstrip("=")
+    return Secret(f"thv-{name}{random}")
 
 
 def with_tool(state: State, tool: WiredTool) -> State:
-    """Return the state with this tool's record in place of its old one; without files it goes."""
+    """Return the state with this tool's record in place of its old one; without files it and its key go."""
     others = tuple(wired for wired in state.wired if wired.tool != tool.tool)
     if not tool.files:
-        return replace(state, wired=others)
+        keys = {name: key for name, key in state.keys.items() if name != tool.tool}
+        return replace(state, wired=others, keys=keys)
     if len(others) == len(state.wired):
         return replace(state, wired=(*others, tool))
     return replace(state, wired=tuple(tool if w.tool == tool.tool else w for w in state.wired))
@@ -192,6 +230,8 @@ def _document(state: State) -> dict[str, object]:
     return {
         "version": VERSION,
         "local_key": state.local_key.reveal() if state.local_key else None,
+        "local_key_is_shared": state.is_shared,
+        "keys": {name: key.reveal() for name, key in state.keys.items()},
         "service": vars(state.service),
         **sessions.written(state.sessions),
         "wired": [_tool_document(tool) for tool in state.wired],
@@ -234,9 +274,12 @@ def _others(item: Mapping[str, object], like: Mapping[str, object]) -> Others:
 
 def _state(document: Mapping[str, object]) -> State:
     key = typed(document["local_key"], str) if document.get("local_key") else ""
+    keys = mapping(document.get("keys", {}))
     return State(
         wired=tuple(_tool(item) for item in items(document.get("wired", []))),
         local_key=Secret(key) if key else None,
+        keys={name: Secret(typed(value, str)) for name, value in keys.items()},
+        is_shared=typed(document.get("local_key_is_shared", bool(key)), bool),
         service=_service(mapping(document.get("service", {}))),
         sessions=sessions.parse(document),
         others=_others(document, _document(State())),

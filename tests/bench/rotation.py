@@ -34,6 +34,7 @@ from tests.bench.traffic import Traffic
 from tests.e2e.machine import free_port
 from tests.e2e.npm_provider import TokenCheck
 from tests.logged_in import User, wait_for_worker
+from thv_llm import state
 from thv_llm.agent_client import converse
 
 PROCESSES = int(os.environ.get("BENCH_PROCESSES", "50"))
@@ -162,6 +163,7 @@ def beside_traffic(lose_every: int = 0) -> Stage:
     ):
         here.type("config", "set", "--gateway-url", traffic.gateway_url)
         with here.service():
+            state.keys(here.user.paths, ["aider"])
             traffic.start(here.port, here.user.paths.state)
             here.rounds(here.forget)
             traffic.stop()

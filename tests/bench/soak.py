@@ -41,7 +41,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer, Request
 from tests.service.lab import Lab, until
-from thv_llm import log, state
+from thv_llm import log
 
 STREAMS = 8
 HELPERS = 4
@@ -148,7 +148,7 @@ class Soak:
 
     def stream(self) -> None:
         """Ask for one streamed answer after the other, as a tool does."""
-        key = state.local_key(self.lab.paths).reveal()
+        key = self.lab.key()
         body = json.dumps({"model": "m-1", "stream": True, "messages": [{"role": "user", "content": "hi"}]})
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         while not self.stopping.is_set():

@@ -46,7 +46,7 @@ def main(issuer: str, audience: str) -> None:
         if not line:
             return
         port, _, state = line.partition(" ")
-        key = json.loads(Path(state).read_text())["local_key"]
+        key = json.loads(Path(state).read_text())["keys"].popitem()[1]
         tally, stopping = Tally(), threading.Event()
         threads = [
             threading.Thread(target=_tool, args=(int(port), key, tally, stopping)) for _ in range(THREADS)

@@ -48,7 +48,7 @@ def mend(lab: Lab, check: Check) -> None:
 def wire(lab: Lab, tool: str) -> Path:
     """Wire a tool as setup does; return its settings file."""
     wanted = settings.load(lab.paths.settings)
-    values = engine.values_of(wanted, state.local_key(lab.paths), lab.paths.helper, ("m-1",))
+    values = engine.values_of(wanted, state.load(lab.paths.state), lab.paths.helper, ("m-1",))
     place = engine.Place(lab.environ, lab.paths.home, "linux")
     planned = engine.plan(engine.by_name(tool), place, values, state.load(lab.paths.state))
     (outcome,) = engine.apply([planned], lab.paths)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tests.checks.finding import connection, faults, wire
 from tests.service.lab import Lab
-from thv_llm import state
 from thv_llm.errors import ExitCode
 
 
@@ -95,7 +94,7 @@ def test_it_writes_no_secret_anywhere(lab: Lab) -> None:
     lab.start()
     token = tokens_seen(lab)
     done = lab.run("doctor", "--format", "json")
-    secrets = [*token, state.local_key(lab.paths).reveal()]
+    secrets = [*token, lab.key()]
 
     assert [secret for secret in secrets if secret in done.out + done.err + lab.log()] == []
 

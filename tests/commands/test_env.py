@@ -25,7 +25,7 @@ def home(tmp_path: Path) -> Home:
 
 def test_it_exports_what_the_libraries_look_for(home: Home) -> None:
     done = home.run("env", "--shell", "sh")
-    key = state.local_key(home.paths).reveal()
+    key = state.load(home.paths.state).keys["env"].reveal()
 
     assert done.out.splitlines() == [
         "export OPENAI_BASE_URL=http://127.0.0.1:14000/v1",
@@ -63,7 +63,7 @@ def test_what_a_configured_direct_tool_would_obey_is_left_out_as_a_whole(home: H
 def test_a_tool_by_name_gets_its_variables_and_no_others(home: Home) -> None:
     wire_claude_code(home)
     home.configure(models=["m-1"])
-    key = state.local_key(home.paths).reveal()
+    key = state.keys(home.paths, ["openhands"])["openhands"].reveal()
 
     assert "ANTHROPIC_API_KEY" in home.run("env", "--tool", "anthropic").out
     assert home.run("env", "--tool", "openhands", "--shell", "sh").out.splitlines() == [

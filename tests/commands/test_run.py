@@ -61,7 +61,7 @@ def test_the_variables_of_a_configured_direct_tool_stay_out_of_it(logged_in: Mac
 
     assert done.stdout == "0\n"
     assert "Left out ANTHROPIC_BASE_URL" in done.stderr
-    assert named.stdout == f"ANTHROPIC_AUTH_TOKEN={state.local_key(logged_in.paths).reveal()}\n"
+    assert named.stdout == f"ANTHROPIC_AUTH_TOKEN={state.keys(logged_in.paths, ['run'])['run'].reveal()}\n"
 
 
 def test_a_tool_that_variables_configure_is_known_by_its_program(logged_in: Machine) -> None:

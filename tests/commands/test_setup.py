@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import select
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from tests.commands.machine import Machine
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
-from thv_llm import settings
+from thv_llm import settings, state
 from thv_llm.tools import engine
 
 
@@ -514,3 +517,43 @@ def test_two_setups_at_once_wire_once_and_teardown_finds_the_first_state(here: M
     assert here.wired == ["claude-code", "opencode"]
     here.run("teardown")
     assert here.snapshot() == before
+
+
+def test_each_proxy_tool_has_a_key_of_its_own_until_its_teardown(here: Machine) -> None:
+    here.environ["THV_LLM_SOCKET"] = str(here.home / "s")
+    here.install("gemini")
+
+    def status(key: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/v1/models", headers={"x-api-key": key})
+            return connection.getresponse().status
+
+    def key(tool: str) -> str:
+        return state.load(here.paths.state).keys[tool].reveal()
+
+    try:
+        assert here.setup("--models", "m-1", with_service=True).code == 0
+        first, other = key("opencode"), key("gemini-cli")
+        assert first in here.opencode.read_text()
+        assert other in (here.home / ".gemini" / ".env").read_text()
+        assert set(state.load(here.paths.state).keys) == {"opencode", "gemini-cli"}
+        assert (status(first), status(other)) == (200, 200)
+
+        assert here.run("teardown", "opencode").code == 0
+        assert (status(first), status(other)) == (401, 200)
+
+        shared = state.local_key(here.paths).reveal()  # as after an upgrade from 0.1.0
+        state.update(here.paths, lambda old: replace(old, keys={}, is_shared=True))
+        here.run("proxy", "restart")
+        assert status(shared) == 200
+        assert here.run("status").code == 1
+        assert here.setup("--models", "m-1", with_service=True).code == 0
+        assert status(shared) == 401
+        assert status(key("opencode")) == status(key("gemini-cli")) == 200
+        assert key("opencode") != first
+
+        assert here.run("teardown").code == 0
+        assert not state.load(here.paths.state).keys
+    finally:
+        here.run("proxy", "stop")

@@ -16,7 +16,7 @@ from tests.commands import homes
 from tests.fakes.gateway import Fault
 from tests.fakes.web import Answer
 from tests.service.lab import Lab, until
-from thv_llm import paths, state
+from thv_llm import paths
 from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
 from thv_llm.service import background
 
@@ -213,7 +213,7 @@ def test_json_is_stable_and_free_of_secrets(lab: Lab) -> None:
     assert document["session"]["exists"] is True
     assert document["service"]["proxy_port"] == lab.port
     assert document["tools"][0]["tool"] == "opencode"
-    assert state.local_key(lab.paths).reveal() not in out
+    assert lab.key("opencode") not in out
 
 
 def test_json_of_a_new_user_is_complete_too(tmp_path: Path) -> None:

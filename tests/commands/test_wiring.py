@@ -11,6 +11,7 @@ from thv_llm import settings
 from thv_llm.commands import wiring
 from thv_llm.state import ServiceState, State, WiredTool
 from thv_llm.tools import engine
+from thv_llm.tools.model import PLACEHOLDER_KEY
 
 
 def state_with(*modes: str) -> State:
@@ -34,7 +35,7 @@ def test_before_setup_a_placeholder_stands_for_the_key(tmp_path: Path) -> None:
     home = homes.make(tmp_path)
     found = wiring.values(home.context(), settings.Settings(gateway_url="https://g"), models=("m",))
 
-    assert found.local_key == wiring.PLACEHOLDER_KEY
+    assert found.local_key == PLACEHOLDER_KEY
     assert found.helper_path == home.paths.helper
 
 

@@ -168,12 +168,11 @@ class Machine:
         return self.thv("token").out.strip()
 
     def local_key(self) -> str:
-        """Return the local key of the proxy, as our state file has it."""
+        """Return a key that the proxy accepts, of one of the configured tools."""
         import json
 
         state = json.loads((self.ours / "llm-state.json").read_text())
-        key: str = state["local_key"]
-        return key
+        return str(next(iter(state["keys"].values()), state["local_key"]))
 
     def snapshot(self) -> Snapshot:
         """Return every file and link of the home outside our own directory: kind, mode, bytes."""

@@ -7,7 +7,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tests.fakes.hostile_gateway import CA, HostileGateway, Script
@@ -168,6 +168,7 @@ def running(
     timing: Timing = TIMING,
     descriptors: int = 2048,
     require_key: bool = True,
+    keys: Callable[[], Mapping[bytes, str]] | None = None,
     environ: dict[str, str] | None = None,
     get_token: GetToken | None = None,
     drain_s: float = 0.0,
@@ -184,6 +185,7 @@ def running(
             entries.append,
             token_at_hand=lambda: tokens.at_hand,
             require_key=require_key,
+            keys=keys,
             timing=timing,
             descriptors=descriptors,
         )

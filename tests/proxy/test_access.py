@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.proxy.access import Rules
-from thv_llm.proxy.http1 import Field, Fields, Rejected, RequestHead
-from thv_llm.secret import Secret
+from thv_llm.proxy.access import Keys, Rules
+from thv_llm.proxy.http1 import Field, Fields, Rejected, RequestHead, Target
 
-RULES = Rules(14000, Secret("local-key"))
+RULES = Rules(14000, Keys(lambda: {b"local-key": "aider"}))
 HOST = (b"Host", b"127.0.0.1:14000")
 KEY = (b"Authorization", b"Bearer local-key")
 
@@ -146,8 +145,26 @@ def test_an_unknown_expectation_is_refused() -> None:
 
 
 def test_without_a_key_to_ask_for_everything_else_still_holds() -> None:
-    rules = Rules(14000, None)
+    rules = Rules(14000, Keys(dict), require_key=False)
 
     rules.check(RequestHead(b"GET", b"/v1/models", 1, Fields([HOST])))
     with pytest.raises(Rejected):
         rules.check(RequestHead(b"GET", b"/v1/models", 1, Fields([HOST, (b"Origin", b"null")])))
+
+
+def test_a_key_tells_whose_request_it_is() -> None:
+    head = RequestHead(b"GET", b"/v1/models", 1, Fields([HOST, (b"x-api-key", b"wrong"), KEY]))
+
+    assert RULES.check(head) == (Target(b"/v1/models", None, ()), "aider")
+
+
+def test_an_unknown_key_is_looked_for_once_more() -> None:
+    known = {b"first": "aider"}
+    rules = Rules(14000, Keys(lambda: dict(known)))
+    head = RequestHead(b"GET", b"/v1/models?key=second", 1, Fields([HOST]))
+    with pytest.raises(Rejected):
+        rules.check(head)
+
+    known[b"second"] = "cline"
+
+    assert rules.check(head)[1] == "cline"

@@ -235,3 +235,62 @@ def test_the_local_key_reaches_the_gateway_under_no_name(require_key: bool) -> N
         assert head.startswith(b"GET /v1/models?a=1 HTTP/1.1\r\n")
         assert b"X-Kept: 1" in head
         assert KEY.encode() not in head
+
+
+PLACES = (
+    ("GET /v1/models?KEY={} HTTP/1.1", "X-Kept: 1"),
+    ("GET /v1/models?api_key={} HTTP/1.1", "X-Kept: 1"),
+    ("GET /v1/models?a={}&b=1 HTTP/1.1", "X-Kept: 1"),
+    ("GET /v1/models?%61pi%5fkey={} HTTP/1.1", "X-Kept: 1"),
+    ("GET /v1/models HTTP/1.1", "X-Auth-Token: {}"),
+    ("GET /v1/models HTTP/1.1", "Ocp-Apim-Subscription-Key: {}"),
+    ("GET /v1/models HTTP/1.1", "X-Anything: Key={}; more"),
+    ("GET /v1/models HTTP/1.1", "Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.{}"),
+)
+KEYS = {b"thv-aider-0123456789": "aider", b"thv-env-0123456789": "env", b"thv-old": ""}
+
+
+@pytest.mark.parametrize("require_key", [True, False])
+@pytest.mark.parametrize(("line", "field"), PLACES)
+def test_no_key_of_any_tool_reaches_the_gateway(line: str, field: str, require_key: bool) -> None:
+    own, *others = (key.decode() for key in KEYS)
+    with running(answering(OK), keys=lambda: KEYS, require_key=require_key) as run:
+        for key in (*others, own, KEY):
+            fields = (f"Host: 127.0.0.1:{run.port}", f"Authorization: Bearer {own}", field.format(key))
+            head = "\r\n".join([line.format(key), *fields, "Connection: close", "", ""])
+            assert status(run.send(head.encode())) == 200
+
+        assert len(run.gateway.heads) == 4
+        assert not [head for head in run.gateway.heads if b"thv-" in head]
+        assert run.entry(4).tool == "aider"
+
+
+def test_a_key_in_the_body_is_the_users_own_business() -> None:
+    with running(answering(OK), keys=lambda: KEYS) as run:
+        body = b'{"prompt": "what is thv-env-0123456789?"}'
+        fields = (f"Host: 127.0.0.1:{run.port}", "X-Api-Key: thv-aider-0123456789", "Connection: close")
+        head = "\r\n".join(["POST /v1/messages HTTP/1.1", *fields, f"Content-Length: {len(body)}", "", ""])
+
+        assert status(run.send(head.encode() + body)) == 200
+        assert run.gateway.bodies == [body]
+
+
+def test_keys_come_and_go_while_the_proxy_runs() -> None:
+    known = {b"thv-aider-0123456789": "aider"}
+    with running(answering(OK), keys=lambda: dict(known)) as run:
+
+        def shows(key: str) -> int:
+            fields = (f"Host: 127.0.0.1:{run.port}", f"X-Api-Key: {key}", "Connection: close")
+            return status(run.send("\r\n".join(["GET /v1/models HTTP/1.1", *fields, "", ""]).encode()))
+
+        assert shows("thv-cline-0123456789") == 401
+        known[b"thv-cline-0123456789"] = "cline"
+        assert shows("thv-cline-0123456789") == 200
+        assert shows("thv-aider-0123456789") == 200
+        assert shows(KEY) == 401
+
+        del known[b"thv-aider-0123456789"]
+        run.proxy.keys.renew()
+
+        assert shows("thv-aider-0123456789") == 401
+        assert run.proxy.stats().tools.keys() == {"aider", "cline"}

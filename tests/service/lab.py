@@ -128,10 +128,14 @@ class Lab:
         """Ask the proxy as a tool does."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         with contextlib.closing(connection):
-            known = key or state.local_key(self.paths).reveal()
+            known = key or self.key()
             connection.request("GET", path, headers={"Authorization": f"Bearer {known}"})
             answer = connection.getresponse()
             return answer.status, answer.read()
+
+    def key(self, tool: str = "aider") -> str:
+        """Return the key of a tool."""
+        return state.keys(self.paths, [tool])[tool].reveal()
 
     def until_counted(self, requests: int) -> None:
         """Wait until the proxy has counted what it has answered."""

@@ -208,7 +208,7 @@ def _stream(lab: Lab) -> tuple[int, bytes]:
 
     connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=20)
     body = {"model": "m-1", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    key = state.local_key(lab.paths).reveal()
+    key = lab.key()
     connection.request(
         "POST",
         "/v1/chat/completions",
@@ -486,7 +486,7 @@ def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
     lab.get("/v1/models")
     lab.get("/v1/models?key=canary-query", key="canary-wrong-key")
     token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
-    secrets = [token, state.local_key(lab.paths).reveal(), "canary-query", "canary-wrong-key"]
+    secrets = [token, lab.key(), "canary-query", "canary-wrong-key"]
     lab.until_counted(2)
     seen = lab.log() + Path(lab.paths.pid).read_text() + Path(f"/proc/{pid}/cmdline").read_text()
 

@@ -23,7 +23,7 @@ from tests.service.lab import Lab, until
 from thv_llm import files, log, paths, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.proxy.stats import LogEntry
-from thv_llm.service import agent_protocol, challenge, pid_file
+from thv_llm.service import agent_protocol, background, challenge, pid_file
 from thv_llm.service import service as service_module
 from thv_llm.service.pid_file import ServiceRun
 from thv_llm.service.service import AlreadyRunningError, Service
@@ -288,3 +288,26 @@ def test_a_service_that_runs_has_imported_all_that_it_can_need() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_a_key_is_good_as_soon_as_it_is_made_and_until_its_teardown(lab: Lab) -> None:
+    with running(service(lab)):
+        assert lab.get("/v1/models", key="thv-aider-unknown")[0] == 401
+        assert lab.get("/v1/models", key=lab.key("aider"))[0] == 200
+        assert lab.get("/v1/models", key=state.local_key(lab.paths).reveal())[0] == 401
+        cline, aider = lab.key("cline"), lab.key("aider")
+        assert lab.get("/v1/models", key=cline)[0] == 200
+
+        lab.change(keys={"cline": state.load(lab.paths.state).keys["cline"]})
+        background.renew_keys(lab.paths)
+
+        assert lab.get("/v1/models", key=aider)[0] == 401
+        assert lab.get("/v1/models", key=cline)[0] == 200
+
+
+def test_keys_stay_good_while_the_state_file_is_damaged(lab: Lab) -> None:
+    key = lab.key()
+    with running(service(lab)):
+        Path(lab.paths.state).write_text("{")
+        background.renew_keys(lab.paths)
+        assert lab.get("/v1/models", key=key)[0] == 200

@@ -116,7 +116,7 @@ def is_managed(here: Machine) -> bool:
 
 def works(here: Machine) -> bool:
     """Tell whether each tool's first request succeeds, by the proxy once it is open, and by the helper."""
-    key = state.local_key(here.paths).reveal()
+    key = state.keys(here.paths, ["aider"])["aider"].reveal()
 
     def answers() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=10)

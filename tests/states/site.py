@@ -102,7 +102,7 @@ class Site:
 
     def tool(self) -> str:
         """Return what a tool on the proxy gets: "200", a status and the text of an error, or no response."""
-        known = state.load(self.machine.paths.state).local_key
+        known = state.load(self.machine.paths.state).keys.get("opencode")
         key = known.reveal() if known else "none"
         settings = self.machine.opencode.read_text() if self.machine.opencode.exists() else ""
         port = re.search(r"127\.0\.0\.1:(\d+)", settings)

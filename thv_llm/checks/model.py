@@ -126,8 +126,8 @@ class Installation:
         from thv_llm.tools import engine
 
         try:
-            key = self.state.local_key
-            values = engine.values_of(self.settings, key, self.where.helper) if key else None
+            wanted = self.settings
+            values = engine.values_of(wanted, self.state, self.where.helper) if wanted.gateway_url else None
         except ThvLlmError:
             values = None  # unusable settings have a finding of their own
         place = engine.Place(self.environ, self.where.home, self.platform)

@@ -56,14 +56,16 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         return ExitCode.DONE
     found = settings.load(context.paths.settings)
     found.require_configured()
-    for name, value in variables(context, found, args.tool).items():
+    for name, value in variables(context, found, args.tool, command="env").items():
         context.answer(SET[shell](name, value))
     _warn(context, found.proxy_port)
     return ExitCode.DONE
 
 
-def variables(context: Context, found: Settings, tool: str | None) -> dict[str, str]:
+def variables(context: Context, found: Settings, tool: str | None, *, command: str) -> dict[str, str]:
     """Return what clients of that name look for; without a name, what all the common SDKs do.
+
+    They hold the key of `command`, `env` or `run`.
 
     What would override our configuration of a direct tool is left out, address and key together, and
     said: that tool would send the proxy's key to the gateway.
@@ -82,10 +84,12 @@ def variables(context: Context, found: Settings, tool: str | None) -> dict[str, 
             for name, template in members.items()
             if kind not in left_out
         }
-    state.local_key(context.paths)
+    # A tool that variables configure has a key of its own, as one has that files configure.
+    name = tool if tool in {one.id for one in engine.TOOLS} else command
+    state.keys(context.paths, [name])
     needs_models = any(Value.MODEL in leaves(template) for template in templates.values())
     models = wiring.known_models(context, found) if needs_models else ()
-    values = wiring.values(context, found, models=models)
+    values = wiring.values(context, found, models=models).of(name)
     return {name: str(resolve(template, values)) for name, template in templates.items()}
 
 

@@ -53,7 +53,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     from thv_llm.service import cold_token
 
     cold_token.token(context.paths, context.environ, MIN_VALID_S)
-    environ = {**context.environ, **env.variables(context, found, args.tool or _own_name(command[0]))}
+    tool = args.tool or _own_name(command[0])
+    environ = {**context.environ, **env.variables(context, found, tool, command="run")}
     environ |= _direct_loopback(environ)
     _require_proxy(context, found.proxy_port)
     context.stdout.flush()

@@ -102,7 +102,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     if draft:
         final = setup.plan([plan.tool for plan in draft], wiring.values(context, wanted, models=models))
         ask_once()
-        state.local_key(context.paths)  # from now on the values hold the key itself
+        # from now on the values hold the keys themselves
+        state.keys(context.paths, [plan.tool.id for plan in final if engine.has_key(plan.tool)])
         final = setup.plan([plan.tool for plan in final], wiring.values(context, wanted, models=models))
     configured = setup.carry_out(final, changes, with_service=not args.no_service)
     if begun:
@@ -283,7 +284,8 @@ class Setup:
         outcomes = engine.apply(plans, where)
         for outcome in outcomes:
             self._tell(outcome)
-        known = state.load(where.state)
+        known = state.update(where, wiring.with_own_keys)
+        background.renew_keys(where)
         is_for_tools = bool(known.wired) or known.service.wanted
         if is_for_tools:
             can_proxy = self._port_owner is None

@@ -56,6 +56,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
 
 def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undone, ...]:
     """Undo the named tools, or all, say what was done, and stop what no tool needs any more."""
+    from thv_llm.service import background
+
     place = wiring.place(context)
     left = _adopt(context, place, named)
     names = None if named is None else [name for name in named if name not in {one.tool for one in left}]
@@ -64,6 +66,9 @@ def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undo
         _tell(one, context)
     if not undone and not left:
         context.say("No tool is configured.")
+    if named is None and not state.load(context.paths.state).wired:
+        state.forget_keys(context.paths)
+    background.renew_keys(context.paths)
     _narrow_service(context)
     if undone and not state.load(context.paths.state).wired:
         _forget_bedrock(context)
@@ -138,9 +143,9 @@ def _narrow_service(context: Context) -> None:
 
 
 def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
-    key = state.load(context.paths.state).local_key or wiring.PLACEHOLDER_KEY
+    values = wiring.values(context, settings.load(context.paths.settings), models=())
     for one in undone:
-        diff = engine.diff_of_undo(one, key, context.paths.helper)
+        diff = engine.diff_of_undo(one, values.of(one.tool))
         if diff:
             context.answer(diff.rstrip("\n"))
         elif one.error:

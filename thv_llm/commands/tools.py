@@ -138,7 +138,7 @@ def _details(tool: Tool, context: Context) -> dict[str, Any]:
     models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
     values = replace(
         wiring.values(context, wanted, models=models),
-        local_key=wiring.PLACEHOLDER_KEY,  # the real one is a secret, and setup writes it by itself
+        keys={},  # the real one is a secret, and setup writes it by itself
     )
     try:
         preview = engine.preview(tool, wiring.place(context), values) if wiring.can_wire(tool) else ()

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 PLACEHOLDER_MODEL = "MODEL"
 """Stands for the gateway's model ids as long as it was not asked."""
-PLACEHOLDER_KEY = Secret("LOCAL-KEY")
-"""Stands for the local key before there is one."""
 
 
 def place(context: Context) -> Place:
@@ -52,16 +50,15 @@ def find_prefixes(
 
 
 def values(context: Context, wanted: Settings, *, models: tuple[str, ...]) -> Values:
-    """Return what the tools' files are to hold; the local key is a placeholder before setup made one."""
-    key = state.load(context.paths.state).local_key
-    return engine.values_of(wanted, key or PLACEHOLDER_KEY, context.paths.helper, models)
+    """Return what the tools' files are to hold; a placeholder is each key that setup has not made."""
+    return engine.values_of(wanted, state.load(context.paths.state), context.paths.helper, models)
 
 
 def drift(context: Context, known: State, wanted: Settings) -> tuple[Drift, ...]:
     """Return the files of configured tools that are not as setup would leave them."""
     if not context.paths.home or not wanted.gateway_url:
         return engine.drift(known)
-    values = engine.values_of(wanted, known.local_key or PLACEHOLDER_KEY, context.paths.helper)
+    values = engine.values_of(wanted, known, context.paths.helper)
     return engine.drift(known, place(context), values)
 
 
@@ -90,6 +87,12 @@ def with_service(known: State, *, wanted: bool, can_proxy: bool = True) -> State
     is_wanted = wanted and bool(known.wired)
     service = replace(known.service, wanted=is_wanted, proxy=needs_proxy, program=paths.program())
     return replace(known, service=service)
+
+
+def with_own_keys(known: State) -> State:
+    """Return the state without the one key of 0.1.0, unless a tool was left with it."""
+    left = [tool for tool in known.wired if tool.mode == Mode.PROXY.value and tool.tool not in known.keys]
+    return replace(known, is_shared=known.is_shared and bool(left))
 
 
 def say_found(found: Sequence[Detection], context: Context) -> None:

@@ -2,18 +2,18 @@
 
 A web page in the user's browser can send requests to 127.0.0.1, other users of the machine can
 connect to it, and a name that a stranger controls can resolve to it. Each rule below closes one
-of these ways by itself; a random key, which only the wired clients know, closes all of them.
+of these ways by itself; a random key, which only the wired clients know, closes all of them. Each
+client has a key of its own, so the key tells whose request it is.
 
-Pure: a head in, where it may go or `Rejected` out.
+Pure, but for `Keys`, which asks for the keys again: a head in, where it may go or `Rejected` out.
 """
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Callable, Iterable, Mapping
 
 from thv_llm.proxy import headers, http1
 from thv_llm.proxy.http1 import Fields, Rejected, RequestHead
-from thv_llm.secret import Secret
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE would hand our token back in the response; CONNECT would open a tunnel to anywhere."""
@@ -22,20 +22,58 @@ HEALTH = b"/healthz"
 NO_KEY = "this needs the local key, which `thv-llm setup` writes into the tools' settings"
 
 
+class Keys:
+    """What the clients have to know.
+
+    Args:
+        read: returns the keys, and whose each one is. It is called for each unknown one, so it has to be
+            quick while nothing has changed.
+        also_secret: a key that nobody has to know, but which must not reach the gateway either.
+    """
+
+    def __init__(self, read: Callable[[], Mapping[bytes, str]], also_secret: bytes = b"") -> None:
+        self._read = read
+        self._also_secret = also_secret
+        self._known = read()
+
+    def renew(self) -> bool:
+        """Ask for the keys again; return whether they are others now."""
+        before, self._known = self._known, self._read()
+        return self._known != before
+
+    def owner(self, candidates: Iterable[bytes]) -> str | None:
+        """Return whose key is among the candidates, None when there is none."""
+        # No timing tells of a key: a dict compares the bytes of two keys when their hashes are the same.
+        known = self._known
+        return next((known[candidate] for candidate in candidates if candidate in known), None)
+
+    def are_in(self, text: bytes) -> bool:
+        """Return whether one of the keys is in a text, also one that was made a moment ago."""
+        if headers.KEY_MARK not in text:
+            return False
+        return self._holds(text) or (self.renew() and self._holds(text))
+
+    def _holds(self, text: bytes) -> bool:
+        secret = self._also_secret
+        return any(key in text for key in self._known) or bool(secret and secret in text)
+
+
 class Rules:
     """What a request has to meet.
 
     Args:
         port: the one we listen on.
-        key: what a client has to know; None asks for nothing.
+        keys: one of which a client has to know.
+        require_key: False lets in clients that know none, too.
     """
 
-    def __init__(self, port: int, key: Secret | None) -> None:
+    def __init__(self, port: int, keys: Keys, *, require_key: bool = True) -> None:
         self._hosts = frozenset(b"%b:%d" % (host, port) for host in HOSTS)
-        self._key = key
+        self._keys = keys
+        self._require_key = require_key
 
-    def check(self, head: RequestHead) -> http1.Target:
-        """Return the request's target when it may pass.
+    def check(self, head: RequestHead) -> tuple[http1.Target, str]:
+        """Return the request's target when it may pass, and whose key it has; "" when that is unknown.
 
         Raises:
             Rejected: 400, 401, 403, 405 or 417.
@@ -46,13 +84,14 @@ class Rules:
             raise Rejected(405, "method not allowed")
         target = http1.parse_target(head.target)
         if target.path == HEALTH:
-            return target
-        if self._key is not None and not self._has_key(head.fields, target):
+            return target, ""
+        owner = self._owner(head.fields, target)
+        if owner is None and self._require_key:
             raise Rejected(401, NO_KEY)
         expected = head.fields.values(b"expect")
         if expected and [value.lower() for value in expected] != [b"100-continue"]:
             raise Rejected(417, "unknown expectation")
-        return target
+        return target, owner or ""
 
     def _check_host(self, fields: Fields) -> None:
         """Refuse names that a stranger could have made to resolve to us (DNS rebinding)."""
@@ -62,12 +101,12 @@ class Rules:
         if found[0].lower() not in self._hosts:
             raise Rejected(403, "Host is not this proxy's address")
 
-    def _has_key(self, fields: Fields, target: http1.Target) -> bool:
-        """Compare every candidate in constant time, all of them."""
-        assert self._key is not None
-        key = self._key.reveal().encode()
-        found = [hmac.compare_digest(candidate, key) for candidate in [*_keys(fields), *target.keys]]
-        return any(found)
+    def _owner(self, fields: Fields, target: http1.Target) -> str | None:
+        candidates = [*_candidates(fields), *target.keys]
+        owner = self._keys.owner(candidates)
+        if owner is None and candidates and self._keys.renew():
+            owner = self._keys.owner(candidates)
+        return owner
 
 
 def _check_no_page(fields: Fields) -> None:
@@ -78,7 +117,7 @@ def _check_no_page(fields: Fields) -> None:
         raise Rejected(403, "requests of web pages are refused (Sec-Fetch-Site)")
 
 
-def _keys(fields: Fields) -> list[bytes]:
+def _candidates(fields: Fields) -> list[bytes]:
     found = []
     for name in headers.CREDENTIALS:
         for value in fields.values(name):

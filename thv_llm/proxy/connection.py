@@ -200,7 +200,7 @@ class Connection:
         entry.path = shown_path(self._path)
         self._with_body = head.method != b"HEAD"
         try:
-            target = self._shared.rules.check(head)
+            target, entry.tool = self._shared.rules.check(head)
             decoder = framing.of_request(head, self._timing.max_body)
             if target.path == access.HEALTH:
                 return (yield from self._health(head, target, decoder.done))

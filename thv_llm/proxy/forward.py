@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from thv_llm.proxy import error_responses, exchange, framing, headers, http1, upgrade
+from thv_llm.proxy.access import Keys
 from thv_llm.proxy.event_loop import Job, Steps
 from thv_llm.proxy.exchange import SWITCHING, Exchange, Request
 from thv_llm.proxy.http1 import Rejected, ResponseHead
@@ -58,13 +59,13 @@ class Credentials:
     Attributes:
         at_hand: returns a token if that takes no time, else None.
         background: runs something that blocks, and drops its result.
-        local_key: what the clients show to us, and the gateway never gets; empty for none.
+        keys: what the clients show to us, and the gateway never gets.
     """
 
     get_token: GetToken
     at_hand: Callable[[], Secret | None]
     background: Callable[[Callable[[], object]], None]
-    local_key: bytes = b""
+    keys: Keys
     _forbidden_until: float = 0.0
 
     def current(self) -> Steps[Secret]:
@@ -195,10 +196,9 @@ class Forwarder:
         head, gateway = request.head, self._gateway
         secret = token.reveal().encode()
         fields = [(b"Host", gateway.authority)]
-        key, target = self._credentials.local_key, request.target
-        fields += headers.to_gateway(head.fields, secret, key)
-        if key:
-            target = http1.without_value(target, key)
+        are_in = self._credentials.keys.are_in
+        fields += headers.to_gateway(head.fields, secret, are_in)
+        target = http1.without_keys(request.target, are_in)
         if request.body.framing:
             fields.append(request.body.framing)
         if request.protocol:

@@ -17,13 +17,15 @@ Pure: lists of (name, value) in, lists out. No sockets, no configuration, no log
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from thv_llm.proxy.http1 import MAX_LENGTH_DIGITS, VISIBLE, Field, Fields, Rejected
 
 CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 """Where clients put their key; `http1` sees to the query's `key`."""
+KEY_MARK = b"thv-"
+"""How each of our keys begins."""
 HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -68,22 +70,26 @@ def _plain(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 
 
-def to_gateway(fields: Fields, token: bytes, local_key: bytes = b"") -> list[Field]:
+def to_gateway(
+    fields: Fields, token: bytes, holds_key: Callable[[bytes], bool] = lambda _: False
+) -> list[Field]:
     """Return what passes of a request's headers, with the one credential that the gateway takes.
 
     Host, framing and `Connection` are for the caller to add.
 
     Args:
-        local_key: what the client shows to us; a header that holds it does not pass, whatever its name.
+        holds_key: whether a value holds what a client shows to us; then it does not pass, whatever its name.
 
     Raises:
         Rejected: 401 for a token that cannot stand in a header.
     """
     if not token or token.translate(None, VISIBLE):
         raise Rejected(401, "the access token cannot be sent in a header")
-    passing = [field for field in _past_this_hop(fields) if _goes_to_gateway(field[0])]
-    if local_key:
-        passing = [field for field in passing if local_key not in field[1]]
+    passing = [
+        field
+        for field in _past_this_hop(fields)
+        if _goes_to_gateway(field[0]) and not (KEY_MARK in field[1] and holds_key(field[1]))
+    ]
     passing.append((b"Authorization", b"Bearer " + token))
     return passing
 

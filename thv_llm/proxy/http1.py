@@ -16,7 +16,7 @@ Pure: bytes in, heads or a `Rejected` out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -331,17 +331,20 @@ def _without_key(path: bytes, query: bytes) -> Target:
     return Target(path, b"&".join(kept) if kept else None, tuple(keys))
 
 
-def without_value(target: Target, value: bytes) -> Target:
-    """Return a target without the parameters that hold this value, whatever their names.
+def without_keys(target: Target, are_in: Callable[[bytes], bool]) -> Target:
+    """Return a target without the parameters that hold a local key, whatever their names.
+
+    Args:
+        are_in: whether a text holds one.
 
     Raises:
-        Rejected: 400, it is in the path.
+        Rejected: 400, one is in the path.
     """
-    if value in unquote_to_bytes(target.path):
+    if are_in(unquote_to_bytes(target.path) if b"%" in target.path else target.path):
         raise Rejected(400, "the local key is in the path")
-    if not target.query or value not in unquote_to_bytes(target.query):
+    if not target.query or not are_in(unquote_to_bytes(target.query)):
         return target
-    kept = [part for part in target.query.split(b"&") if value not in unquote_to_bytes(part)]
+    kept = [part for part in target.query.split(b"&") if not are_in(unquote_to_bytes(part))]
     return target._replace(query=b"&".join(kept) or None)
 
 

@@ -11,10 +11,11 @@ import errno
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from thv_llm.proxy import error_responses
-from thv_llm.proxy.access import Rules
+from thv_llm.proxy.access import Keys, Rules
 from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
 from thv_llm.proxy.event_loop import EventLoop, Steps
 from thv_llm.proxy.forward import Credentials, GetToken
@@ -43,12 +44,13 @@ class Proxy:
     Args:
         port: to listen on; 0 for any free one.
         get_token: called from several threads.
-        local_key: what the clients have to know, and what /healthz proves to know; None for neither.
+        local_key: what /healthz proves to know; None for nothing.
         report: called with each request that has ended, by the thread that serves all of them, so it
             must be quick.
         token_at_hand: returns a fresh token if one is in memory, without ever waiting; None has
             get_token asked, in a thread, which costs each request a little.
-        require_key: False when clients need not know the key.
+        keys: see `access.Keys`; without it the clients have to know the local key.
+        require_key: False when clients need not know a key.
         descriptors: how many this process may have; more connections than they allow get a 503.
     """
 
@@ -61,24 +63,22 @@ class Proxy:
         report: Callable[[LogEntry], None],
         *,
         token_at_hand: Callable[[], Secret | None] = lambda: None,
+        keys: Callable[[], Mapping[bytes, str]] | None = None,
         require_key: bool = True,
         timing: Timing = DEFAULT_TIMING,
         descriptors: int = 2048,
     ) -> None:
         self.port = port
-        self._required = local_key if require_key else None
+        own = local_key.reveal().encode() if local_key else b""
+        self.keys = Keys(keys or (lambda: {own: ""} if own else {}), also_secret=own)
+        self._rules = partial(Rules, keys=self.keys, require_key=require_key and bool(keys or own))
         self._max_connections = max((descriptors - RESERVED) // EACH, FEWEST)
         self._listeners: list[_Listener] = []
         self._loop = EventLoop()
         self._shared = Shared(
             gateway=gateway,
-            credentials=Credentials(
-                get_token,
-                token_at_hand,
-                self._loop.background,
-                local_key.reveal().encode() if local_key else b"",
-            ),
-            rules=Rules(port, self._required),
+            credentials=Credentials(get_token, token_at_hand, self._loop.background, self.keys),
+            rules=self._rules(port),
             key=local_key,
             report=report,
             timing=timing,
@@ -96,7 +96,7 @@ class Proxy:
             self._loop.close()
             raise
         self.port = first.port
-        self._shared.rules = Rules(self.port, self._required)
+        self._shared.rules = self._rules(self.port)
         self._listeners = [first]
         # Clients are told 127.0.0.1. A foreign process on ::1 must not keep us from serving them.
         with contextlib.suppress(OSError):

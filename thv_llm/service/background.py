@@ -215,6 +215,14 @@ def _asked_to_stop(where: Paths) -> bool:
     return True
 
 
+def renew_keys(where: Paths) -> None:
+    """Have a running service see at once which keys there are."""
+    from thv_llm.service import agent_protocol
+
+    with contextlib.suppress(OSError, ThvLlmError):  # none runs; or one of 0.1.0, which is restarted
+        agent_protocol.ask(where.socket, "keys", timeout_s=challenge.TIMEOUT_S)
+
+
 def _is_there(where: Paths, running: Running) -> bool:
     if running.record.start:
         return running.record.process() is not None

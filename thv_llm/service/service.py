@@ -84,6 +84,8 @@ class Service:
         self.settings = settings.load(where.settings)
         self.settings.require_configured()
         self._key = state.local_key(where)
+        self._keys: Mapping[bytes, str] = {}
+        self._keys_of: os.stat_result | None = None
         self._environ = environ = network.environment(self.settings, environ)
         self._source = tokens.open(self.settings, where, environ, now=now)
         self._stopping = threading.Event()
@@ -114,6 +116,7 @@ class Service:
             get_token=self._token_for_proxy,
             token_at_hand=self._source.at_hand,
             local_key=self._key,
+            keys=self._accepted,
             require_key=self.settings.require_key,
             report=watch,
             descriptors=descriptors,
@@ -174,6 +177,7 @@ class Service:
             else:
                 self._listen_again()
                 self._complete_network()
+                self._renew_keys()
                 self._tell_end()
 
     def _complete_network(self) -> None:
@@ -193,6 +197,11 @@ class Service:
         if left_s is not None and told_s < self._end_told_s:
             log.info(f"the session ends in {left_s / 3600:.1f} h; next: thv-llm login --force")
         self._end_told_s = told_s
+
+    def _renew_keys(self) -> None:
+        """Accept the key of a tool no more that was torn down; a new one is looked for when it is shown."""
+        if self._proxy:
+            self._proxy.keys.renew()
 
     def _listen_again(self) -> None:
         try:
@@ -232,6 +241,17 @@ class Service:
         self._failed = None
         return token
 
+    def _accepted(self) -> Mapping[bytes, str]:
+        """Return the keys that the state file has now; a damaged file changes nothing."""
+        try:
+            found = os.stat(self._where.state)
+        except OSError:
+            found = None
+        if found is None or files.differ(found, self._keys_of):
+            known = state.load_if_sound(self._where.state)
+            self._keys, self._keys_of = known.accepted if known else self._keys, found
+        return self._keys
+
     def _token_for_proxy(self, refusal: Refusal | None) -> Secret:
         """Return a token; after a 401 not the refused one, after a 403 one that came later."""
         if refusal is None:
@@ -264,6 +284,8 @@ class Service:
             token, expires_at = agent_protocol.token(rest)
             self._source.hold(token, expires_at)
             self._adopted_until, self._failed = expires_at, None
+        elif verb == "keys":
+            self._renew_keys()
         elif verb == "stop":
             self.stop()
         else:

@@ -110,6 +110,7 @@ def plan(
         ThvLlmError: the tool cannot be wired at all, a file of its cannot be read or edited safely, or
             the tool needs model ids and there are none in `values`.
     """
+    values = values.of(tool.id)
     _require_wirable(tool, values)
     wired = state.tool(tool.id) or WiredTool(tool.id, "", ())
     known = {file.path: file for file in wired.files}
@@ -273,6 +274,7 @@ class Unrecorded:
 
 def unrecorded(tool: Tool, place: Place, values: Values, state: State) -> Unrecorded | None:
     """Look for values of ours that no record tells of; None when there is no proof of any."""
+    values = values.of(tool.id)
     wired = state.tool(tool.id) or WiredTool(tool.id, "", ())
     known = {file.path: file for file in wired.files}
     starts = []

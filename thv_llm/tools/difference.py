@@ -35,7 +35,7 @@ _NAMED = re.compile(
     """
 )
 _SHAPED = re.compile(
-    r"(?:\b(?:sk|pk|rk|gh[opsu]|github_pat|glpat|xox[abprs]|AIza|AKIA|eyJ)[-_A-Za-z0-9]{12}[-_.A-Za-z0-9]*"
+    r"(?:\bthv-[A-Za-z0-9_-]{40,}|\b(?:sk|pk|rk|gh[opsu]|github_pat|glpat|xox[abprs]|AIza|AKIA|eyJ)[-_A-Za-z0-9]{12}[-_.A-Za-z0-9]*"
     r"|(?<=Bearer )[^\s\"']+"
     r"|(?<=://)[^\s/:@\"']*:[^\s/@\"']+(?=@))"
 )

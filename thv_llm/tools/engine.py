@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from thv_llm.errors import UsageError, did_you_mean, shown
-from thv_llm.secret import Secret
 from thv_llm.state import State
 from thv_llm.tools import difference, ownership
 from thv_llm.tools.apply import Outcome, apply
@@ -22,7 +21,7 @@ from thv_llm.tools.machine import Place
 from thv_llm.tools.model import Mode, Text, Tool, Values
 from thv_llm.tools.registry import TOOLS
 from thv_llm.tools.undo import Done, Undone, revert
-from thv_llm.tools.values import Absent, mode, needs_models, resolve
+from thv_llm.tools.values import Absent, has_key, mode, needs_models, resolve, token_command
 from thv_llm.tools.values import of as values_of
 
 __all__ = (
@@ -46,6 +45,7 @@ __all__ = (
     "diff_of_undo",
     "drift",
     "find",
+    "has_key",
     "loopback_through_proxy",
     "mode",
     "needs_models",
@@ -95,10 +95,11 @@ def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
             yield from () if isinstance(value, Absent) else ownership.texts(value)
 
 
-def diff_of_undo(undone: Undone, local_key: Secret, helper_path: str) -> str:
+def diff_of_undo(undone: Undone, values: Values) -> str:
     """Return what undoing changes in one file, secrets masked."""
-    public = (helper_path, shlex.quote(helper_path))
-    return difference.unified(undone.before, undone.after, undone.path, local_key=local_key, public=public)
+    public = (values.helper_path, shlex.quote(values.helper_path), token_command(values))
+    known = values.local_key
+    return difference.unified(undone.before, undone.after, undone.path, local_key=known, public=public)
 
 
 def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], ...]:
@@ -109,5 +110,6 @@ def preview(tool: Tool, place: Place, values: Values) -> tuple[tuple[str, str], 
 
 def snippet(tool: Tool, values: Values) -> str:
     """Return what to paste into a tool that setup cannot write to; "" if there is nothing."""
-    text = resolve(tool.snippet or Text(), replace(values, models=values.models or ("MODEL",)))
+    values = replace(values.of(tool.id), models=values.models or ("MODEL",))
+    text = resolve(tool.snippet or Text(), values)
     return text if isinstance(text, str) else ""

@@ -12,7 +12,7 @@ Pure data.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeAlias
 
@@ -269,12 +269,19 @@ class Tool:
     variables: Mapping[str, Template] = field(default_factory=dict)
 
 
+PLACEHOLDER_KEY = Secret("LOCAL-KEY")
+"""Stands for a tool's key before there is one."""
+
+
 @dataclass(frozen=True)
 class Values:
     """What setup knows when it writes; see `Value`.
 
     Attributes:
         gateway_url: as in the settings, with or without /v1.
+        local_key: of the tool at hand.
+        keys: of all tools, by their ids; what else is a key of this installation's is there by other names.
+        tool: the id of the tool at hand; "" = none yet.
         anthropic_path, openai_path, gemini_path: where the gateway serves each API; "" = at its root.
         models: model ids, best first.
         helper_python: the interpreter that must be named to run the helper (Windows); "" = none.
@@ -289,7 +296,13 @@ class Values:
     openai_path: str = ""
     gemini_path: str = ""
     models: tuple[str, ...] = ()
+    keys: Mapping[str, Secret] = field(default_factory=dict)
+    tool: str = ""
     ca_file: str = ""
     tls_skip_verify: bool = False
     bedrock_compat: bool = False
     bedrock_enable_1m: bool = False
+
+    def of(self, tool: str) -> Values:
+        """Return the values for one tool."""
+        return replace(self, tool=tool, local_key=self.keys.get(tool, self.local_key))

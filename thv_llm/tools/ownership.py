@@ -102,7 +102,8 @@ def owned(
             home = os.path.dirname(os.path.dirname(helper))
             undo = f"THV_LLM_HOME={shlex.quote(home)} thv-llm teardown"
             return Owned(ours, is_proved, f"the thv-llm of {home}", undo)
-    if is_proved and not helpers and values.local_key.reveal() not in keys and values.proxy_port not in ports:
+    known = {key.reveal() for key in (values.local_key, *values.keys.values())}
+    if is_proved and not helpers and known.isdisjoint(keys) and values.proxy_port not in ports:
         return Owned(ours, is_proved, f"a thv-llm whose proxy listens on port {min(ports)}")
     return Owned(ours, is_proved)
 

@@ -17,6 +17,7 @@ from thv_llm.edit.formats import Format
 from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools.model import (
+    PLACEHOLDER_KEY,
     EachModel,
     IfAbsent,
     Mode,
@@ -31,11 +32,11 @@ from thv_llm.tools.model import (
 from thv_llm.validation import gateway_root
 
 if TYPE_CHECKING:
-    from thv_llm.secret import Secret
     from thv_llm.settings import Settings
+    from thv_llm.state import State
 
 
-def of(wanted: Settings, key: Secret, helper_path: str, models: tuple[str, ...] | None = None) -> Values:
+def of(wanted: Settings, known: State, helper_path: str, models: tuple[str, ...] | None = None) -> Values:
     """Return what the tools' files are to hold by these settings.
 
     Args:
@@ -47,7 +48,8 @@ def of(wanted: Settings, key: Secret, helper_path: str, models: tuple[str, ...] 
         openai_path=wanted.openai_path_prefix or "",
         gemini_path=wanted.gemini_path_prefix or "",
         proxy_port=wanted.proxy_port,
-        local_key=key,
+        local_key=PLACEHOLDER_KEY,
+        keys={**known.keys, "": known.local_key} if known.local_key else known.keys,
         helper_path=helper_path,
         helper_python=sys.executable if system.NEEDS_INTERPRETER else "",
         models=wanted.models if models is None else models,
@@ -310,6 +312,15 @@ def mode(tool: Tool) -> Mode:
     if not tool.edits:
         return Mode.MANUAL if tool.snippet else Mode.NONE
     return Mode.PROXY if used(tool) & PROXY_VALUES else Mode.DIRECT
+
+
+def has_key(tool: Tool) -> bool:
+    """Whether a tool shows a key to the proxy: one in its files, or one to be pasted."""
+    templates = [template for edit in tool.edits for template in edit.templates]
+    templates += [tool.snippet] if tool.snippet else []
+    return bool(tool.variables) or any(
+        leaf is Value.LOCAL_KEY for template in templates for leaf in leaves(template)
+    )
 
 
 def needs_models(tool: Tool) -> bool:
