@@ -15,7 +15,8 @@ from tests import screens as machine_screens
 from tests.states import table
 from thv_llm import cli
 from thv_llm.commands import help
-from thv_llm.settings import ROWS
+from thv_llm.providers import PROVIDERS, IdentityProvider
+from thv_llm.settings import ROWS, options
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
 
@@ -48,7 +49,7 @@ def names() -> str:
         Mode.NONE: "**Not possible**",
     }
     lines = [f"{words}: {', '.join(by_mode[mode])}." for mode, words in said.items()]
-    return "\n\n".join(textwrap.fill(line, 120, break_on_hyphens=False) for line in lines)
+    return "\n\n".join(map(_filled, lines))
 
 
 def pages() -> str:
@@ -60,6 +61,29 @@ def pages() -> str:
 def commands() -> str:
     """Return what `thv-llm --help` prints."""
     return f"```console\n$ thv-llm --help\n{cli.overview()}\n```"
+
+
+def providers() -> str:
+    """Return what to register at each identity provider, and the line for its users."""
+    return "\n\n".join(map(_provider, PROVIDERS))
+
+
+def _provider(one: IdentityProvider) -> str:
+    if one.unusable:
+        return f"## {one.title}\n\n{_filled(f'It cannot be used: {one.unusable}.')}"
+    uri = f"Redirect URI: `{one.redirect_uri}`" if one.redirect_uri else "Redirect URI: none to register"
+    steps = [_filled(f"- {text}", "  ") for text in (*one.register, f"{uri}.")]
+    parts = [f"## {one.title}", "\n".join(steps), f"```\n{options('thv-llm setup', one.ready)}\n```"]
+    if one.notes:
+        parts.append("\n".join(_filled(f"- {text}", "  ") for text in one.notes))
+    if one.errors:
+        rows = [f"| `{text}` | {meaning} |" for text, meaning in one.errors.items()]
+        parts.append("\n".join(["| error | what it means |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
 def settings() -> str:
@@ -118,6 +142,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "tools": tools,
     "commands": commands,
     "settings": settings,
+    "providers": providers,
     "setup": setup,
     "screens": screens,
     "json": json,

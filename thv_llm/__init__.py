@@ -37,6 +37,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  net.tls                     the client's TLS context: which authorities, which checks
 1  proxy.headers               which headers pass through the proxy, in each direction
 1  proxy.http1                 heads and targets of HTTP/1.1 messages, in both directions, strictly (RFC 9112)
+2  providers                   one entry per identity provider: what it needs, what its errors mean
 2  sessions                    which sessions are stored, and where: the state file's part for a cold `token`
 2  settings                    `llm.toml`: the connection settings
 2  tools.model                 the words in which an AI tool is described: where it is, what marks it

@@ -10,6 +10,7 @@ key that the administrator has locked has his value whatever the others say.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from thv_llm.paths import Paths
 
 LOCK_TIMEOUT_S = 10.0
+MAX_LINE = 96
+"""Characters of a line of a command that has several."""
 FIX = "fix that line, or move the file away and run thv-llm setup"
 NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with their defaults.\n"
 STORED = "stored"
@@ -623,3 +626,26 @@ def no_setting(key: str) -> str:
 
 def _broken(path: str, why: str, next_step: str) -> ThvLlmError:
     return ThvLlmError(f"cannot use the settings file {path}", why=why, next_step=next_step)
+
+
+def options(command: str, values: Mapping[str, object]) -> str:
+    """Return a command line with the flags of these settings, over several lines when it is long."""
+    words = []
+    for row in ROWS:
+        if row.key in values:
+            value = values[row.key]
+            pieces = value if isinstance(value, tuple) else (str(value),)
+            if row.splits:
+                pieces = (" ".join(pieces),)
+            words += [f"{row.flag} {_quoted(piece)}" for piece in pieces]
+    lines = [command]
+    for word in words:
+        if len(lines[-1]) + len(word) > MAX_LINE:
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}"
+    return " \\\n".join(lines)
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"' if " " in word and not set(word) & set('"$`\\') else shlex.quote(word)

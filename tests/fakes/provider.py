@@ -65,6 +65,9 @@ class FakeProvider(WebServer):
         device_waits: a device login succeeds only after `approve_device`.
         user: claims of whoever logs in.
         secret: what the client must know; "" = it is a public one.
+        is_registered: which redirect URIs are.
+        is_offline: which authorization requests bring a refresh token.
+        scopes: those there are, None for any; another one ends the login.
         assertions: tokens of workloads that are trusted.
     """
 
@@ -98,6 +101,9 @@ class FakeProvider(WebServer):
         self.keys = [rsa.KEY]
         self.user: dict[str, Any] = {"sub": "user-1", "email": "dev@example.com", "name": "Dev"}
         self.secret = ""
+        self.is_registered: Callable[[str], bool] = _is_loopback
+        self.is_offline: Callable[[dict[str, str]], bool] = self._is_offline
+        self.scopes: frozenset[str] | None = None
         self.assertions: set[str] = set()
         self.latency_s = 0.0
         self.lost_answers = 0
@@ -176,7 +182,8 @@ class FakeProvider(WebServer):
             "/revoke": ("revoke", self._revoke),
             "/logout": ("logout", lambda _: Answer(body="<h1>Logged out</h1>")),
         }
-        name, respond = routes.get(request.path, ("unknown", lambda _: Answer(404, {"error": "not_found"})))
+        path = request.path.removeprefix(urlsplit(self.issuer).path.rstrip("/"))
+        name, respond = routes.get(path, ("unknown", lambda _: Answer(404, {"error": "not_found"})))
         if name == "token":
             grant_type = request.form.get("grant_type", "")
             name = ENDPOINTS_OF_GRANTS.get(grant_type, "device_token")
@@ -190,10 +197,10 @@ class FakeProvider(WebServer):
         return answer
 
     def _metadata(self, _: Request) -> Answer:
-        there = self.issuer
+        there = self.issuer.rstrip("/")
         return Answer(
             body={
-                "issuer": there,
+                "issuer": self.issuer,
                 "authorization_endpoint": f"{there}/authorize",
                 "token_endpoint": f"{there}/token",
                 "jwks_uri": f"{there}/jwks",
@@ -210,8 +217,7 @@ class FakeProvider(WebServer):
 
     def _authorize(self, request: Request) -> Answer:
         fields = request.fields
-        redirect = urlsplit(fields.get("redirect_uri", ""))
-        if redirect.scheme != "http" or redirect.hostname not in ("127.0.0.1", "localhost"):
+        if not self.is_registered(fields.get("redirect_uri", "")):
             return Answer(400, "<h1>redirect_uri is not registered</h1>")
         if fields.get("response_type") != "code" or fields.get("code_challenge_method") != "S256":
             return Answer(400, "<h1>only code with S256</h1>")
@@ -219,20 +225,28 @@ class FakeProvider(WebServer):
             return Answer(400, "<h1>the verifier must never come here</h1>")
         if self.login_form and request.method == "GET":
             return Answer(body=_form("/authorize", fields, "Log in"))
-        has_consent = not self.needs_consent or "consent" in fields.get("prompt", "").split()
+        pairs: Pairs
+        unknown = set(fields.get("scope", "").split()) - (self.scopes or set())
+        if self.scopes is not None and unknown:
+            pairs = [("error", "invalid_scope"), ("state", fields.get("state", "")), ("iss", self.issuer)]
+            return Answer(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
         grant = Grant(
             fields["client_id"],
             fields.get("scope", ""),
             str(self.user["sub"]),
             nonce=fields.get("nonce", ""),
             audience=fields.get("resource") or fields.get("audience") or "gateway",
-            is_offline="offline_access" in fields.get("scope", "").split() and has_consent,
+            is_offline=self.is_offline(fields),
         )
         code = self.grants.new_code(grant, fields["redirect_uri"], fields.get("code_challenge", ""))
-        pairs: Pairs = [("code", code), ("state", fields.get("state", "")), ("iss", self.issuer)]
+        pairs = [("code", code), ("state", fields.get("state", "")), ("iss", self.issuer)]
         if self.alter_callback:
             pairs = self.alter_callback(pairs)
         return Answer(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
+
+    def _is_offline(self, fields: dict[str, str]) -> bool:
+        has_consent = not self.needs_consent or "consent" in fields.get("prompt", "").split()
+        return "offline_access" in fields.get("scope", "").split() and has_consent
 
     def _token(self, request: Request) -> Answer:
         form = request.form
@@ -336,6 +350,11 @@ class FakeProvider(WebServer):
     def _revoke(self, request: Request) -> Answer:
         self.grants.revoke(request.form.get("token", ""))
         return Answer()
+
+
+def _is_loopback(uri: str) -> bool:
+    redirect = urlsplit(uri)
+    return redirect.scheme == "http" and redirect.hostname in ("127.0.0.1", "localhost")
 
 
 def _secret_of(request: Request) -> str:

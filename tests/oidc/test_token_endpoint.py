@@ -162,7 +162,7 @@ def test_retry_after_is_understood_as_a_date(date: str, seconds: float | None) -
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("AADSTS700082: The refresh token has expired.", "AADSTS700082: The refresh token has expired."),
+        ("AADSTS900144: The refresh token has expired.", "AADSTS900144: The refresh token has expired."),
         ("token SECRET-0123456789 is dead", "token *** is dead"),
         ("token 'SECRET-0123' is dead", "token *** is dead"),
         ("…-0123456789", "***"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thv_llm.context import Context
     from thv_llm.oidc.interaction import Interaction
     from thv_llm.oidc.login import Flow
+    from thv_llm.providers import IdentityProvider
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
     from thv_llm.tokens import AccessToken, TokenSource
@@ -190,6 +191,22 @@ def _login(
     if is_kept:
         context.say(screen.wrapped(f"The session is in {source.describe()}.", 0))
     return Begun(AccessToken(result.tokens.access, result.tokens.expires_at), is_kept)
+
+
+def provider(context: Context, wanted: Settings) -> IdentityProvider | None:
+    """Return which provider this is by its metadata; None for an unknown one, or one that says nothing."""
+    from thv_llm import providers
+    from thv_llm.oidc import discovery
+    from thv_llm.oidc.http import Provider
+
+    http = Provider(wanted.ca_file, context.environ)
+    try:
+        metadata = discovery.discover(
+            wanted.oidc.issuer, http, cache_path=context.paths.discovery_cache, now=context.now()
+        )
+    except ThvLlmError:  # the login will say why
+        return None
+    return providers.described(metadata._asdict())
 
 
 def _stores(context: Context, wanted: Settings, passphrase: _Passphrase | None = None) -> Stores:

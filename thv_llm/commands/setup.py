@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from thv_llm import files, paths, settings, state
+from thv_llm import files, paths, providers, settings, state
 from thv_llm.checks.local import no_command, path_advice
 from thv_llm.commands import parser as flags
 from thv_llm.commands import screen, session, sources, wiring
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thv_llm.context import Context
+    from thv_llm.providers import IdentityProvider
     from thv_llm.settings import Settings
     from thv_llm.tools.engine import Values
 
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     wanted.require_configured()
     flags.warn(wanted, context.say)
     wanted = _with_network(changes, wanted, context)
+    known = providers.of(wanted.oidc.issuer)
+    wanted = _with_defaults(changes, wanted, context, known)
     setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over)
     setup.require_own_home()
     tools = setup.choose(named)
@@ -89,6 +92,9 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     final: list[Plan] = []
     begun = None
     if draft and not args.lazy:
+        if not known and _is_new(wanted, context):
+            ask_once()
+            wanted = _with_defaults(changes, wanted, context, session.provider(context, wanted))
         session.say_left_behind(context, flags.readable(context.paths.settings), wanted)
         begun = session.begin(context, wanted, flow=session.flow(args), before_login=ask_once)
     begun_or_stored = begun or (session.stored(context, wanted) if draft else None)
@@ -120,6 +126,42 @@ def _with_network(changes: dict[str, object], wanted: Settings, context: Context
         return wanted
     changes["service.network"] = found = network.to_save(context.environ, wanted.network)
     return wanted._replace(network=found)
+
+
+def _with_defaults(
+    changes: dict[str, object], wanted: Settings, context: Context, known: IdentityProvider | None
+) -> Settings:
+    """Take over what a new provider needs, unless it is named; what the one before needed goes.
+
+    Settings that have worked with this issuer stay as they are: other ones would need another login.
+    """
+    saved = flags.readable(context.paths.settings)
+    if not _is_new(wanted, context):
+        return wanted
+    if known and known.unusable:
+        what = f"{known.title} cannot be used"
+        raise UsageError(what, why=known.unusable, next_step="thv-llm help providers")
+    found: dict[str, object] = {}
+    before = providers.of(saved.oidc.issuer) if saved else None
+    for row in settings.ROWS:
+        if row.key in changes:
+            continue
+        value = wanted.get(row)
+        if before and value == before.defaults.get(row.key, row.default) != row.default:
+            value = found[row.key] = row.default
+        if known and row.key in known.defaults and value == row.default:
+            found[row.key] = known.defaults[row.key]
+    if known and (needed := {key: value for key, value in found.items() if key in known.defaults}):
+        taken = settings.options(f"Taken for {known.title}:", needed).replace(" \\\n ", "")
+        context.say(screen.wrapped(f"{taken} (thv-llm help providers)", 0))
+    changes |= found
+    return settings.overlaid(wanted, found)
+
+
+def _is_new(wanted: Settings, context: Context) -> bool:
+    """Tell whether a user is about to log in at another issuer than before."""
+    saved = flags.readable(context.paths.settings)
+    return wanted.oidc.grant == "user" and not (saved and saved.oidc.issuer == wanted.oidc.issuer)
 
 
 @dataclass(frozen=True)

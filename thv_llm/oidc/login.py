@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qs, urlencode
 
-from thv_llm import log
+from thv_llm import log, providers
 from thv_llm.errors import LOGIN_FAILED, InvalidResponseError, ThvLlmError, shown
 from thv_llm.oidc import device, id_token, loopback, token_endpoint
 from thv_llm.oidc.discovery import Metadata
@@ -36,6 +37,8 @@ from thv_llm.settings import OidcSettings
 Flow = Literal["browser", "manual", "device"]
 
 TIMEOUT_S = 300.0
+HINT_S = 20.0
+"""After so long it is said what may be wrong at the provider."""
 POLL_S = 0.1  # how often the terminal is looked at while the listener waits
 NEXT_STEP = "thv-llm login"
 MAX_FIELDS = 50  # of an authorization response
@@ -75,6 +78,7 @@ def login(
     claims: str = "",
     keep: Callable[[LoginResult], None] = _keep_nothing,
     timeout_s: float = TIMEOUT_S,
+    hint_s: float = HINT_S,
 ) -> LoginResult:
     """Log a user in.
 
@@ -88,12 +92,13 @@ def login(
         keep: stores the result. Called before the browser is told that the login has worked, so
             that its failure shows there, too.
         timeout_s: for the user; the requests have limits of their own.
+        hint_s: when to say which redirect URI must be registered.
 
     Raises:
         ThvLlmError: the user or the provider ended it, the time is up, the port is taken.
         UnreachableError: the provider gave no usable response.
     """
-    context = _Context(oidc, http, metadata, interaction, now, keep, claims)
+    context = _Context(oidc, http, metadata, interaction, now, keep, claims, hint_s)
     if flow == "device":
         result = _by_device(context)
     else:
@@ -174,8 +179,11 @@ def code_of(query: str, metadata: Metadata) -> Secret:
     _check_iss(values.get("iss", []), metadata)
     if "error" in values:
         why = f"the provider says {shown(values['error'][0])}"
-        if values.get("error_description", [""])[0]:
-            why += f": {shown(values['error_description'][0], 200)}"
+        description = values.get("error_description", [""])[0]
+        if description:
+            why += f": {shown(description, 200)}"
+        if meaning := providers.meaning(f"{values['error'][0]} {description}"):
+            why += f" ({meaning})"
         raise ThvLlmError(LOGIN_FAILED, why=why, next_step="thv-llm login")
     codes = values.get("code", [])
     if len(codes) != 1 or not codes[0]:
@@ -217,6 +225,7 @@ class _Context:
     now: Callable[[], float]
     keep: Callable[[LoginResult], None]
     claims: str
+    hint_s: float
 
     def redeem(self, query: str, request: AuthorizationRequest, redirect_uri: str) -> LoginResult:
         """Exchange the authorization response for tokens of a known user."""
@@ -356,8 +365,12 @@ class _Round:
 
     def _wait(self, until: float) -> AuthorizationResponse:
         read_line = self._context.interaction.read_line
+        hint_at = time.monotonic() + self._context.hint_s
         while (rest_s := until - time.monotonic()) > 0:
-            response = self._listener.wait(POLL_S if read_line else rest_s)
+            if (hint_s := hint_at - time.monotonic()) <= 0:
+                self._say_what_to_register()
+                hint_at = hint_s = math.inf
+            response = self._listener.wait(POLL_S if read_line else min(rest_s, hint_s))
             if response is not None:
                 return response
             line = read_line(0.0) if read_line else None
@@ -369,6 +382,15 @@ class _Round:
                 self._say("This is not the address of this login. Paste the whole address, from http:// on.")
         why = "the browser did not come back in time"
         raise ThvLlmError(LOGIN_FAILED, why=why, next_step=NEXT_STEP)
+
+    def _say_what_to_register(self) -> None:
+        oidc, metadata = self._context.oidc, self._context.metadata
+        uri = providers.to_register(
+            metadata._asdict(), self._listener.redirect_uri, is_fixed=oidc.callback_port != 0
+        )
+        self._say("Still waiting for the browser. If the provider's page says the redirect URI is wrong,")
+        self._say(f"your administrator must register it there for the client {oidc.client_id}:")
+        self._say(f"\n  {uri}\n")
 
     def _is_response(self, query: str) -> bool:
         return is_response(query, self._request.state)

@@ -292,10 +292,14 @@ def _said(found: JsonObject, sent: Mapping[str, str | Secret]) -> str:
 
 
 def _description(found: JsonObject, sent: Mapping[str, str | Secret]) -> str:
+    from thv_llm import providers  # which a refresh that works need not load
+
     text = found.get("error_description")
-    if not isinstance(text, str) or not text:
-        return ""
-    return f": {shown(_without_secrets(text, sent), 200)}"
+    text = text if isinstance(text, str) else ""
+    codes = (str(found.get(name, "")) for name in ("error", "suberror", "error_subtype"))
+    meaning = providers.meaning(" ".join((*codes, text)))
+    said = f": {shown(_without_secrets(text, sent), 200)}" if text else ""
+    return f"{said} ({meaning})" if meaning else said
 
 
 def _without_secrets(text: str, sent: Mapping[str, str | Secret]) -> str:
