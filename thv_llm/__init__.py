@@ -55,6 +55,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.login                  a login, from the first URL to checked tokens
 3  oidc.login_once             one login at a time per machine
 3  oidc.loopback               the redirect listener of a login, and the pages that it shows
+3  oidc.published              what a gateway publishes of how to log in: fetched and checked
 3  oidc.token_endpoint         codes and refresh tokens in, access tokens out; revocation (RFC 6749, 7009)
 3  store                       what every store of the session offers, and how a store can fail
 3  store.aesgcm                AES-256-GCM, bytes to bytes
@@ -109,6 +110,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  checks.wiring               checks of the wired tools: do they still hold our values
 7  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
 7  commands.config             `thv-llm config set|show|reset`: the settings by hand
+7  commands.connection         from the gateway's URL to settings: what it publishes, what the user says
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
 7  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
 7  commands.help               `thv-llm help [COMMAND]`: the list of commands, or what one of them takes

@@ -42,6 +42,7 @@ ALIASES = {"-h": "help", "--help": "help", "-V": "version", "--version": "versio
 
 TAGLINE = "One login lets every AI tool on this machine use your company's LLM gateway."
 EXAMPLES = """\
+thv-llm setup https://llm.example.com
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
 thv-llm status        what is configured, and is the session alive

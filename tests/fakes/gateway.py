@@ -25,6 +25,7 @@ from tests.fakes import answers
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 
 TEXT = "The gateway says hello to you."
+METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class FakeGateway(WebServer):
     Attributes:
         requests: in order of arrival.
         fault: asked, in the thread of each admitted request, what goes wrong with its answer.
+        published: by path, what is answered to anybody; {} for a gateway that says nothing of itself.
+        challenge: the `WWW-Authenticate` of its 401.
     """
 
     ca_file = CA_FILE
@@ -102,6 +105,12 @@ class FakeGateway(WebServer):
         self.anthropic_paths = anthropic_paths
         self.requests: list[Received] = []
         self.fault: Callable[[Received], Fault | None] = _none
+        self.published: dict[str, Answer] = {}
+        self.challenge = "Bearer"
+
+    def publish(self, document: Mapping[str, object], path: str = METADATA_PATH) -> None:
+        """Answer anybody with this document; `resource` is the gateway unless it names another."""
+        self.published[path] = Answer(body={"resource": self.url, **document})
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """Serve kept connections and streams."""
@@ -150,12 +159,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.gateway.requests.append(received)
         path = urlsplit(self.path).path
         route = self._route(path)
-        if self.headers.get("upgrade"):
+        if answer := self.gateway.published.get(path):
+            self._answer(answer)
+        elif self.headers.get("upgrade"):
             self._error(426, "no WebSocket here")
         elif route is None:
             self._error(404, f"there is no {path[:200]!r} here")
         elif not admitted:
-            self._error(401, "the token is missing or not good", {"WWW-Authenticate": "Bearer"})
+            self._error(401, "the token is missing or not good", {"WWW-Authenticate": self.gateway.challenge})
         elif (fault := self.gateway.fault(received)) and fault.status:
             self._error(fault.status, "as the test has it", fault.headers)
         else:
@@ -228,6 +239,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _answer(self, answer: Answer) -> None:
+        self.close_connection = True
+        if answer.raw is not None:
+            self.wfile.write(answer.raw)
+            return
+        body, kind = answer.encoded()
+        self.send_response(answer.status)
+        for name, value in {"Content-Type": kind, **answer.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for piece in [body] if not answer.drip_s else [body[i : i + 1] for i in range(len(body))]:
+            self.wfile.write(piece)
+            self.wfile.flush()
+            if answer.drip_s and self.gateway.stopping.wait(answer.drip_s):
+                return
 
     def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         self._json({"error": {"message": message, "type": "gateway_error", "code": status}}, status, headers)

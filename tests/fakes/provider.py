@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -69,6 +70,7 @@ class FakeProvider(WebServer):
         is_offline: which authorization requests bring a refresh token.
         scopes: those there are, None for any; another one ends the login.
         assertions: tokens of workloads that are trusted.
+        registers: whoever asks gets a client id (RFC 7591).
     """
 
     ca_file = CA_FILE
@@ -105,6 +107,7 @@ class FakeProvider(WebServer):
         self.is_offline: Callable[[dict[str, str]], bool] = self._is_offline
         self.scopes: frozenset[str] | None = None
         self.assertions: set[str] = set()
+        self.registers = False
         self.latency_s = 0.0
         self.lost_answers = 0
         self.device_errors: list[str] = ["authorization_pending"]
@@ -180,6 +183,7 @@ class FakeProvider(WebServer):
             "/device_authorization": ("device", self._device),
             "/device": ("device_page", self._device_page),
             "/revoke": ("revoke", self._revoke),
+            "/register": ("register", self._register),
             "/logout": ("logout", lambda _: Answer(body="<h1>Logged out</h1>")),
         }
         path = request.path.removeprefix(urlsplit(self.issuer).path.rstrip("/"))
@@ -212,6 +216,7 @@ class FakeProvider(WebServer):
                 "id_token_signing_alg_values_supported": ["RS256"],
                 "scopes_supported": ["openid", "offline_access"],
                 "authorization_response_iss_parameter_supported": True,
+                **({"registration_endpoint": f"{there}/register"} if self.registers else {}),
             }
         )
 
@@ -346,6 +351,12 @@ class FakeProvider(WebServer):
             return Answer(body=_form("/device", request.query, "Approve"))
         self.approve_device()
         return Answer(body="<h1>Approved</h1>")
+
+    def _register(self, request: Request) -> Answer:
+        client = json.loads(request.body)
+        if not self.registers or client["token_endpoint_auth_method"] != "none":
+            raise OAuthError("invalid_client_metadata")
+        return Answer(201, {**client, "client_id": "registered-1"})
 
     def _revoke(self, request: Request) -> Answer:
         self.grants.revoke(request.form.get("token", ""))

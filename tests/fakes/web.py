@@ -34,6 +34,7 @@ class Request:
     query: dict[str, str]
     form: dict[str, str]
     headers: dict[str, str]
+    body: str = ""
 
     @property
     def fields(self) -> dict[str, str]:
@@ -198,6 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
                 dict(parse_qsl(parts.query, keep_blank_values=True)),
                 dict(parse_qsl(body, keep_blank_values=True)),
                 {name.lower(): value for name, value in self.headers.items()},
+                body,
             )
         )
         data = answer.raw if answer.raw is not None else self._encoded(answer)

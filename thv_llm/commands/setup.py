@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from thv_llm import files, paths, providers, settings, state
 from thv_llm.checks.local import no_command, path_advice
+from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, session, sources, wiring
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
 from thv_llm.system import file_system
 from thv_llm.tools import engine
@@ -35,6 +35,7 @@ PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
 
 SUMMARY = "find tools, log in, configure them, start the service"
 EXAMPLES = """
+thv-llm setup https://llm.example.com    where the gateway publishes the rest
 thv-llm setup --gateway-url https://llm.example.com \\
               --issuer https://id.example.com --client-id thv-llm
 thv-llm setup --dry-run           show every change as a diff, make none
@@ -46,6 +47,7 @@ thv-llm setup --lazy --yes …      unattended; people log in later
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what setup takes besides the settings."""
+    parser.add_argument("url", metavar="URL", nargs="?", help="the gateway, which may publish the rest")
     parser.add_argument(
         "--client", metavar="TOOL", action="append", default=[], help="only this tool; repeatable"
     )
@@ -68,7 +70,10 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         FAILED when a named tool, or none of those found, could be configured.
     """
     named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
+    connection.typed_url(args)
     changes, wanted, ca_pem = sources.effective(args, context)
+    connected = connection.complete(args, context, changes, wanted)
+    wanted = connected.wanted
     wanted.require_configured()
     flags.warn(wanted, context.say)
     wanted = _with_network(changes, wanted, context)
@@ -99,6 +104,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         begun = session.begin(context, wanted, flow=session.flow(args), before_login=ask_once)
     begun_or_stored = begun or (session.stored(context, wanted) if draft else None)
     if begun_or_stored:
+        connected.check_audience(begun_or_stored.token.value)
         # saved, so that a later run without the network writes the same
         given = [key for key, value in changes.items() if value is not None]
         found = wiring.find_prefixes(context, wanted, begun_or_stored.token.value, given=given)

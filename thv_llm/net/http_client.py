@@ -41,7 +41,7 @@ class Response(NamedTuple):
 
     Attributes:
         host: the server's name.
-        headers: names in lower case; of repeated headers the last one is kept.
+        headers: names in lower case; of repeated headers the last one is kept, of WWW-Authenticate all.
         json: the object in the body, None when the body is not one JSON object.
         problem: why `json` is None, to be read after "the response".
     """
@@ -234,6 +234,8 @@ class _Exchange:
             connection.request(*self._request)
             with connection.getresponse() as response:
                 headers = {name.lower(): value for name, value in response.getheaders()}
+                if challenges := response.headers.get_all("www-authenticate"):  # one scheme each, often
+                    headers["www-authenticate"] = ", ".join(challenges)
                 body = _read(response, has_body=self._request[0] != "HEAD")
         return response_with(connection.host, response.status, headers, body)
 

@@ -32,6 +32,7 @@ class Metadata(NamedTuple):
     Attributes:
         iss_in_callback: the redirect must carry `iss` (RFC 9207).
         is_basic: a client secret goes into `Authorization`, else into the form (RFC 6749 section 2.3.1).
+        scopes: those that it lists; () when it does not say.
     """
 
     issuer: str
@@ -41,8 +42,10 @@ class Metadata(NamedTuple):
     device_authorization_endpoint: str = ""
     revocation_endpoint: str = ""
     end_session_endpoint: str = ""
+    registration_endpoint: str = ""
     iss_in_callback: bool = False
     is_basic: bool = True
+    scopes: tuple[str, ...] = ()
 
 
 ENDPOINTS = (
@@ -50,11 +53,17 @@ ENDPOINTS = (
     "authorization_endpoint",
     "jwks_uri",
 )
-OPTIONAL_ENDPOINTS = ("device_authorization_endpoint", "revocation_endpoint", "end_session_endpoint")
+OPTIONAL_ENDPOINTS = (
+    "device_authorization_endpoint",
+    "revocation_endpoint",
+    "end_session_endpoint",
+    "registration_endpoint",
+)
 """One that cannot be used stops only what needs it, never a login by browser."""
 ASK_ISSUER = "ask your administrator for the issuer's URL; then: thv-llm setup --issuer URL"
 METHODS = "code_challenge_methods_supported"
 AUTH_METHODS = "token_endpoint_auth_methods_supported"
+SCOPES = "scopes_supported"
 ISS_IN_CALLBACK = "authorization_response_iss_parameter_supported"
 
 
@@ -93,6 +102,11 @@ def oauth_metadata_url(issuer: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{OAUTH_WELL_KNOWN}{parts.path.rstrip('/')}"
 
 
+def oauth_metadata_urls(issuer: str) -> list[str]:
+    """Return that place, and the one of servers that append the well-known part, as OpenID Connect does."""
+    return list(dict.fromkeys((oauth_metadata_url(issuer), issuer.rstrip("/") + OAUTH_WELL_KNOWN)))
+
+
 def parse(document: JsonObject, issuer: str) -> Metadata:
     """Check a metadata document and return what we use of it.
 
@@ -116,7 +130,9 @@ def parse(document: JsonObject, issuer: str) -> Metadata:
     _check_pkce(document.get(METHODS))
     methods = document.get(AUTH_METHODS)
     is_basic = not isinstance(methods, list) or "client_secret_basic" in methods
-    return Metadata(issuer, **found, iss_in_callback=iss_in_callback, is_basic=is_basic)
+    listed = document.get(SCOPES)
+    scopes = tuple(map(str, listed)) if isinstance(listed, list) else ()
+    return Metadata(issuer, **found, iss_in_callback=iss_in_callback, is_basic=is_basic, scopes=scopes)
 
 
 def _optional(name: str, url: object, issuer: str) -> str:
@@ -158,8 +174,11 @@ def _fetch(issuer: str, http: Provider) -> JsonObject:
     url = issuer.rstrip("/") + WELL_KNOWN
     response = http.get(url)
     if response.status == 404:  # plain OAuth servers have the other document only
-        other = http.get(oauth_metadata_url(issuer))
-        response = other if other.status == 200 else response
+        for other_url in oauth_metadata_urls(issuer):
+            other = http.get(other_url)
+            if other.status == 200:
+                response = other
+                break
     what = f"cannot read {url}"
     if response.status == 404:
         why = f"{response.host} returned HTTP 404: this is no issuer"
@@ -179,7 +198,7 @@ def _cached(issuer: str, path: str, now: float) -> Metadata | None:
 
 
 def _keep(path: str, issuer: str, document: JsonObject, now: float) -> None:
-    names = ("issuer", *ENDPOINTS, *OPTIONAL_ENDPOINTS, METHODS, ISS_IN_CALLBACK)
+    names = ("issuer", *ENDPOINTS, *OPTIONAL_ENDPOINTS, METHODS, AUTH_METHODS, ISS_IN_CALLBACK, SCOPES)
     wanted = {name: document[name] for name in names if name in document}
     text = json.dumps({"issuer": issuer, "fetched_at": now, "document": wanted})
     with contextlib.suppress(ThvLlmError):  # a full disk must not stop a login

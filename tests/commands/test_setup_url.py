@@ -1,0 +1,470 @@
+"""Setting up from the gateway's URL alone: what is found, shown, asked and refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.commands.homes import Run, free_port
+from tests.commands.machine import Machine
+from tests.fakes.browser import no_browser
+from tests.fakes.gateway import FakeGateway
+from tests.fakes.hostile_metadata import ATTACKS, CLIENT, Attack
+from tests.fakes.provider import FakeProvider
+from tests.fakes.web import Answer
+from thv_llm import policy, settings
+from thv_llm.settings import Settings
+
+YES = "y\n"
+PROFILE = "com.stacklok.thv-llm."
+NO_CLIENT: Mapping[str, object] = dict.fromkeys(CLIENT)
+
+
+def publish(here: Machine, members: Mapping[str, object] = {}, gateway: FakeGateway | None = None) -> None:
+    """Have the gateway say how to log in."""
+    document = {"authorization_servers": [here.provider.issuer], **CLIENT, **members}
+    (gateway or here.gateway).publish(document)
+
+
+def setup(here: Machine, *words: str, stdin: str = YES * 2, is_terminal: bool = True, url: str = "") -> Run:
+    """Type `setup URL` with what this test machine needs besides."""
+    own = ("--ca-file", str(here.provider.ca_file), "--proxy-port", str(here.port), "--no-service")
+    return here.run("setup", url or here.gateway.url, *own, *words, stdin=stdin, is_terminal=is_terminal)
+
+
+def saved(here: Machine) -> Settings:
+    return settings.load(here.paths.settings)
+
+
+def is_untouched(here: Machine) -> bool:
+    """Tell whether nothing was saved, and nobody was sent to log in."""
+    is_saved = Path(here.paths.settings).exists()
+    return not is_saved and here.provider.count("authorize") == 0 and here.browser.urls == []
+
+
+def decide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str) -> None:
+    """Have the administrator of this machine decide something."""
+    decided = policy._with(policy.Policy(), str(tmp_path / "decided.toml"), text.encode())
+    monkeypatch.setattr(policy, "load", lambda: decided)
+
+
+def test_one_url_and_one_yes_set_everything_up(here: Machine) -> None:
+    publish(here)
+
+    done = setup(here)
+
+    assert done.code == 0, done.err
+    assert here.wired == ["claude-code", "opencode"]
+    assert saved(here).gateway_url == here.gateway.url
+    assert saved(here).oidc.issuer == here.provider.issuer
+    assert saved(here).oidc.client_id == "thv-llm"
+    assert "Logged in as 'dev@example.com'" in done.err
+    assert "[y/N]" in done.err
+
+
+def test_what_was_found_is_shown_before_the_question(here: Machine) -> None:
+    publish(here, {"scopes_supported": ["llm"], f"{PROFILE}audience": "team-llm"})
+
+    done = setup(here, stdin="n\n")
+
+    before, question, after = done.err.partition("Use these settings? [y/N]")
+    assert question
+    for text in (here.gateway.url, repr(here.provider.issuer), "'thv-llm'", "'llm openid offline_access'"):
+        assert text in before
+    assert f"Tokens for 'team-llm' will be sent to {here.gateway.url.removeprefix('https://')}" in before
+    assert "cancelled" in after
+
+
+@pytest.mark.parametrize("answer", ["n\n", "\n", "", "maybe\n"])
+def test_only_a_yes_is_a_yes(here: Machine, answer: str) -> None:
+    publish(here)
+    before = here.snapshot()
+
+    done = setup(here, stdin=answer)
+
+    assert done.code == 1
+    assert "nothing was changed" in done.err
+    assert is_untouched(here)
+    assert here.snapshot() == before
+
+
+def test_a_host_alone_means_https(here: Machine) -> None:
+    publish(here)
+
+    assert setup(here, url=here.gateway.url.removeprefix("https://")).code == 0
+    assert saved(here).gateway_url == here.gateway.url
+
+
+@pytest.mark.parametrize("url", ["http://llm.example.com", "ftp://llm.example.com", "https://a@b.example"])
+def test_a_url_that_is_no_gateways_is_refused_before_anything_is_sent(here: Machine, url: str) -> None:
+    done = setup(here, url=url)
+
+    assert done.code == 2
+    assert "gateway_url" in done.err
+    assert here.gateway.requests == []
+
+
+def test_two_gateways_on_one_line_are_refused(here: Machine) -> None:
+    done = setup(here, "--gateway-url", "https://other.example.com")
+
+    assert done.code == 2
+    assert "two gateways are named" in done.err
+
+
+def test_a_flag_wins_over_what_is_published(here: Machine) -> None:
+    publish(here, {"scopes_supported": ["User.Read"]})
+
+    done = setup(here, "--scopes", "openid offline_access mine", "--client-id", "typed")
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.scopes == ("openid", "offline_access", "mine")
+    assert saved(here).oidc.client_id == "typed"
+
+
+def test_with_issuer_and_client_id_on_the_line_nobody_is_asked_what_he_publishes(here: Machine) -> None:
+    publish(here)
+
+    done = setup(here, "--issuer", here.provider.issuer, "--client-id", "typed", stdin="y\n")
+
+    assert done.code == 0, done.err
+    assert not any("well-known" in one.path for one in here.gateway.requests)
+
+
+def test_a_later_run_without_the_url_asks_nobody(here: Machine) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    here.gateway.requests.clear()
+    here.gateway.publish({"authorization_servers": ["https://evil.example"], **CLIENT})
+
+    again = here.run("setup", "--no-service")
+
+    assert again.code == 0, again.err
+    assert not any("well-known" in one.path for one in here.gateway.requests)
+    assert saved(here).oidc.issuer == here.provider.issuer
+
+
+def test_the_same_url_again_asks_only_when_something_has_changed(here: Machine) -> None:
+    publish(here)
+    assert setup(here).code == 0
+
+    assert "Use these settings?" not in setup(here, stdin="").err
+    publish(here, {"scopes_supported": ["llm"]})
+    changed = setup(here, stdin="n\n")
+
+    assert "Use these settings?" in changed.err
+    assert "llm" not in saved(here).oidc.scopes
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_each_attack_ends_setup_with_its_reason_and_changes_nothing(here: Machine, attack: Attack) -> None:
+    attack.plant(here.gateway, here.provider.issuer)
+    here.open_browser = no_browser
+    before = here.snapshot()
+
+    done = setup(here, "--yes", is_terminal=False)
+
+    assert done.code == (6 if attack.is_about_us else 2), done.err
+    assert attack.said in done.err
+    assert "\x1b" not in done.err
+    assert is_untouched(here)
+    assert here.snapshot() == before
+    assert here.provider.requests == []
+
+
+def test_metadata_of_another_issuer_is_refused(here: Machine) -> None:
+    publish(here, {"authorization_servers": [here.provider.issuer + "/"]})
+
+    done = setup(here)
+
+    assert done.code == 6
+    assert "names the issuer" in done.err
+    assert is_untouched(here)
+
+
+def test_a_token_for_somebody_else_does_not_reach_the_gateway(here: Machine) -> None:
+    publish(here)
+    here.provider.user = {"sub": "user-1"}
+    stolen = "https://api.bank.example"
+    tokens = here.provider._tokens
+
+    def other(grant: object, refresh: str | None, *, has_id_token: bool) -> dict[str, object]:
+        object.__setattr__(grant, "audience", stolen)
+        return tokens(grant, refresh, has_id_token=has_id_token)  # type: ignore[arg-type]
+
+    here.provider._tokens = other  # type: ignore[method-assign]
+
+    done = setup(here)
+
+    assert done.code == 1
+    assert "the token is not for the gateway" in done.err
+    assert stolen in done.err
+    assert not any(one.header("authorization") for one in here.gateway.requests)
+    assert not Path(here.paths.settings).exists()
+
+
+# Without a terminal
+
+
+def test_without_a_terminal_an_issuer_that_was_found_is_not_taken(here: Machine) -> None:
+    publish(here)
+
+    for words in ([], ["--yes"]):
+        done = setup(here, *words, is_terminal=False)
+
+        assert done.code == 2, done.err
+        assert "was not confirmed" in done.err
+        assert f"thv-llm setup {here.gateway.url} --issuer {here.provider.issuer} --yes" in done.err
+        assert is_untouched(here)
+
+
+def test_the_line_that_is_then_printed_works(here: Machine) -> None:
+    publish(here)
+    refused = setup(here, is_terminal=False)
+    words = refused.err.partition("thv-llm setup ")[2].split()
+
+    done = setup(here, *words[1:], is_terminal=False, url=words[0])
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.client_id == "thv-llm"
+
+
+def test_an_issuer_that_the_administrator_allows_needs_no_question(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(here)
+    decide(monkeypatch, tmp_path, f'allowed_issuers = ["{here.provider.issuer}"]\n')
+
+    assert setup(here, "--yes", is_terminal=False).code == 0
+
+
+def test_what_the_administrator_does_not_allow_is_not_even_asked(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(here)
+    decide(monkeypatch, tmp_path, 'allowed_issuers = ["https://id.example.com"]\n')
+
+    done = setup(here)
+
+    assert done.code == 2
+    assert "is not allowed on this machine" in done.err
+    assert here.provider.requests == []
+
+
+def test_a_gateway_that_is_not_allowed_gets_no_request(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(here)
+    decide(monkeypatch, tmp_path, 'allowed_gateways = ["https://llm.example.com"]\n')
+
+    assert setup(here).code == 2
+    assert here.gateway.requests == []
+
+
+def test_a_locked_issuer_stands(here: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    publish(here)
+    decide(monkeypatch, tmp_path, 'locked = ["oidc.issuer"]\n[oidc]\nissuer = "https://id.example.com"\n')
+
+    done = setup(here, "--yes", is_terminal=False)
+
+    assert done.code == 2
+    assert f"it is for the issuer '{here.provider.issuer}', not for yours" in done.err
+    assert here.provider.requests == []
+
+
+@pytest.mark.parametrize("words", [[], ["--yes"]])
+def test_a_stored_sessions_tokens_go_to_no_other_gateway_and_no_other_issuer(
+    here: Machine, words: list[str]
+) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    before = Path(here.paths.settings).read_bytes()
+    with FakeGateway(here.provider.verify_access_token) as hostile, FakeProvider() as phisher:
+        publish(here, gateway=hostile)
+        moved = setup(here, *words, is_terminal=False, url=hostile.url)
+        publish(here, {"authorization_servers": [phisher.issuer]})
+        renamed = setup(here, *words, is_terminal=False)
+
+        assert (moved.code, renamed.code) == (2, 2)
+        assert not any(one.header("authorization") for one in hostile.requests)
+        assert phisher.count("authorize") == 0
+    assert Path(here.paths.settings).read_bytes() == before
+
+
+def test_with_yes_a_change_that_moves_nobody_is_taken_and_shown(here: Machine) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    publish(here, {"scopes_supported": ["llm"]})
+
+    done = setup(here, "--yes", is_terminal=False)
+
+    assert done.code == 0, done.err
+    assert "'llm openid offline_access'" in done.err
+    assert "llm" in saved(here).oidc.scopes
+
+
+def test_what_the_old_gateway_named_does_not_go_to_the_new_one(here: Machine) -> None:
+    publish(here, {f"{PROFILE}audience": "old", "com.stacklok.thv-llm.callback_port": free_port()})
+    assert setup(here, "--auth-param", "a=b").code == 0
+    with FakeGateway(here.provider.verify_access_token) as other:
+        publish(here, gateway=other)
+        assert setup(here, url=other.url).code == 0
+
+        assert saved(here).gateway_url == other.url
+        assert saved(here).oidc.audience == ""
+        assert saved(here).oidc.callback_port == 0
+        assert saved(here).oidc.extra_params == ("a=b",)  # the issuer is the same
+
+
+# Nothing is published
+
+
+def test_where_nothing_is_published_the_places_and_the_line_to_type_are_named(here: Machine) -> None:
+    done = setup(here, is_terminal=False)
+
+    assert done.code == 2
+    for place in ("/.well-known/oauth-protected-resource: HTTP 404", "/v1/models: HTTP 401"):
+        assert here.gateway.url + place in done.err
+    assert f"{here.gateway.url}/.well-known/oauth-authorization-server: HTTP 404" in done.err
+    assert f"next: thv-llm setup {here.gateway.url} --issuer URL --client-id ID" in done.err
+    assert is_untouched(here)
+
+
+def test_at_a_terminal_what_is_missing_is_asked_for(here: Machine) -> None:
+    done = setup(here, stdin=f"{here.provider.issuer}\nmy-client\n{YES}")
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.issuer == here.provider.issuer
+    assert saved(here).oidc.client_id == "my-client"
+
+
+def test_setup_alone_asks_for_the_gateway_first(here: Machine) -> None:
+    publish(here)
+
+    done = here.run(
+        "setup",
+        *("--ca-file", str(here.provider.ca_file), "--proxy-port", str(here.port), "--no-service"),
+        stdin=f"{here.gateway.url}\n{YES * 2}",
+        is_terminal=True,
+    )
+
+    assert done.code == 0, done.err
+    assert "URL of the LLM gateway:" in done.err
+    assert saved(here).oidc.client_id == "thv-llm"
+
+
+def test_only_what_is_missing_is_asked_for(here: Machine) -> None:
+    publish(here, NO_CLIENT)
+
+    done = setup(here, stdin=f"my-client\n{YES * 2}")
+
+    assert done.code == 0, done.err
+    assert "Client id of thv-llm" in done.err
+    assert "URL of the issuer" not in done.err
+    assert saved(here).oidc.client_id == "my-client"
+
+
+@pytest.mark.parametrize("typed", ["no url\n", "http://id.example.com\n", "\n", ""])
+def test_a_bad_or_missing_reply_changes_nothing(here: Machine, typed: str) -> None:
+    done = setup(here, stdin=typed)
+
+    assert done.code in (1, 2)
+    assert is_untouched(here)
+
+
+def test_of_several_issuers_the_user_chooses(here: Machine) -> None:
+    publish(here, {"authorization_servers": ["https://other.example", here.provider.issuer]})
+
+    done = setup(here, stdin=f"2\n{YES * 2}")
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.issuer == here.provider.issuer
+
+
+@pytest.mark.parametrize("typed", ["0\n", "3\n", "x\n", "\n"])
+def test_a_choice_that_is_none_changes_nothing(here: Machine, typed: str) -> None:
+    publish(here, {"authorization_servers": ["https://other.example", here.provider.issuer]})
+
+    assert setup(here, stdin=typed).code == 2
+    assert is_untouched(here)
+
+
+def test_several_issuers_are_refused_without_a_terminal_and_one_can_be_named(here: Machine) -> None:
+    publish(here, {"authorization_servers": ["https://other.example", here.provider.issuer]})
+
+    refused = setup(here, "--yes", is_terminal=False)
+    done = setup(here, "--yes", "--issuer", here.provider.issuer, is_terminal=False)
+
+    assert refused.code == 2
+    assert "several issuers" in refused.err
+    assert done.code == 0, done.err
+
+
+def test_a_workload_needs_no_document(here: Machine, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("at-1")
+    token.chmod(0o600)
+
+    done = setup(here, "--grant", "token-file", "--token-file", str(token), "--lazy", is_terminal=False)
+
+    assert done.code == 0, done.err
+    assert not any("well-known" in one.path for one in here.gateway.requests)
+
+
+# Registration
+
+
+def test_a_client_is_registered_after_a_yes(here: Machine) -> None:
+    here.provider.registers = True
+    publish(here, NO_CLIENT)
+
+    refused = setup(here, stdin="n\n")
+    assert refused.code == 1
+    assert here.provider.count("register") == 0
+    done = setup(here)
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.client_id == "registered-1"
+    client = json.loads(here.provider.last("register").body)
+    assert client["redirect_uris"] == ["http://127.0.0.1/callback"]
+    assert client["token_endpoint_auth_method"] == "none"
+
+
+def test_a_dry_run_shows_and_registers_and_saves_nothing(here: Machine) -> None:
+    here.provider.registers = True
+    publish(here, NO_CLIENT)
+
+    done = setup(here, "--dry-run", is_terminal=False)
+
+    assert done.code == 0, done.err
+    assert repr(here.provider.issuer) in done.err
+    assert "apiKeyHelper" in done.out
+    assert here.provider.count("register") == 0
+    assert is_untouched(here)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(403, {"error": "access_denied"}), "access_denied"),
+        (Answer(201, {"client_id": "x", "client_secret": "thv-canary-s"}), "gave the client a secret"),
+        (Answer(201, {"client_id": ""}), "names no client_id"),
+        (Answer(201, {"client_id": "a" * 2000}), "names no client_id"),
+        (Answer(302, headers={"Location": "https://evil.example/"}), "redirects to 'evil.example'"),
+    ],
+)
+def test_a_registration_that_fails_says_why_and_changes_nothing(
+    here: Machine, answer: Answer, said: str
+) -> None:
+    here.provider.registers = True
+    here.provider.alter["register"] = lambda _: answer
+    publish(here, NO_CLIENT)
+
+    done = setup(here)
+
+    assert done.code == 6
+    assert said in done.err
+    assert "thv-canary-s" not in done.err
+    assert is_untouched(here)
