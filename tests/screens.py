@@ -19,7 +19,16 @@ from thv_llm import paths
 
 HOME = "/home/alex"
 COMMANDS = ("setup", "status", "doctor", "tools")
-IN_JSON = ("config show", "status --check", "doctor", "tools", "tools codex", "proxy status", "token")
+IN_JSON = (
+    "config show",
+    "status --check",
+    "doctor",
+    "tools",
+    "tools codex",
+    "models",
+    "proxy status",
+    "token",
+)
 
 
 def _broken(path: str) -> str:

@@ -79,6 +79,8 @@ def test_the_version_is_printed(context: Context) -> None:
         (["config", "set", "--proxy-p", "14000"], "Did you mean `--proxy-port`?"),
         (["setup", "--skip-browser", "--device-code"], "not allowed with"),
         (["--version", "--all"], "does not take"),
+        (["setup", "--lazy=maybe"], "--lazy cannot be 'maybe'"),
+        (["config", "set", "--require-key=1"], "--require-key cannot be '1'"),
         (["config", "set", "--models", "a b\x01"], "models = "),
     ],
 )
@@ -208,3 +210,63 @@ def test_a_mistyped_topic_gets_the_nearest_one(context: Context) -> None:
 
     assert code == 2
     assert "Did you mean `troubleshooting`?" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["setup", "--lazy=true", "--yes=false"], {"lazy": True, "yes": False}),
+        (
+            ["setup", "--no-autostart=true", "--no-service=false"],
+            {"service.autostart": False, "no_service": False},
+        ),
+        (["setup", "--no-autostart=false"], {"service.autostart": True}),
+        (["config", "set", "--require-key=false"], {"proxy.require_key": False}),
+        (["setup", "--device-code=true"], {"device_code": True}),
+        (
+            ["run", "--", "x", "--debug=true", "--a=false"],
+            {"command": ["x", "--debug=true", "--a=false"], "debug": False},
+        ),
+        (["run", "x", "--debug=false"], {"command": ["x", "--debug=false"]}),
+        (["status", "--debug=true"], {"debug": True}),
+    ],
+)
+def test_every_switch_takes_true_and_false_and_leaves_another_programs_alone(
+    words: list[str], found: dict[str, object]
+) -> None:
+    parsed = vars(cli.build_parser(words[0]).parse_args(words))
+
+    named = {**parsed, "command": [word for word in parsed.get("command") or [] if word != "--"]}
+    assert {name: named[name] for name in found} == found
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "providers",
+        "rollout",
+        "settings",
+        "json",
+        "security",
+        "troubleshooting",
+        "remote",
+        "scripts",
+        "decisions",
+    ],
+)
+def test_every_topic_has_its_page(context: Context, topic: str) -> None:
+    code, out, err = typed(context, "help", topic)
+
+    assert (code, err) == (0, "")
+    assert out.startswith("# ")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_of_every_command_is_what_its_option_prints(
+    context: Context, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    _, out, _ = typed(context, "help", verb)
+    with pytest.raises(SystemExit):
+        cli.build_parser(verb).parse_args([verb, "--help"])
+
+    assert out == capsys.readouterr().out

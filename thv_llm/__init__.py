@@ -108,7 +108,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  checks.running              checks of the background service: alive, ours, up to date, alone on its port
 6  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
 6  checks.wiring               checks of the wired tools: do they still hold our values
-7  commands.completion         `thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself
+7  commands.completion         `thv-llm completion SHELL`: tab completion, made from the parser itself
 7  commands.config             `thv-llm config set|show|reset`: the settings by hand
 7  commands.connection         from the gateway's URL to settings: what it publishes, what the user says
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
@@ -116,6 +116,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.help               `thv-llm help [COMMAND]`: the list of commands, or what one of them takes
 7  commands.login              `thv-llm login`: log in, and keep the session
 7  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
+7  commands.models             `thv-llm models`: the model ids of the gateway
 7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
 7  commands.run                `thv-llm run`: a command with the proxy's environment variables

@@ -28,6 +28,7 @@ VERBS = (
     "login",
     "logout",
     "tools",
+    "models",
     "run",
     "env",
     "config",

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from thv_llm.commands import completion
 from thv_llm.commands.completion import Node
 from thv_llm.errors import UsageError
 
-WORDS = {"TOOL": ["codex", "claude-code"], "NAME": ["codex", "claude-code"]}
+WORDS = {"TOOL": ["codex", "claude-code"], "NAME": ["codex", "claude-code"], "KEY": ["proxy.listen_port"]}
 CASES = [
     (["pro"], ["proxy"]),
     (["proxy", "lo"], ["logs"]),
@@ -29,7 +30,8 @@ CASES = [
     (["setup", "--client", "cl"], ["claude-code"]),
     (["config", "set", "--ca-file", "/etc/host"], ["/etc/host.conf", "/etc/hostname", "/etc/hosts"]),
     (["setup", "--issuer", ""], []),
-    (["completion", ""], ["bash", "fish", "zsh"]),
+    (["completion", ""], ["bash", "fish", "powershell", "zsh"]),
+    (["config", "get", "proxy.l"], ["proxy.listen_port"]),
     (["nonsense", "pro"], ["proxy"]),
 ]
 
@@ -179,7 +181,7 @@ def test_texts_with_quotes_and_colons_do_not_break_a_script(tmp_path: Path) -> N
         run([shell(name), "-n", str(script)], HOME=str(tmp_path))
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("shell", completion.SHELLS)
 def test_each_shell_gets_a_script_that_says_where_it_is_from(tmp_path: Path, shell: str) -> None:
     out = homes.make(tmp_path).run("completion", shell).out
 
@@ -187,7 +189,8 @@ def test_each_shell_gets_a_script_that_says_where_it_is_from(tmp_path: Path, she
     assert "claude-code" in out
     assert "keyring" in out
     assert "proxy.listen_port" in out
-    assert "cursor" not in out.partition("setup --client")[2].partition(";;")[0]
+    assert "troubleshooting" in out
+    assert "cursor" not in re.split(";;|\n", out.partition("setup --client")[2])[0]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
@@ -200,3 +203,22 @@ def test_a_switch_that_turns_something_off_says_so(tmp_path: Path, shell: str) -
 def test_another_shell_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         homes.make(tmp_path).run("completion", "tcsh")
+
+
+def test_powershell_gets_every_command_option_and_value_in_quotes(root: Node) -> None:
+    script = completion.powershell(root)
+
+    assert "'proxy logs' = @(@(), @(" in script
+    assert '"--follow`tgo on showing new lines, until Ctrl-C"' in script
+    assert '\'status --format\' = @("text`ttext", "json`tjson")' in script
+    assert '"--no-tls-skip-verify`tturn off: ' in script
+    tables = script.partition("$at = ''")[0]
+    for line in tables.splitlines():
+        outside = re.sub(r'"(?:[^"`$]|`.)*"|\'(?:[^\']|\'\')*\'', "", line)
+        assert '"' not in outside, line
+        assert outside.count("(") == outside.count(")"), line
+        assert "'" not in outside, line
+    for pair in re.findall(r'"((?:[^"`$]|`.)*)"', tables):
+        name, _, about = pair.partition("`t")
+        assert name, pair
+        assert about, pair

@@ -1,6 +1,6 @@
-"""`thv-llm completion bash|zsh|fish`: tab completion, made from the parser itself.
+"""`thv-llm completion SHELL`: tab completion, made from the parser itself.
 
-The scripts come from a tree of what can be typed. All three work alike: from the words typed so
+The scripts come from a tree of what can be typed. All of them work alike: from the words typed so
 far they find the command at hand (`proxy start`, say), then offer what follows the last word: an
 option's values, or else subcommands, values of a positional argument, and options.
 """
@@ -17,40 +17,43 @@ from thv_llm.errors import ExitCode
 if TYPE_CHECKING:
     from thv_llm.context import Context
 
-SUMMARY = "tab completion for bash, zsh and fish"
+SUMMARY = "tab completion for bash, zsh, fish and PowerShell"
 EXAMPLES = """
 thv-llm completion bash > ~/.local/share/bash-completion/completions/thv-llm
 thv-llm completion zsh > ~/.zfunc/_thv-llm
        ~/.zshrc needs fpath+=~/.zfunc in front of compinit
 thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
+thv-llm completion powershell >> $PROFILE
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the shell."""
-    parser.add_argument("shell", metavar="SHELL", choices=tuple(SHELLS), help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=tuple(SHELLS), help="bash, zsh, fish or powershell")
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the script."""
-    from thv_llm.commands import wiring
+    from thv_llm.commands import help, wiring
     from thv_llm.settings import ROWS
     from thv_llm.tools.registry import TOOLS
     from thv_llm.validation import OneOf
 
+    whole = args.whole_parser()
     tools = [tool.id for tool in TOOLS]
     words: dict[str, Sequence[str]] = {
         "TOOL": [tool.id for tool in TOOLS if wiring.can_wire(tool)],
         "NAME": tools,
         "KEY": [row.key for row in ROWS],
+        "COMMAND|TOPIC": [*help.children(whole), *help.topics()],
     }
     words |= {row.metavar: row.check.choices for row in ROWS if isinstance(row.check, OneOf)}
-    root = describe(args.whole_parser(), words)
+    root = describe(whole, words)
     context.answer(SHELLS[args.shell](root).rstrip("\n"))
     return ExitCode.DONE
 
 
-PROGRAMS = ("thv-llm", "thv-llm.pyz")
+PROGRAMS = ("thv-llm", "thv-llm.pyz", "thv-llm.cmd")
 FILE_METAVARS = ("FILE",)
 
 
@@ -316,4 +319,60 @@ def _fish_quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
+def powershell(root: Node) -> str:
+    """Return the script for PowerShell; where it offers nothing, PowerShell offers files."""
+    nodes = [
+        f"        {_single_quoted(node.name)} = @(@({_pairs(_words_at(node))}), @({_pairs(_flags_at(node))}))"
+        for node in root.all()
+    ]
+    values = [
+        f"        {_single_quoted(place)} = @({_pairs([(value, '') for value in option.values])})"
+        for places, option in _with_value(root)
+        for place in places
+    ]
+    return f"""\
+# PowerShell completion for thv-llm, made by: thv-llm completion powershell
+Register-ArgumentCompleter -Native -CommandName {", ".join(map(_single_quoted, PROGRAMS))} -ScriptBlock {{
+    param($word, $ast, $cursor)
+    $nodes = @{{
+{chr(10).join(nodes)}
+    }}
+    $values = @{{
+{chr(10).join(values)}
+    }}
+    $at = ''
+    $last = ''
+    foreach ($element in ($ast.CommandElements | Select-Object -Skip 1)) {{
+        if ($element.Extent.EndOffset -ge $cursor) {{ break }}
+        $last = $element.Extent.Text
+        if ($nodes.ContainsKey("$at $last".Trim())) {{ $at = "$at $last".Trim() }}
+    }}
+    $found = $nodes[$at][0]
+    if ("$word".StartsWith('-') -or $found.Count -eq 0) {{ $found = $nodes[$at][1] }}
+    if ($values.ContainsKey("$at $last".Trim())) {{ $found = $values["$at $last".Trim()] }}
+    foreach ($line in $found) {{
+        $name, $about = $line -split "`t", 2
+        if ($name.StartsWith("$word")) {{
+            [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $about)
+        }}
+    }}
+}}
+"""
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> str:
+    """Return words with their help after a tab; PowerShell wants some help for each."""
+    return ", ".join(
+        f'"{_in_double_quotes(word)}`t{_in_double_quotes(about or word)}"' for word, about in pairs
+    )
+
+
+def _in_double_quotes(text: str) -> str:
+    return text.replace("`", "``").replace('"', '`"').replace("$", "`$")
+
+
+def _single_quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+SHELLS = {"bash": bash, "zsh": zsh, "fish": fish, "powershell": powershell}

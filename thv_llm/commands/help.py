@@ -40,19 +40,20 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         context.answer(page(args.words[0]).rstrip())
         return ExitCode.DONE
     found = args.whole_parser()
-    known = [*pages, *_children(found)]
+    known = [*pages, *children(found)]
     for word in args.words:
-        if word not in (children := _children(found)):
+        if word not in (below := children(found)):
             why = did_you_mean(word, known)
             what = f"there is no command or topic {shown(word)}"
             raise UsageError(what, why=why, next_step="thv-llm help")
-        found = children[word]
-        known = list(_children(found))
+        found = below[word]
+        known = list(children(found))
     context.answer(found.format_help().rstrip())
     return ExitCode.DONE
 
 
-def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command below this one."""
     return {
         name: child
         for action in parser._actions

@@ -67,13 +67,28 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse; a switch may also be given as `--name=true` or `--name=false`."""
-        return super().parse_known_args([self._as_switch(word) for word in args or ()], namespace)
+        words = list(args or ())
+        own = next((at for at, word in enumerate(words) if self._begins_foreign(word)), len(words))
+        switched = [word for given in words[:own] for word in self._as_switch(given)]
+        return super().parse_known_args(switched + words[own:], namespace)
 
-    def _as_switch(self, word: str) -> str:
+    def _begins_foreign(self, word: str) -> bool:
+        """Tell whether the words from here on are another program's, or a command's below this one."""
+        is_open = any(action.nargs in (argparse.REMAINDER, argparse.PARSER) for action in self._actions)
+        return word == "--" or (is_open and not word.startswith("-"))
+
+    def _as_switch(self, word: str) -> list[str]:
+        """Return the words that stand for a switch with a value; `--name=false` may be no word at all."""
         flag, is_given, value = word.partition("=")
-        if is_given and value in ("true", "false") and f"--no-{flag[2:]}" in self._option_string_actions:
-            return flag if value == "true" else f"--no-{flag[2:]}"
-        return word
+        action = self._option_string_actions.get(flag)
+        if not is_given or action is None or action.nargs != 0:
+            return [word]
+        if value not in ("true", "false"):
+            why = "it is one of: true, false"
+            raise UsageError(f"{flag} cannot be {shown(value)}", why=why, next_step=f"{self.prog} --help")
+        opposite = flag.removeprefix("--no-") if flag.startswith("--no-") else f"no-{flag[2:]}"
+        has_opposite = f"--{opposite}" in self._option_string_actions
+        return [flag] if value == "true" else [f"--{opposite}"] if has_opposite else []
 
     def _chosen(self, found: argparse.Namespace) -> Parser:
         """Return the parser of the command that was typed."""
