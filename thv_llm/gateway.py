@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from thv_llm import paths
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.net.http_client import HttpClient, Response
 from thv_llm.secret import Secret
@@ -111,13 +112,25 @@ def send(
 
     Raises:
         NoResponseError: the gateway cannot be reached.
+        ThvLlmError: the headers that it wants cannot be read.
     """
     client = HttpClient(wanted.ca_file, environ=environ, verify=not wanted.tls_skip_verify)
-    headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+    headers = {**wanted.headers, **_secret_headers(wanted, environ)}
+    if token:
+        headers["Authorization"] = f"Bearer {token.reveal()}"
     if body is not None:
         headers["Content-Type"] = "application/json"
     what = f"cannot reach the gateway at {wanted.gateway_url}"
     return client.send(method, gateway_root(wanted.gateway_url) + path, what=what, headers=headers, body=body)
+
+
+def _secret_headers(wanted: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    if not wanted.gateway_header_file:
+        return {}
+    from thv_llm.tokens.session import Stores
+
+    stores = Stores(wanted, paths.find(environ), environ, interactive=False, ask_passphrase=None)
+    return {name: value.reveal() for name, value in stores.secret_headers().items()}
 
 
 def probe(

@@ -28,10 +28,17 @@ MAX_LINE = 96
 FIX = "fix that line, or move the file away and run thv-llm setup"
 NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with their defaults.\n"
 STORED = "stored"
-"""In place of the client secret's path: the session's store has it."""
+"""In place of a file with a secret: the session's store has it."""
 ID_FIELDS_OF_0_1_0 = ("issuer", "client_id", "scopes", "audience", "resource")
-PATHS = ("anthropic_path_prefix", "openai_path_prefix", "gemini_path_prefix", "models_path")
-"""What belongs to one gateway, and is found anew at another one."""
+OF_GATEWAY = (
+    "anthropic_path_prefix",
+    "openai_path_prefix",
+    "gemini_path_prefix",
+    "models_path",
+    "gateway.headers",
+    "gateway.header_file",
+)
+"""What belongs to one gateway, and is no business of another one."""
 TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", tuple: "a list of strings"}
 
 
@@ -79,6 +86,8 @@ class Settings(NamedTuple):
     models_path: str = ""
     models: tuple[str, ...] = ()
     gateway_timeout_s: int = 600
+    gateway_headers: tuple[str, ...] = ()
+    gateway_header_file: str = ""
     token_store: str = ""
     proxy_port: int = 14000
     require_key: bool = True
@@ -113,6 +122,11 @@ class Settings(NamedTuple):
         if oidc.grant == "client-credentials" and not oidc.client_secret:
             missing.append("oidc.client_secret")
         return missing
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of `gateway.headers`, by name."""
+        return dict(piece.split(": ", 1) for piece in self.gateway_headers)
 
     @property
     def session_id(self) -> str:
@@ -304,6 +318,23 @@ ROWS: tuple[Row, ...] = (
         "SECONDS",
         "how long the gateway may send nothing, before a response and within it",
         validation.seconds,
+    ),
+    Row(
+        "gateway.headers",
+        "gateway_headers",
+        "--gateway-header",
+        "LINE",
+        'a header for each request to the gateway, as "Name: value"; may be repeated',
+        validation.headers,
+        splits=False,
+    ),
+    Row(
+        "gateway.header_file",
+        "gateway_header_file",
+        "--gateway-header-file",
+        "FILE",
+        "file with secret ones, one a line; setup moves them into the session's store; proxy only",
+        validation.file_or_stored,
     ),
     Row(
         "oidc.client_secret",

@@ -19,6 +19,13 @@ NETWORK_VARIABLES = ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 PARAMETER_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 OWN_PARAMETER = re.compile(r"(client|code|response)_.*|redirect_uri|state|scope|nonce|request(_uri)?|claims")
 """What decides over the safety of a login is not for a setting to say."""
+HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}): ?([#-~](?:[ -~]{0,4000}[!-~])?)")
+"""A value that begins with `!` is a command to some tools, and one with `"` looks quoted."""
+OWN_HEADER = re.compile(
+    r"authorization|cookie2?|host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade"
+    r"|content-length|content-type|expect"
+)
+"""What carries our token, another one's session, or the request itself."""
 ENDPOINTS = ("/messages", "/chat/completions", "/completions", "/responses", "/models", "/.well-known")
 """What is at the end of a URL that was copied from an example of a request."""
 DOT_SEGMENT = re.compile(r"(^|[/\\])\.{1,2}($|[/\\;])")
@@ -122,6 +129,21 @@ def auth_params(value: Value) -> Value:
             raise ValueError(f"a parameter that thv-llm does not set itself, unlike {name}")
         found[name] = rest
     return tuple(f"{name}={rest}" for name, rest in found.items())
+
+
+def headers(value: Value) -> Value:
+    """Take headers as `Name: value`; the last of a name counts. Source: RFC 9110 section 5."""
+    assert isinstance(value, tuple)
+    found: dict[str, str] = {}
+    for piece in value:
+        match = HEADER.fullmatch(piece)
+        if not match or match[2].startswith("$"):
+            raise ValueError('"Name: value" of a header, in visible ASCII')
+        name = match[1].lower().replace("_", "-")
+        if OWN_HEADER.fullmatch(name):
+            raise ValueError(f"a header that thv-llm does not set itself, unlike {match[1]}")
+        found[name] = f"{match[1]}: {match[2]}"
+    return tuple(found.values())
 
 
 def seconds(value: Value) -> Value:

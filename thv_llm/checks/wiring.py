@@ -8,6 +8,7 @@ from thv_llm.checks.model import SETUP, Check, Installation, configure, fail, ok
 from thv_llm.errors import UsageError
 from thv_llm.tools import detect, engine
 from thv_llm.tools.engine import Place
+from thv_llm.tools.values import ASK_HEADERS, without_headers
 
 
 def tools(here: Installation) -> Iterator[Check]:
@@ -44,5 +45,9 @@ def environment(here: Installation) -> Iterator[Check]:
             is_clear = False
             reason, _, remedy = text.rpartition("; ")
             yield warn("environment", reason, remedy)
+    wired_ids = {wired.tool for wired in here.state.wired}
+    if lacking := without_headers(here.settings, [tool for tool in engine.TOOLS if tool.id in wired_ids]):
+        is_clear = False
+        yield warn("tools", lacking, ASK_HEADERS)
     if is_clear and here.state.wired:
         yield ok("environment", "nothing overrides the configured tools")

@@ -90,7 +90,7 @@ def _set(args: argparse.Namespace, context: Context) -> ExitCode:
     changes, wanted, _ = sources.effective(args, context)
     if not changes:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
-    session.keep_client_secret(context, wanted, changes)
+    session.keep_secrets(context, wanted, changes, before)
     after = settings.save(context.paths, changes)
     flags.warn(after, context.say)
     context.say(f"Saved {', '.join(changes)} in {context.paths.settings}.")

@@ -150,7 +150,7 @@ def given(
 ) -> dict[str, object]:
     """Return these values, each checked, and what goes with them.
 
-    Another gateway has its own paths: the saved ones go with the saved gateway.
+    Another gateway has its own paths and headers: the saved ones go with the saved gateway.
 
     Args:
         names: where values are from that are no flags.
@@ -174,7 +174,7 @@ def given(
     has_moved = saved and changes.get("gateway_url", saved.gateway_url) != saved.gateway_url
     if saved and has_moved:
         for row in ROWS:
-            if row.key in settings.PATHS and saved.get(row) != row.default:
+            if row.key in settings.OF_GATEWAY and saved.get(row) != row.default:
                 changes.setdefault(row.key, None)
     return changes
 

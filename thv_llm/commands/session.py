@@ -216,30 +216,49 @@ def _stores(context: Context, wanted: Settings, passphrase: _Passphrase | None =
     return Stores(wanted, context.paths, context.environ, context.stdin.isatty(), ask)
 
 
-def keep_client_secret(context: Context, wanted: Settings, changes: dict[str, object]) -> None:
-    """Move the secret that `--client-secret-file` names into the store; a workload's stays in its file.
+def keep_secrets(
+    context: Context, wanted: Settings, changes: dict[str, object], before: Settings | None
+) -> None:
+    """Move the secrets that flags name as files into the store; a workload's own stays in its file.
+
+    Args:
+        before: the saved settings; headers for another gateway are deleted.
 
     Raises:
-        ThvLlmError: the file or the store cannot be used.
+        ThvLlmError: a file or the store cannot be used.
     """
     from thv_llm.tokens import grants
 
+    store = _stores(context, wanted).of
+    moved: list[tuple[str, str, Secret, str]] = []
     path = changes.get("oidc.client_secret")
-    if path in (None, "", STORED) or wanted.oidc.grant != "user":
-        return
-    secret = grants.secret_in(str(path), "oidc.client_secret")
-    store = _stores(context, wanted).of(wanted.session_id)
-    store.save(grants.secret_entry(wanted.oidc), secret)
-    changes["oidc.client_secret"] = STORED
-    context.say(f"The client secret is in {store.describe().partition(';')[0]}; {path} can be deleted.")
+    if path not in (None, "", STORED) and wanted.oidc.grant == "user":
+        secret = grants.secret_in(str(path), "oidc.client_secret")
+        moved.append(("oidc.client_secret", grants.secret_entry(wanted.oidc), secret, "The client secret is"))
+    path = changes.get("gateway.header_file")
+    if path not in (None, "", STORED):
+        headers = grants.headers_in(str(path))
+        moved.append(("gateway.header_file", grants.headers_entry(wanted), headers, "The headers are"))
+    if before and before.gateway_header_file == STORED and "gateway.header_file" in changes:
+        _stores(context, before).of(before.session_id).delete(grants.headers_entry(before))
+    for key, entry, secret, what in moved:
+        place = store(wanted.session_id)
+        place.save(entry, secret)
+        context.say(f"{what} in {place.describe().partition(';')[0]}; {changes[key]} can be deleted.")
+        changes[key] = STORED
+    if moved:
+        make_service_forget(context)
 
 
-def forget_client_secret(context: Context, saved: Settings) -> None:
-    """Delete the client secret from the store."""
+def forget_secrets(context: Context, saved: Settings) -> None:
+    """Delete from the store what `keep_secrets` has put there."""
     from thv_llm.tokens import grants
 
+    store = _stores(context, saved).of
     if saved.oidc.client_secret == STORED:
-        _stores(context, saved).of(saved.session_id).delete(grants.secret_entry(saved.oidc))
+        store(saved.session_id).delete(grants.secret_entry(saved.oidc))
+    if saved.gateway_header_file == STORED:
+        store(saved.session_id).delete(grants.headers_entry(saved))
 
 
 def hand_over(context: Context, begun: Begun) -> None:

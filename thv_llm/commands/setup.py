@@ -321,7 +321,7 @@ class Setup:
         from thv_llm.service import background, helper, network
 
         where, environ = self.context.paths, self.context.environ
-        session.keep_client_secret(self.context, self.wanted, changes)
+        session.keep_secrets(self.context, self.wanted, changes, flags.readable(where.settings))
         saved = settings.save(where, changes)
         try:
             network.keep_password(saved, where, environ)

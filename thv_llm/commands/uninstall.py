@@ -68,7 +68,7 @@ def remove_all(context: Context) -> None:
         network.forget_password(saved, where, environ)
     session.end(context, saved)
     with contextlib.suppress(ThvLlmError):
-        session.forget_client_secret(context, saved)
+        session.forget_secrets(context, saved)
     if where.home:
         manager = autostart.of(environ, context.platform)
         if background.unmanage(where, manager):

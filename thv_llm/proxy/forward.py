@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from thv_llm.proxy import error_responses, exchange, framing, headers, http1, up
 from thv_llm.proxy.access import Keys
 from thv_llm.proxy.event_loop import Job, Steps
 from thv_llm.proxy.exchange import SWITCHING, Exchange, Request
-from thv_llm.proxy.http1 import Rejected, ResponseHead
+from thv_llm.proxy.http1 import Field, Rejected, ResponseHead
 from thv_llm.proxy.response_body import CLIENT_DISCONNECTED, Relay
 from thv_llm.proxy.stats import LogEntry, Outcome
 from thv_llm.proxy.transport import ClientTransport, Transport
@@ -60,12 +60,14 @@ class Credentials:
         at_hand: returns a token if that takes no time, else None.
         background: runs something that blocks, and drops its result.
         keys: what the clients show to us, and the gateway never gets.
+        headers: what the gateway gets with each request besides.
     """
 
     get_token: GetToken
     at_hand: Callable[[], Secret | None]
     background: Callable[[Callable[[], object]], None]
     keys: Keys
+    headers: Callable[[], Sequence[Field]] = tuple
     _forbidden_until: float = 0.0
 
     def current(self) -> Steps[Secret]:
@@ -197,7 +199,7 @@ class Forwarder:
         secret = token.reveal().encode()
         fields = [(b"Host", gateway.authority)]
         are_in = self._credentials.keys.are_in
-        fields += headers.to_gateway(head.fields, secret, are_in)
+        fields += headers.to_gateway(head.fields, secret, are_in, self._credentials.headers())
         target = http1.without_keys(request.target, are_in)
         if request.body.framing:
             fields.append(request.body.framing)

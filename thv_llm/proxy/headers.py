@@ -17,7 +17,7 @@ Pure: lists of (name, value) in, lists out. No sockets, no configuration, no log
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 from thv_llm.proxy.http1 import MAX_LENGTH_DIGITS, VISIBLE, Field, Fields, Rejected
@@ -71,7 +71,10 @@ def _plain(name: bytes) -> bytes:
 
 
 def to_gateway(
-    fields: Fields, token: bytes, holds_key: Callable[[bytes], bool] = lambda _: False
+    fields: Fields,
+    token: bytes,
+    holds_key: Callable[[bytes], bool] = lambda _: False,
+    added: Sequence[Field] = (),
 ) -> list[Field]:
     """Return what passes of a request's headers, with the one credential that the gateway takes.
 
@@ -79,6 +82,7 @@ def to_gateway(
 
     Args:
         holds_key: whether a value holds what a client shows to us; then it does not pass, whatever its name.
+        added: headers that the gateway is to get (`gateway.headers`), in place of the client's own.
 
     Raises:
         Rejected: 401 for a token that cannot stand in a header.
@@ -90,8 +94,10 @@ def to_gateway(
         for field in _past_this_hop(fields)
         if _goes_to_gateway(field[0]) and not (KEY_MARK in field[1] and holds_key(field[1]))
     ]
-    passing.append((b"Authorization", b"Bearer " + token))
-    return passing
+    if added:
+        names = {_plain(name) for name, _ in added}
+        passing = [field for field in passing if _plain(field[0]) not in names]
+    return [*passing, *added, (b"Authorization", b"Bearer " + token)]
 
 
 def to_client(fields: Fields, token: bytes) -> list[Field]:

@@ -11,7 +11,7 @@ import errno
 import math
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from thv_llm.proxy import error_responses
@@ -19,7 +19,7 @@ from thv_llm.proxy.access import Keys, Rules
 from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
 from thv_llm.proxy.event_loop import EventLoop, Steps
 from thv_llm.proxy.forward import Credentials, GetToken
-from thv_llm.proxy.http1 import Rejected
+from thv_llm.proxy.http1 import Field, Rejected
 from thv_llm.proxy.stats import Figures, LogEntry
 from thv_llm.proxy.transport import READ, DeadlineExceeded, Transport
 from thv_llm.proxy.upstream import Gateway
@@ -64,6 +64,7 @@ class Proxy:
         *,
         token_at_hand: Callable[[], Secret | None] = lambda: None,
         keys: Callable[[], Mapping[bytes, str]] | None = None,
+        headers: Callable[[], Sequence[Field]] = tuple,
         require_key: bool = True,
         timing: Timing = DEFAULT_TIMING,
         descriptors: int = 2048,
@@ -77,7 +78,7 @@ class Proxy:
         self._loop = EventLoop()
         self._shared = Shared(
             gateway=gateway,
-            credentials=Credentials(get_token, token_at_hand, self._loop.background, self.keys),
+            credentials=Credentials(get_token, token_at_hand, self._loop.background, self.keys, headers),
             rules=self._rules(port),
             key=local_key,
             report=report,

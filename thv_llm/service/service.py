@@ -31,6 +31,7 @@ from thv_llm.service import agent_protocol, background, challenge, network, pid_
 from thv_llm.service.agent import Agent
 from thv_llm.service.pid_file import DRAIN_S, REFRESH_S
 from thv_llm.system import memory, processes
+from thv_llm.tokens.session import Stores
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -93,6 +94,8 @@ class Service:
         self._failed: tuple[float, ThvLlmError] | None = None
         self._adopted_until: float | None = None
         self._is_deaf = False
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._lacks_headers = True
         self._end_told_s = math.inf
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
@@ -114,7 +117,8 @@ class Service:
             self.settings.proxy_port,
             Gateway.configured(self.settings, environ),
             get_token=self._token_for_proxy,
-            token_at_hand=self._source.at_hand,
+            token_at_hand=lambda: None if self._lacks_headers else self._source.at_hand(),
+            headers=lambda: self._headers,
             local_key=self._key,
             keys=self._accepted,
             require_key=self.settings.require_key,
@@ -254,11 +258,20 @@ class Service:
 
     def _token_for_proxy(self, refusal: Refusal | None) -> Secret:
         """Return a token; after a 401 not the refused one, after a 403 one that came later."""
+        if self._lacks_headers:
+            self._headers = self._all_headers()
+            self._lacks_headers = False
         if refusal is None:
             return self._token().value
         if refusal.status == 401:
             return self._token(rejected=refusal.token).value
         return self._token(newer_than=refusal.since).value
+
+    def _all_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return what each request to the gateway gets; the secret ones may be in a store that is locked."""
+        stores = Stores(self.settings, self._where, self._environ, interactive=False, ask_passphrase=None)
+        secret = {name: value.reveal() for name, value in stores.secret_headers().items()}
+        return [(name.encode(), value.encode()) for name, value in (self.settings.headers | secret).items()]
 
     def _open_port(self, proxy: Proxy) -> Proxy:
         port = self.settings.proxy_port
@@ -279,6 +292,7 @@ class Service:
             return json.dumps(self.facts())
         if verb == "forget":
             self._source.forget()
+            self._lacks_headers = True
             self._adopted_until = self._failed = None
         elif verb == "adopt":
             token, expires_at = agent_protocol.token(rest)

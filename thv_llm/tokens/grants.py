@@ -1,4 +1,4 @@
-"""Tokens for a workload instead of a user (`oidc.grant`), and the client secret of either.
+"""Tokens for a workload instead of a user (`oidc.grant`), and the secrets that come in files.
 
 token-file:          a ready bearer token, read at each use. No provider is asked.
 federated:           a token that the workload has already (the assertion), as client assertion
@@ -8,8 +8,8 @@ client-credentials:  RFC 6749 section 4.4, with `oidc.client_secret`.
 Rule 1: no store and no browser: nothing is kept, so nothing can be lost.
 Rule 2: a file that holds a secret is a regular file of this user's or root's (as Kubernetes mounts
         them), perhaps behind links, which no other user can write. It is read anew each time.
-Rule 3: a secret goes into a request and nowhere else; `client_secret` of the settings is a path, or says
-        that the session's store has it.
+Rule 3: a secret goes into a request and nowhere else; `client_secret` and `gateway.header_file` of the
+        settings are a path, or say that the session's store has it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from thv_llm import system
+from thv_llm import system, validation
 from thv_llm.errors import InvalidResponseError, RefusedError, ThvLlmError, UnreachableError, shown
 from thv_llm.secret import Secret
-from thv_llm.settings import STORED, OidcSettings
+from thv_llm.settings import STORED, OidcSettings, Settings
 from thv_llm.tokens.source import AccessToken, TokenSource
 
 if TYPE_CHECKING:
@@ -56,6 +56,30 @@ def secret_in(path: str, what: str) -> Secret:
     Raises:
         ThvLlmError: it is not there, another user could have written it, or it is no such file.
     """
+    return _word(_contents(path, what), lambda why: _unusable(path, what, why))
+
+
+def headers_in(path: str) -> Secret:
+    """Return the headers that a file holds, one a line.
+
+    Raises:
+        ThvLlmError: as `secret_in`.
+    """
+    what = "gateway.header_file"
+    try:
+        lines = _contents(path, what).decode("ascii").splitlines()
+        found = validation.headers(tuple(line for line in lines if line.strip()))
+        assert isinstance(found, tuple)
+        if not found:
+            raise ValueError('"Name: value" of a header')
+    except UnicodeDecodeError:
+        raise _unusable(path, what, "it is not ASCII") from None
+    except ValueError as wanted:
+        raise _unusable(path, what, f"each line must be {wanted}") from None
+    return Secret("\n".join(found))
+
+
+def _contents(path: str, what: str) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
@@ -74,7 +98,7 @@ def secret_in(path: str, what: str) -> Secret:
         os.close(descriptor)
     if len(data) > MAX_FILE_BYTES:
         raise _unusable(path, what, f"it is larger than {MAX_FILE_BYTES // 1024} KiB")
-    return _word(data, lambda why: _unusable(path, what, why))
+    return data
 
 
 def _unusable(path: str, what: str, why: str) -> ThvLlmError:
@@ -113,6 +137,29 @@ def client_secret(oidc: OidcSettings, open_store: Callable[[], SessionStore]) ->
             next_step="thv-llm setup --client-secret-file FILE",
         )
     return found
+
+
+def headers_entry(wanted: Settings) -> str:
+    """Return the name of the secret headers in the store: they are for one gateway alone."""
+    return f"headers {wanted.gateway_url}"
+
+
+def secret_headers(wanted: Settings, open_store: Callable[[], SessionStore]) -> Mapping[str, Secret]:
+    """Return the headers of `gateway.header_file` by name, from the file or from the store.
+
+    Raises:
+        ThvLlmError: there are some and they cannot be read.
+    """
+    path = wanted.gateway_header_file
+    found = headers_in(path) if path != STORED else open_store().load(headers_entry(wanted))
+    if found is None:
+        raise RefusedError(
+            "cannot send the headers that the gateway wants",
+            why="they are not in the store any more",
+            next_step="thv-llm setup --gateway-header-file FILE",
+        )
+    pairs = (line.split(": ", 1) for line in found.reveal().splitlines())
+    return {name: Secret(value) for name, value in pairs}
 
 
 class Nothing:

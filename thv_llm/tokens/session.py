@@ -138,6 +138,14 @@ class Stores(NamedTuple):
 
         return grants.client_secret(self.settings.oidc, lambda: self.of(self.settings.session_id))
 
+    def secret_headers(self) -> Mapping[str, Secret]:
+        """Return the headers of `gateway.header_file`, by name."""
+        if not self.settings.gateway_header_file:
+            return {}
+        from thv_llm.tokens import grants
+
+        return grants.secret_headers(self.settings, lambda: self.of(self.settings.session_id))
+
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
         return open_named(

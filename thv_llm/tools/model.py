@@ -48,6 +48,8 @@ class Value(Enum):
     LOCAL_KEY = "the key that the proxy asks for"
     MODEL = "where a template is repeated per model the one at hand, elsewhere the first"
     MODELS_IF_ANY = "the list of all models; left out when none is known"
+    HEADERS = "gateway.headers as an object; left out without any"
+    HEADER_LINES = "the same as lines of text"
     CA_FILE = "ca_file of the settings; left out when not set"
     TLS_REJECT_UNAUTHORIZED = '"0" with tls_skip_verify, else left out'
     BEDROCK_ONLY_STABLE = '"1" with bedrock.compat, else left out'
@@ -298,6 +300,7 @@ class Values:
     models: tuple[str, ...] = ()
     keys: Mapping[str, Secret] = field(default_factory=dict)
     tool: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
     ca_file: str = ""
     tls_skip_verify: bool = False
     bedrock_compat: bool = False

@@ -53,6 +53,7 @@ def of(wanted: Settings, known: State, helper_path: str, models: tuple[str, ...]
         helper_path=helper_path,
         helper_python=sys.executable if system.NEEDS_INTERPRETER else "",
         models=wanted.models if models is None else models,
+        headers=wanted.headers,
         ca_file=wanted.ca_file,
         tls_skip_verify=wanted.tls_skip_verify,
         bedrock_compat=wanted.bedrock_compat,
@@ -267,6 +268,8 @@ SOURCES: Mapping[Value, Callable[[Values], Json]] = {
     Value.PROXY_GEMINI: lambda values: _origin(values) + values.gemini_path,
     Value.PROXY_PORT: lambda values: str(values.proxy_port),
     Value.LOCAL_KEY: lambda values: values.local_key.reveal(),
+    Value.HEADERS: lambda values: dict(values.headers),
+    Value.HEADER_LINES: lambda values: "\n".join(f"{name}: {text}" for name, text in values.headers.items()),
     Value.CA_FILE: lambda values: values.ca_file,
     Value.TLS_REJECT_UNAUTHORIZED: lambda values: "0" if values.tls_skip_verify else "",
     Value.BEDROCK_ONLY_STABLE: lambda values: "1" if values.bedrock_compat else "",
@@ -292,6 +295,9 @@ def leaves(template: Template) -> Iterator[Template]:
                 yield from leaves(element)
         case _:
             yield template
+
+
+ASK_HEADERS = "ask the administrator of the gateway whether these tools need them"
 
 
 def is_address(template: Template) -> bool:
@@ -341,6 +347,21 @@ def takes_models(tool: Tool) -> bool:
     return needs_models(tool) or Value.MODELS_IF_ANY in used(tool)
 
 
+def without_headers(wanted: Settings, tools: Collection[Tool]) -> str:
+    """Say which tools send requests without headers that the gateway is to get; "" for none.
+
+    A secret one is never written into a tool's file, so only the proxy adds it.
+    """
+    direct = [tool for tool in tools if mode(tool) is Mode.DIRECT]
+    takes = {Value.HEADERS, Value.HEADER_LINES}
+    lacking = [tool for tool in direct if wanted.headers and not used(tool) & takes]
+    if wanted.gateway_header_file and direct:
+        titles = ", ".join(tool.title for tool in direct)
+        return f"only the proxy adds the headers of gateway.header_file, and {titles} does not use it"
+    titles = ", ".join(tool.title for tool in lacking)
+    return f"{titles} cannot send the headers of gateway.headers" if lacking else ""
+
+
 def without_effect(
     wanted: Settings, given: Collection[str], tools: Collection[Tool], table: Collection[Tool]
 ) -> Iterator[tuple[str, str]]:
@@ -350,6 +371,8 @@ def without_effect(
         given: keys of the settings that were given.
         tools: those that these settings are for, out of the table.
     """
+    if lacking := without_headers(wanted, tools):
+        yield lacking, ASK_HEADERS
     if not {"bedrock.compat", "bedrock.enable_1m", "models"} & set(given):
         return
     users = [tool for tool in table if used(tool) & TIERS.keys()]

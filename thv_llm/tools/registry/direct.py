@@ -63,6 +63,10 @@ CLAUDE_CODE = Tool(
                     otherwise="NODE_EXTRA_CA_CERTS stays as you have it: it must cover the gateway, too",
                 ),
                 "/env/NODE_TLS_REJECT_UNAUTHORIZED": Value.TLS_REJECT_UNAUTHORIZED,
+                "/env/ANTHROPIC_CUSTOM_HEADERS": IfAbsent(
+                    Value.HEADER_LINES,
+                    otherwise="ANTHROPIC_CUSTOM_HEADERS stays as you have it: add those of gateway.headers",
+                ),
                 "/env/CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": Value.BEDROCK_ONLY_STABLE,
                 "/env/ANTHROPIC_DEFAULT_HAIKU_MODEL": Value.BEDROCK_HAIKU,
                 "/env/ANTHROPIC_DEFAULT_OPUS_MODEL": Value.BEDROCK_OPUS,
@@ -100,6 +104,7 @@ CODEX_CLI = Tool(
                     "name": TITLE,
                     "base_url": Value.GATEWAY_OPENAI,
                     "wire_api": "responses",
+                    "http_headers": Value.HEADERS,
                     "auth": {
                         "command": Value.HELPER_PATH,
                         "args": Value.HELPER_ARGS_IF_ANY,
@@ -142,6 +147,7 @@ CLAUDE_DESKTOP = Tool(
                 "/inferenceCredentialHelper": Value.HELPER_FILE,
                 "/inferenceCredentialHelperTtlSec": HELPER_INTERVAL_S,
                 "/inferenceCredentialHelperTimeoutSec": HELPER_TIMEOUT_S,
+                "/inferenceCustomHeaders": Value.HEADERS,
                 "/inferenceModels": Value.MODELS_IF_ANY,
             },
         ),
@@ -175,6 +181,7 @@ PI_AGENT = Tool(
                     "baseUrl": Value.GATEWAY_OPENAI,
                     "api": "openai-completions",
                     "apiKey": Text("!", Value.TOKEN_COMMAND),
+                    "headers": Value.HEADERS,
                     "models": EachModel({"id": Value.MODEL}),
                 },
             },
@@ -218,6 +225,7 @@ GOOSE_CLI = Tool(
                 "/description": "LLM gateway behind OpenID Connect",
                 "/base_url": Text(Value.GATEWAY_OPENAI, "/chat/completions"),
                 "/api_key_env": "",
+                "/headers": Value.HEADERS,
                 "/auth": {
                     "command": Value.HELPER_PATH,
                     "args": Value.HELPER_ARGS,
