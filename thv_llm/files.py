@@ -34,6 +34,9 @@ LOCK_POLL_S = 0.02
 TEMP_PREFIX = ".thv-llm-"
 TEMP_NAME = re.compile(rf"{re.escape(TEMP_PREFIX)}[0-9a-f]{{16}}")
 SHARED = stat.S_IRWXG | stat.S_IRWXO
+READS, READ_AGAIN_S = 10, 0.1
+SETTLED_S = 2.0
+"""How long a file must have been empty before we believe it."""
 READ_BYTES = 1 << 20
 """How much to ask of one read call; settings files are far smaller."""
 
@@ -81,6 +84,30 @@ def read(path: str) -> bytes | None:
             return b"".join(iter(lambda: os.read(descriptor, READ_BYTES), b""))
         finally:
             os.close(descriptor)
+
+
+def read_settled(path: str) -> bytes | None:
+    """Return the bytes of a file of another program's that we are about to edit, None when there is none.
+
+    A program that opens its file with truncation and then writes leaves it empty in between, and would
+    write on into what we have replaced. So an empty file that has just changed is read again.
+
+    Raises:
+        ThvLlmError: it stays empty.
+    """
+    for _ in range(READS):
+        data = read(path)
+        if data != b"" or not _has_just_changed(path):
+            return data
+        time.sleep(READ_AGAIN_S)
+    why = f"it is empty and was changed less than {SETTLED_S:.0f} seconds ago; a program may be writing it"
+    raise _refused(path, why, "run it again")
+
+
+def _has_just_changed(path: str) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return abs(time.time() - os.stat(path).st_mtime) < SETTLED_S
+    return False
 
 
 def is_still(path: str, known: os.stat_result) -> bool:
@@ -169,6 +196,9 @@ def replace(
                 with _named("keep the access list and the attributes of", path):
                     file_system.set_attributes(descriptor, kept, mode)
                 file_system.dress(descriptor, found, mode)
+                if not data:  # it must not look like one that is being written
+                    settled = time.time() - SETTLED_S
+                    os.utime(descriptor, (settled, settled))
                 os.fsync(descriptor)
                 if file_system.SWAPS_OPEN_FILES or not isinstance(expected, bytes):
                     _put(temp, target, data, expected)
@@ -339,7 +369,7 @@ def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | N
 
 def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> None:
     """After a swap: if the old file is not the expected one after all, it goes back to its place."""
-    if read(temp) in (expected, None):
+    if not os.path.lexists(temp) or _holds(temp, expected):
         with contextlib.suppress(FileNotFoundError):  # nobody holds a lock on it: a sweep may take it
             os.unlink(temp)
         return
@@ -350,8 +380,12 @@ def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> No
 
 
 def _must_hold(path: str, expected: bytes | None) -> None:
-    if read(path) != expected:
+    if not _holds(path, expected):
         raise _changed(path)
+
+
+def _holds(path: str, expected: bytes | None) -> bool:
+    return read(path) == expected and not (expected == b"" and _has_just_changed(path))
 
 
 def _changed(path: str) -> FileChangedError:

@@ -619,7 +619,7 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
 
     path = where.settings
     with files.lock(where.lock("settings"), timeout_s=LOCK_TIMEOUT_S, what="the settings file"):
-        before = files.read(path)
+        before = files.read_settled(path)
         decided = policy.load()
         settings = overlaid(_understood(path, before, changes, decided), changes, decided)
         text = NEW_FILE if before is None else before.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Machine:
     def write(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
+        os.utime(path, (1e9, 1e9))  # it has been there for long
 
     def run(self, *arguments: str, stdin: str = "", is_terminal: bool = False) -> Run:
         """Type one command line, and see it through to its end."""

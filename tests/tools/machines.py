@@ -13,6 +13,7 @@ from thv_llm.secret import Secret
 from thv_llm.tools import engine
 from thv_llm.tools.model import Tool, Values
 
+LONG_AGO = 1e9
 KEY = Secret("thv-local-key-of-the-tests")
 
 VALUES = Values(
@@ -75,6 +76,7 @@ class Machine:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text.encode() if isinstance(text, str) else text)
+            os.utime(path, (LONG_AGO, LONG_AGO))
 
     def program(self, name: str, says: str = "") -> Path:
         """Put a program on PATH that answers `--version`."""

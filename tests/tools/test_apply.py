@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from hypothesis import given, settings
@@ -355,6 +356,80 @@ def test_no_edit_of_a_program_that_keeps_writing_is_lost(machine: Machine) -> No
         machine.teardown()
     writer.join()
     assert seen == list(range(200))
+
+
+@pytest.mark.parametrize("command", ["setup", "teardown"])
+def test_a_tool_that_pauses_between_truncation_and_write_loses_nothing(
+    machine: Machine, command: str
+) -> None:
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: '{"old": 1}'})
+    if command == "teardown":
+        machine.setup(CLAUDE)
+    with path.open("w") as slow:
+        timer = threading.Timer(0.3, print, ['{"new": 2}'], {"file": slow, "end": "", "flush": True})
+        timer.start()
+        done = machine.setup(CLAUDE) if command == "setup" else machine.teardown()
+        timer.join()
+
+    assert succeeded(done)
+    assert json.loads(path.read_text())["new"] == 2
+    machine.teardown()
+    assert path.read_text() == '{"new": 2}'
+
+
+@pytest.mark.parametrize("command", ["setup", "teardown"])
+def test_a_file_that_stays_empty_after_a_change_is_left_to_the_other_program(
+    machine: Machine, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.home / ".claude/settings.json"
+    monkeypatch.setattr(files, "READ_AGAIN_S", 0.0)
+    machine.write({path: '{"old": 1}'})
+    plans = [machine.plan(CLAUDE)]
+    if command == "teardown":
+        machine.setup(CLAUDE)
+    with path.open("w") as slow:
+        done = engine.apply(plans, machine.paths) if command == "setup" else machine.teardown()
+        slow.write('{"new": 2}')
+
+    assert done[0].error
+    assert "it is empty and was changed less than 2 seconds ago" in str(done[0].error)
+    assert path.read_text() == '{"new": 2}', "the write went to a file that was gone"
+    machine.teardown()
+    assert path.read_text() == '{"new": 2}'
+
+
+def test_a_file_that_is_emptied_at_the_last_moment_is_not_replaced(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: ""})
+    plans = [machine.plan(CLAUDE)]
+    monkeypatch.setattr(files, "READ_AGAIN_S", 0.0)
+    swap = file_system.swap
+    slow: list[TextIO] = []
+
+    def truncated(first: str, second: str) -> bool:
+        if not slow:
+            slow.append(path.open("w"))
+        return swap(first, second)
+
+    monkeypatch.setattr(file_system, "swap", truncated)
+    done = engine.apply(plans, machine.paths)
+    with slow[0]:
+        slow[0].write('{"new": 2}')
+
+    assert done[0].error
+    assert path.read_text() == '{"new": 2}'
+
+
+def test_an_empty_file_of_long_ago_is_edited_and_comes_back(machine: Machine) -> None:
+    path = machine.home / ".claude/settings.json"
+    machine.write({path: ""})
+    for _ in range(2):
+        assert succeeded(machine.setup(CLAUDE))
+        assert succeeded(machine.teardown())
+        assert path.read_bytes() == b""
 
 
 def test_what_only_looks_like_a_temporary_file_of_ours_stays(machine: Machine) -> None:

@@ -97,7 +97,7 @@ def plan(
     values: Values,
     state: State,
     *,
-    read: Read = files.read,
+    read: Read = files.read_settled,
     take_over: bool = False,
 ) -> Plan:
     """Say what is to be written for a tool.

@@ -257,7 +257,7 @@ def repeatedly(work: Callable[[], T]) -> T:
 
 
 def _try(paths: Paths, record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
-    data = files.read(file.path)
+    data = files.read_settled(file.path)
     was = original(data, file, ours_alone=bool(edit and edit.ours_alone))
     if not dry_run:
         _write(paths, record, file, data, was)
