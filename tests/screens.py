@@ -30,6 +30,9 @@ IN_JSON = (
     "token",
 )
 
+IN_LINES = ("setup --yes", "login", "teardown", "logout", "uninstall --yes")
+"""Commands that act: their last line is the result."""
+
 
 def _broken(path: str) -> str:
     """Return the pattern of a path that may be broken into lines."""
@@ -79,7 +82,13 @@ def screens() -> Screens:
             documents = {
                 command: json.loads(here.run(*command.split(), "--format", "json").out) for command in IN_JSON
             }
-            return Screens({**texts, "teardown": _shown(here, "teardown")}, documents)
+            texts["teardown"] = _shown(here, "teardown")
+            for command in IN_LINES:
+                verb, *options = command.split()
+                words = [*options, "--format", "json"]
+                done = here.setup(*words) if verb == "setup" else here.run(verb, *words)
+                documents[command] = json.loads(done.out.splitlines()[-1])
+            return Screens(texts, documents)
     finally:
         shutil.rmtree(home)
 

@@ -39,6 +39,8 @@ VERBS = (
     "token",
 )
 
+ACTING = ("setup", "teardown", "uninstall", "login", "logout")
+"""What changes something; with `--format json` it says so in lines, the last of which is the result."""
 ALIASES = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 TAGLINE = "One login lets every AI tool on this machine use your company's LLM gateway."
@@ -91,24 +93,50 @@ def bounded(arguments: list[str], context: Context) -> int:
     """Run, and end every way a run can end with a sentence and an exit code."""
     from thv_llm.errors import ExitCode, ThvLlmError
 
+    if is_for_program := arguments[:1] != [] and arguments[0] in ACTING and _wants_json(arguments):
+        context = context.for_program()
+    error: BaseException | None = None
     try:
         code = _dispatch(arguments, context)
         context.stdout.flush()
-        return code
-    except ThvLlmError as error:
-        _complain(context, str(error))
-        _trace(error)
-        return error.exit_code
-    except KeyboardInterrupt:
+    except ThvLlmError as found:
+        error, code = found, found.exit_code
+        _complain(context, str(found))
+        _trace(found)
+    except KeyboardInterrupt as found:
+        error, code = found, ExitCode.INTERRUPTED
         _complain(context, "interrupted")
-        return ExitCode.INTERRUPTED
-    except OSError as error:
-        _trace(error)
-        return _os_error(context, error)
-    except Exception as error:
-        _complain(context, _bug(error))
-        _trace(error)
-        return ExitCode.BUG
+    except OSError as found:
+        _trace(found)
+        error, code = found, _os_error(context, found)
+    except Exception as found:
+        error, code = found, ExitCode.BUG
+        _complain(context, _bug(found))
+        _trace(found)
+    if is_for_program:
+        _result(arguments[0], context, int(code), error)
+    return code
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Tell whether the result is for a program, also when the command line is wrong elsewhere."""
+    return "--format json" in " ".join(arguments).replace("--format=", "--format ")
+
+
+def _result(verb: str, context: Context, code: int, error: BaseException | None) -> None:
+    """Print the last line of a command that acts; a reader that disconnected needs none."""
+    import contextlib
+
+    from thv_llm.errors import ThvLlmError
+
+    described = None
+    if error is not None:
+        what, why, next_step = str(type(error).__name__), "", ""
+        if isinstance(error, ThvLlmError):
+            what, why, next_step = error.what, error.why, error.next_step
+        described = {"what": what, "why": why or None, "next": next_step or None}
+    with contextlib.suppress(OSError, ValueError):
+        context.event("result", command=verb, ok=code == 0, exit_code=code, error=described, **context.facts)
 
 
 def _dispatch(arguments: list[str], context: Context) -> int:

@@ -14,15 +14,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TextIO
+from typing import Any, TextIO
 
 from thv_llm import paths, system
-from thv_llm.errors import ThvLlmError
+from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths
 
 BROWSER_START_S = 2.0
+SCHEMA = 1
+"""Of the lines of `--format json`; another number would mean that a member changed its meaning."""
 CANCELLED, NOTHING_CHANGED = "cancelled", "nothing was changed"
 
 
@@ -61,6 +63,8 @@ class Context:
         open_browser: show a URL to the user; False when no browser could be started.
         platform: `system.NAME` ("linux", "darwin", …).
         began: when this run began, on the monotonic clock.
+        in_json: a command that acts tells a program on stdout what happens (`event`), a line for each.
+        facts: what the last of these lines holds besides (`note`).
     """
 
     environ: Mapping[str, str]
@@ -72,6 +76,8 @@ class Context:
     open_browser: Callable[[str], bool] = open_browser
     platform: str = system.NAME
     began: float = field(default_factory=time.monotonic)
+    in_json: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def paths(self) -> Paths:
@@ -120,7 +126,10 @@ class Context:
 
         Raises:
             ThvLlmError: the user says no.
+            UsageError: a program runs this command.
         """
+        if self.in_json:
+            raise UsageError("there is a question to answer", why=what or question, next_step="add --yes")
         if not self.has_terminal:
             return
         if what:
@@ -132,6 +141,21 @@ class Context:
     def answer(self, line: str) -> None:
         """Print one line of what was asked for."""
         print(line, file=self.stdout, flush=True)
+
+    def event(self, name: str, **members: object) -> None:
+        """Tell the program that runs this command what happens, if one does."""
+        if self.in_json:
+            import json
+
+            self.answer(json.dumps({"schema": SCHEMA, "event": name, **members}))
+
+    def note(self, name: str, **members: object) -> None:
+        """Add an object to a list in the last event, the result."""
+        self.facts.setdefault(name, []).append(members)
+
+    def for_program(self) -> Context:
+        """Return the context of a command that a program runs: it answers no question."""
+        return replace(self, stdin=io.StringIO(), in_json=True)
 
 
 class _Closed(io.StringIO):

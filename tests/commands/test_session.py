@@ -100,7 +100,7 @@ def test_a_passphrase_is_asked_for_once(here: Machine, monkeypatch: pytest.Monke
     again = here.run("login", is_terminal=True)
     other = here.run("login", "--force", is_terminal=True)
 
-    assert "Already logged in." in again.err
+    assert "Already logged in as" in again.err
     assert "Logged in as" in other.err
     assert asked == ["Passphrase of the session file: "] * 2
 

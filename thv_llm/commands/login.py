@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from thv_llm.commands import session
 
     session.add_flow(parser)
+    add_format(parser)
     parser.add_argument("--force", action="store_true", help="log in even if the session is good")
     parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
 

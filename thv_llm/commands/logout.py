@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ thv-llm logout        tools get a clear refusal until the next thv-llm login
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Take no arguments."""
+    """Declare the format."""
+    add_format(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG001 - every verb has this signature

@@ -83,6 +83,7 @@ def begin(
         from thv_llm.service import cold_token
 
         begun = Begun(cold_token.try_session(wanted, context.environ))
+        _note_session(context, begun, "", is_new=False)
         context.say(f"Nobody need log in: got an access token (oidc.grant = {wanted.oidc.grant}).")
         return begun
     source = tokens.open(
@@ -96,7 +97,9 @@ def begin(
     is_stored = _is_stored(source)  # asked in any case, so that a locked store says so before the login
     found = _tried(context, wanted, passphrase) if is_stored and not force else None
     if found:
-        context.say("Already logged in.")
+        who = sessions.load(context.paths.state).of(wanted.session_id).who
+        context.say(f"Already logged in{f' as {shown(who)}' if who else ''}.")
+        _note_session(context, found, who, is_new=False)
         return found
     before_login()
     sessions.load(context.paths.state)  # what would keep a login from being recorded is said before it
@@ -112,7 +115,14 @@ def begin(
         context.paths.lock("login"),
         lambda interaction: _login(context, wanted, source, interaction, flow, prompt or "", passphrase),
         interaction=Interaction(
-            context.say, context.open_browser, terminal_lines(context.stdin), sleep=context.sleep
+            context.say,
+            context.open_browser,
+            terminal_lines(context.stdin),
+            announce=lambda url: None if flow == "device" else context.event("login", url=url),
+            announce_code=lambda url, code, lifetime_s: context.event(
+                "login", url=url, user_code=code, expires_in=int(lifetime_s)
+            ),
+            sleep=context.sleep,
         ),
         already=of_other_login,
     )
@@ -190,7 +200,15 @@ def _login(
     is_kept = result.tokens.refresh is not None
     if is_kept:
         context.say(screen.wrapped(f"The session is in {source.describe()}.", 0))
-    return Begun(AccessToken(result.tokens.access, result.tokens.expires_at), is_kept)
+    begun = Begun(AccessToken(result.tokens.access, result.tokens.expires_at), is_kept)
+    _note_session(context, begun, result.who, is_new=True)
+    return begun
+
+
+def _note_session(context: Context, begun: Begun, who: str, *, is_new: bool) -> None:
+    """Put the session into the result of `--format json`."""
+    expires_at = int(begun.token.expires_at)
+    context.facts["session"] = {"who": who or None, "is_new": is_new, "token_expires_at": expires_at}
 
 
 def provider(context: Context, wanted: Settings) -> IdentityProvider | None:
@@ -332,6 +350,7 @@ def end(context: Context, saved: Settings) -> None:
         ask_passphrase=_Passphrase(context).ask,
     )
     has_ended = False
+    context.facts["sessions"] = []
     for ended in found:
         has_ended = True
         make_service_forget(context)
@@ -370,6 +389,8 @@ def _revoke(context: Context, saved: Settings, ended: Ended) -> None:
         why, browser_url = error.why or error.what, ""
     else:
         browser_url = metadata.end_session_endpoint
+    revoked = {"revoked": not why, "reason": why or None, "end_session_url": browser_url or None}
+    context.note("sessions", issuer=ended.issuer, client_id=ended.client_id, **revoked)
     if why:
         context.say(f"The session was not revoked at the provider: {why}.")
         context.say(

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--take-over", action="store_true", help="replace the settings of another thv-llm installation"
     )
     session.add_flow(parser)
+    flags.add_format(parser)
     sources.add_from(parser)
     flags.add_settings(parser)
 
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     Returns:
         FAILED when a named tool, or none of those found, could be configured.
     """
+    context.facts.update(tools=[], left_to_do=[])
     named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
     connection.typed_url(args)
     changes, wanted, ca_pem = sources.effective(args, context)
@@ -230,6 +232,9 @@ class Setup:
 
     def _skip(self, tool: Tool, why: str, next_step: str) -> None:
         self.skipped.append(tool.title)
+        self.context.note(
+            "tools", tool=tool.id, result="skipped", files=[], reason=why, next=next_step or None
+        )
         self.context.say(f"Skipped {tool.title}: {why}")
         if next_step:
             self.context.say(f"  next: {next_step}")
@@ -277,8 +282,13 @@ class Setup:
     def show(self, plans: Sequence[Plan]) -> ExitCode:
         """Print the diffs; nothing else happens."""
         diffs = [diff for plan in plans if (diff := engine.diff(plan))]
-        for diff in diffs:
-            self.context.answer(diff.rstrip("\n"))
+        if self.context.in_json:
+            self.context.facts["changes"] = [
+                {"tool": plan.tool.id, "diff": diff} for plan in plans if (diff := engine.diff(plan))
+            ]
+        else:
+            for diff in diffs:
+                self.context.answer(diff.rstrip("\n"))
         if any(engine.needs_models(plan.tool) for plan in plans) and not self.wanted.models:
             self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
         if plans and self.wanted.anthropic_path_prefix is None:
@@ -323,6 +333,7 @@ class Setup:
         where, environ = self.context.paths, self.context.environ
         session.keep_secrets(self.context, self.wanted, changes, flags.readable(where.settings))
         saved = settings.save(where, changes)
+        self.context.facts["settings"] = where.settings
         try:
             network.keep_password(saved, where, environ)
         except ThvLlmError as error:
@@ -400,6 +411,15 @@ class Setup:
                 say("It ends when you log out of this machine; to keep it: loginctl enable-linger")
 
     def _tell(self, outcome: Outcome) -> None:
+        result = "failed" if outcome.error else "configured" if outcome.lines else "unchanged"
+        self.context.note(
+            "tools",
+            tool=outcome.tool.id,
+            result=result,
+            files=[file.path for file in outcome.plan.files],
+            reason=str(outcome.error) if outcome.error else None,
+            next=None,
+        )
         for line in outcome.lines:
             self.context.say(f"{outcome.tool.title}: {line}")
         if outcome.error:

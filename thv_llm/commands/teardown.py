@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--purge-tokens", action="store_true", help="revoke and delete the session, too")
     parser.add_argument("--dry-run", action="store_true", help="print a diff of every file, change nothing")
+    flags.add_format(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
@@ -58,6 +59,7 @@ def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undo
     """Undo the named tools, or all, say what was done, and stop what no tool needs any more."""
     from thv_llm.service import background
 
+    context.facts["files"] = []
     place = wiring.place(context)
     left = _adopt(context, place, named)
     names = None if named is None else [name for name in named if name not in {one.tool for one in left}]
@@ -146,7 +148,9 @@ def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
     values = wiring.values(context, settings.load(context.paths.settings), models=())
     for one in undone:
         diff = engine.diff_of_undo(one, values.of(one.tool))
-        if diff:
+        if diff and context.in_json:
+            context.note("changes", tool=one.tool, path=one.path, diff=diff)
+        elif diff:
             context.answer(diff.rstrip("\n"))
         elif one.error:
             _tell(one, context)
@@ -155,6 +159,12 @@ def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
 
 
 def _tell(one: Undone, context: Context) -> None:
+    """Say what became of a file."""
+    reason = str(one.error.why or one.error.what) if one.error else None
+    left = [*one.left, *one.absent]
+    context.note(
+        "files", tool=one.tool, path=one.path, result=one.done.name.lower(), left=left, reason=reason
+    )
     for line in one.lines():
         context.say(line[:1].upper() + line[1:])
     if one.error:

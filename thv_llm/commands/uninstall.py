@@ -30,6 +30,7 @@ thv-llm uninstall --yes    without a question
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare that the question can be left out."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    flags.add_format(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
             next_step="thv-llm teardown names the files; then thv-llm uninstall",
         )
     remove_all(context)
+    context.facts["program"] = paths.program()
     context.say(f"Only the program is left: {paths.program()}")
     return ExitCode.DONE
 
@@ -63,6 +65,7 @@ def remove_all(context: Context) -> None:
     from thv_llm.service import autostart, background, network
 
     where, environ = context.paths, context.environ
+    context.facts["removed"] = []
     saved = flags.readable(where.settings) or Settings()
     with contextlib.suppress(ThvLlmError):  # a store that cannot be read
         network.forget_password(saved, where, environ)
@@ -73,6 +76,7 @@ def remove_all(context: Context) -> None:
         manager = autostart.of(environ, context.platform)
         if background.unmanage(where, manager):
             context.say(f"Removed {manager.file}.")
+            context.note("removed", path=manager.file)
     background.stop(where)
     locks = [where.lock(name) for name in paths.LOCKS]
     ours = [where.socket, f"{where.socket}.lock", *locks] if not environ.get("THV_LLM_SOCKET") else locks
@@ -81,6 +85,7 @@ def remove_all(context: Context) -> None:
             os.unlink(path)
             if path in where.files():
                 context.say(f"Removed {path}.")
+                context.note("removed", path=path)
     directories = [os.path.dirname(where.helper), where.directory, *_below(where.home, where.directory)]
     if not environ.get("THV_LLM_SOCKET"):
         directories.append(os.path.dirname(where.socket))

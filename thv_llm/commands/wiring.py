@@ -124,6 +124,7 @@ def say_next_steps(plans: Sequence[Plan], context: Context, *, is_lazy: bool) ->
     """Say what is left to do, first of all a login, then in each tool; and how to undo all of it."""
     steps = ["  thv-llm login (until then tools show an error that asks for it)"] if is_lazy else []
     steps += [f"  {plan.tool.title}: {step}" for plan in plans for step in (*plan.notes, *plan.next_steps)]
+    context.facts["left_to_do"] = [step.strip() for step in steps]
     if steps:
         context.say("What is left to do:")
     for step in steps:

@@ -63,6 +63,7 @@ def authorize(
         )
     offer = _ask(oidc, http, metadata)
     interaction.announce(offer.verification_uri_complete or offer.verification_uri)
+    interaction.announce_code(offer.verification_uri, offer.user_code, offer.lifetime_s)
     _show(offer, interaction.say)
     return _poll(offer, oidc, http, metadata, interaction, now)
 

@@ -19,6 +19,10 @@ def _nobody(url: str) -> None:
     """Tell nobody."""
 
 
+def _no_code(url: str, code: str, lifetime_s: float) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Interaction:
     """What a login may ask of the person.
@@ -29,6 +33,7 @@ class Interaction:
         read_line: wait at most that many seconds for one line; None when none came. The
             attribute itself is None when there is no terminal to read from.
         announce: told the URL at which the person can finish this login (`login_once`).
+        announce_code: told that page, the code to enter there, and for how many seconds it is good.
         sleep: wait that many seconds.
     """
 
@@ -36,6 +41,7 @@ class Interaction:
     open_browser: Callable[[str], bool]
     read_line: Callable[[float], str | None] | None = None
     announce: Callable[[str], None] = _nobody
+    announce_code: Callable[[str, str, float], None] = _no_code
     sleep: Callable[[float], None] = time.sleep
 
 

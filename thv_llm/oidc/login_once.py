@@ -92,6 +92,7 @@ class _Waiter:
     def __init__(self, path: str, interaction: Interaction) -> None:
         self._path = path
         self._say = interaction.say
+        self._announce = interaction.announce
         self._url = ""
         self.has_waited = False
 
@@ -102,6 +103,7 @@ class _Waiter:
         url = (files.read(self._path) or b"").decode("ascii", "replace")
         if url and url != self._url and all("!" <= character <= "~" for character in url):
             self._url = url
+            self._announce(url)
             self._say(f"It can be finished in a browser at this URL:\n\n  {url}\n")
 
 
