@@ -43,6 +43,22 @@ def test_the_document_is_kept_for_a_day(client: Client, cache: str, age_s: float
     assert stat.S_IMODE(os.stat(cache).st_mode) == 0o600
 
 
+def test_what_is_kept_is_all_that_is_used(client: Client, cache: str) -> None:
+    said = {
+        "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        "registration_endpoint": f"{client.provider.issuer}/register",
+        "scopes_supported": ["openid"],
+    }
+    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **said})
+
+    first = client.discover(cache_path=cache)
+    kept = client.discover(cache_path=cache)
+
+    assert client.provider.count("discovery") == 1
+    assert kept == first
+    assert (kept.is_basic, kept.scopes) == (False, ("openid",))
+
+
 def test_a_fresh_one_is_fetched_when_asked_for_or_after_forgetting(client: Client, cache: str) -> None:
     client.discover(cache_path=cache)
     client.discover(cache_path=cache, fresh=True)
