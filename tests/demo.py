@@ -2,15 +2,19 @@
 
 A provider and a gateway of our own run on loopback with TLS; two programs named `claude` and
 `opencode` stand for the tools, whose settings files have comments, CRLF line ends and a value of
-the user's. Everything is typed and shown as a person would see it. Exits 1 unless every file is
+the user's. The gateway publishes how to log in, so that its URL is enough; the questions are answered
+through a pseudo-terminal. Everything is shown as a person would see it. Exits 1 unless every file is
 byte for byte what it was, and every request at the gateway carried a token of the provider's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import pty
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +30,7 @@ CLAUDE = b'{\r\n  "model": "opus",\r\n  "env": {"EDITOR": "vi"}\r\n}\r\n'
 OPENCODE = b'{\n  // my own colours\n  "theme": "gruvbox",\n}\n'
 QUESTION = {"model": "demo-large", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
 SHOWN_TOKEN_CHARACTERS = 24
+QUESTIONS = re.compile(rb"\[[Yy]/[Nn]\] ")
 
 
 class Demo:
@@ -82,21 +87,43 @@ class Demo:
             raise SystemExit(f"demo: thv-llm {arguments[0]} ended with {done.returncode}")
         return done.stdout
 
+    def answer(self, *arguments: str) -> None:
+        """Run one command at a terminal, and say yes to each of its questions."""
+        print(f"\n$ thv-llm {' '.join(arguments).replace(str(self.home), '~')}", flush=True)
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            ["thv-llm", *arguments],
+            executable=str(self.commands / "thv-llm"),
+            env=self.environ,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        asked = 0
+        seen = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody has the terminal any more
+            while data := os.read(ours, 4096):
+                seen += data
+                print(data.decode(errors="replace").replace("\r\n", "\n"), end="", flush=True)
+                if len(QUESTIONS.findall(seen)) > asked:
+                    asked += 1
+                    os.write(ours, b"y\n")
+        os.close(ours)
+        if process.wait() or asked != 2:
+            raise SystemExit(f"demo: thv-llm {arguments[0]} ended with {process.returncode}, asked {asked}")
+
     def run(self) -> None:
         """Set up, use, tear down, and compare."""
-        self.type(
-            "setup",
-            "--gateway-url",
-            self.gateway.url,
-            "--issuer",
-            self.provider.issuer,
-            "--client-id",
-            "thv-llm",
-            "--ca-file",
-            self.provider.ca_file,
-            "--proxy-port",
-            str(self.port),
+        self.gateway.publish(
+            {
+                "authorization_servers": [self.provider.issuer],
+                "com.stacklok.thv-llm.client_id": "thv-llm",
+            }
         )
+        own = ("--ca-file", self.provider.ca_file, "--proxy-port", str(self.port))  # of this demo alone
+        self.answer("setup", self.gateway.url, *own)
         self.type("config", "show")
         token = self.type("token", show=False).strip()
         print(f"{token[:SHOWN_TOKEN_CHARACTERS]}… ({len(token)} characters)")
