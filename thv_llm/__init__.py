@@ -104,7 +104,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 6  checks                      what `doctor` checks and `status --check` asks
 6  checks.local                checks of this machine alone: Python, our files and their modes, the helper
 6  checks.model                the words of a finding, and what the checks look at
-6  checks.remote               checks over the network: provider, its clock against ours, gateway
+6  checks.remote               checks over the network: provider, its clock, gateway and what it publishes
 6  checks.running              checks of the background service: alive, ours, up to date, alone on its port
 6  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
 6  checks.wiring               checks of the wired tools: do they still hold our values

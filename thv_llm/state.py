@@ -117,6 +117,19 @@ class ServiceState:
 
 
 @dataclass(frozen=True)
+class PublishedState:
+    """What setup took from what the gateway publishes.
+
+    Attributes:
+        gateway_url: which gateway's; "" for nothing.
+        keys: of settings.
+    """
+
+    gateway_url: str = ""
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class State:
     """All that we keep between runs, apart from settings and what is in the session's store.
 
@@ -131,6 +144,7 @@ class State:
     keys: Mapping[str, Secret] = field(default_factory=dict)
     is_shared: bool = False
     service: ServiceState = field(default_factory=ServiceState)
+    published: PublishedState = field(default_factory=PublishedState)
     sessions: Sessions = field(default_factory=Sessions)
     others: Others = field(default_factory=dict)
 
@@ -233,6 +247,7 @@ def _document(state: State) -> dict[str, object]:
         "local_key_is_shared": state.is_shared,
         "keys": {name: key.reveal() for name, key in state.keys.items()},
         "service": vars(state.service),
+        "published": vars(state.published),
         **sessions.written(state.sessions),
         "wired": [_tool_document(tool) for tool in state.wired],
         **state.others,
@@ -281,6 +296,7 @@ def _state(document: Mapping[str, object]) -> State:
         keys={name: Secret(typed(value, str)) for name, value in keys.items()},
         is_shared=typed(document.get("local_key_is_shared", bool(key)), bool),
         service=_service(mapping(document.get("service", {}))),
+        published=_published(mapping(document.get("published", {}))),
         sessions=sessions.parse(document),
         others=_others(document, _document(State())),
     )
@@ -292,6 +308,13 @@ def _service(item: Mapping[str, object]) -> ServiceState:
         proxy=typed(item.get("proxy", False), bool),
         program=typed(item.get("program", ""), str),
         created_dirs=tuple(typed(path, str) for path in items(item.get("created_dirs", []))),
+    )
+
+
+def _published(item: Mapping[str, object]) -> PublishedState:
+    return PublishedState(
+        gateway_url=typed(item.get("gateway_url", ""), str),
+        keys=tuple(typed(key, str) for key in items(item.get("keys", []))),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.hostile_metadata import ATTACKS, CLIENT, Attack
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
-from thv_llm import policy, settings
+from thv_llm import checks, policy, settings
 from thv_llm.settings import Settings
 
 YES = "y\n"
@@ -468,3 +469,93 @@ def test_a_registration_that_fails_says_why_and_changes_nothing(
     assert said in done.err
     assert "thv-canary-s" not in done.err
     assert is_untouched(here)
+
+
+# What doctor says of it afterwards
+
+
+def published(here: Machine) -> list[checks.Check]:
+    look = checks.Installation(here.environ, here.paths, "linux", time.time)
+    return list(checks.run(look, only=("published",)))
+
+
+def test_doctor_compares_the_document_with_the_settings(here: Machine) -> None:
+    publish(here, {"scopes_supported": ["llm"], f"{PROFILE}audience": "team-llm"})
+    assert setup(here).code == 0
+
+    (same,) = published(here)
+    publish(here, {"scopes_supported": ["other"], f"{PROFILE}models": ["m-9"]})
+    (changed,) = published(here)
+
+    assert same.level is checks.Level.OK
+    assert changed.level is checks.Level.WARN
+    assert "oidc.scopes 'other openid offline_access' (here: 'llm openid offline_access')" in changed.reason
+    assert "oidc.audience '' (here: 'team-llm')" in changed.reason
+    assert "models 'm-9'" in changed.reason
+    assert changed.next_step == f"thv-llm setup {here.gateway.url}"
+    assert changed.fix == ()
+
+
+def test_the_command_that_doctor_then_prints_takes_the_change_over(here: Machine) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    publish(here, {f"{PROFILE}client_id": "new-client"})
+    words = published(here)[0].next_step.split()[1:]
+
+    done = here.run(*words, "--no-service", stdin=YES * 2, is_terminal=True)
+
+    assert done.code == 0, done.err
+    assert saved(here).oidc.client_id == "new-client"
+    assert published(here)[0].level is checks.Level.OK
+
+
+def test_another_issuer_in_the_document_is_told_and_not_followed(here: Machine) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    with FakeProvider() as other:
+        publish(here, {"authorization_servers": [other.issuer]})
+        (found,) = published(here)
+
+        assert found.level is checks.Level.WARN
+        assert f"oidc.issuer '{other.issuer}' (here: '{here.provider.issuer}')" in found.reason
+        assert other.count("authorize") == 0
+    assert saved(here).oidc.issuer == here.provider.issuer
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [(None, "no longer publishes how to log in"), ({"scopes_supported": ["User.Read"]}, "'User.Read'")],
+)
+def test_a_document_that_is_gone_or_turned_bad_is_told(
+    here: Machine, document: dict[str, object] | None, said: str
+) -> None:
+    publish(here)
+    assert setup(here).code == 0
+    here.gateway.published.clear()
+    if document:
+        publish(here, document)
+
+    (found,) = published(here)
+
+    assert found.level is checks.Level.WARN
+    assert said in found.reason
+
+
+def test_what_was_typed_is_no_difference_to_tell(here: Machine) -> None:
+    publish(here, {"scopes_supported": ["llm"]})
+    assert setup(here).code == 0
+    assert setup(here, "--scopes", "openid mine").code == 0
+    assert published(here)[0].level is checks.Level.OK
+
+    here.run("config", "set", "--client-id", "mine")
+
+    assert published(here)[0].level is checks.Level.OK
+
+
+def test_where_nothing_was_taken_from_a_document_nobody_asks_for_it(here: Machine) -> None:
+    publish(here)
+    assert here.setup().code == 0
+    here.gateway.requests.clear()
+
+    assert published(here) == []
+    assert here.gateway.requests == []

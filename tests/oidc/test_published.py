@@ -191,9 +191,9 @@ def test_two_companies_below_one_country_are_two() -> None:
 def test_scopes_are_the_gateways_and_what_the_issuer_has_for_a_session(
     values: dict[str, Any], metadata: dict[str, Any], wanted: str
 ) -> None:
-    found = published.scopes(Published("", (), values), Metadata(ISSUER, "t", **metadata))
+    found = published.proposed(Published("", (), values), ISSUER, Metadata(ISSUER, "t", **metadata))
 
-    assert found == tuple(wanted.split())
+    assert found["oidc.scopes"] == tuple(wanted.split())
 
 
 def test_a_document_is_found_at_the_root(gateway: FakeGateway) -> None:

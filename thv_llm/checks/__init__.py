@@ -30,6 +30,7 @@ CONFIGURED: tuple[tuple[str, Checker], ...] = (
     ("provider", remote.provider),
     ("session", session.stored),
     ("token", session.token),
+    ("published", remote.published),
     ("gateway", remote.gateway),
     ("service", running.service),
     ("port", running.port),

@@ -1,4 +1,4 @@
-"""Checks over the network: provider, its clock against ours, gateway.
+"""Checks over the network: provider, its clock against ours, what the gateway publishes, gateway.
 
 The gateway accepts the token only where it said so: a 2xx response to a request with the token.
 """
@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
 from thv_llm.checks.model import SETUP, Check, Installation, fail, failed, ok, warn
-from thv_llm.errors import ThvLlmError
+from thv_llm.errors import InvalidResponseError, ThvLlmError, shown
 from thv_llm.gateway import PROTOCOLS, Presence, models_path, presence, probe, send
 from thv_llm.oidc import discovery, id_token
+from thv_llm.oidc import published as oidc_published
 from thv_llm.oidc.http import Provider
 from thv_llm.secret import Secret
+from thv_llm.settings import ROWS
 from thv_llm.tools.engine import TOOLS
 from thv_llm.tools.values import used
-from thv_llm.validation import gateway_root
+from thv_llm.validation import Value, gateway_root
 
 ASK_ADMINISTRATOR = "contact the administrator of the gateway"
 ASK_AUDIENCE = (
@@ -56,6 +58,42 @@ def _clock(here: Installation, date: str) -> Iterator[Check]:
         yield warn("clock", reason, remedy)
     else:
         yield ok("clock", "agrees with the provider's")
+
+
+def published(here: Installation) -> Iterator[Check]:
+    """What setup took from the gateway is what it still publishes; nothing follows a change by itself."""
+    known, wanted = here.state.published, here.settings
+    if not known.keys or known.gateway_url != wanted.gateway_url:
+        return
+    here.progress(f"Asking {wanted.gateway_url} how to log in …")
+    remedy = ("thv-llm", "setup", wanted.gateway_url)
+    try:
+        found, _ = oidc_published.find(wanted.gateway_url, wanted.ca_file, here.environ)
+    except InvalidResponseError as error:
+        yield warn("published", f"{error.what}: {error.why}", ASK_ADMINISTRATOR)
+        return
+    if found is None:
+        reason = f"{wanted.gateway_url} no longer publishes how to log in"
+        yield warn("published", f"{reason}; what it published at setup stays in use", ASK_ADMINISTRATOR)
+        return
+    issuer = wanted.oidc.issuer if wanted.oidc.issuer in found.issuers else found.issuers[0]
+    http = Provider(wanted.ca_file, here.environ)
+    metadata = discovery.discover(issuer, http, cache_path="", now=here.now())
+    values = oidc_published.proposed(found, issuer, metadata)
+    differences = []
+    for row in ROWS:
+        now, saved = values.get(row.key, row.default), wanted.get(row)
+        if now != saved and (row.key in known.keys or (row.key in values and saved == row.default)):
+            differences.append(f"{row.key} {shown(_words(now), 200)} (here: {shown(_words(saved), 200)})")
+    if differences:
+        reason = f"{found.url} has changed since setup: {'; '.join(differences)}"
+        yield warn("published", f"{reason}; if that is right, take it over", remedy)
+    else:
+        yield ok("published", f"{found.url} agrees with the settings")
+
+
+def _words(value: Value | None) -> Value | None:
+    return " ".join(value) if isinstance(value, tuple) else value
 
 
 def gateway(here: Installation) -> Iterator[Check]:

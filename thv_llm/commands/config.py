@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from thv_llm import policy, settings, state
+from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, session, sources, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
@@ -92,6 +92,7 @@ def _set(args: argparse.Namespace, context: Context) -> ExitCode:
         raise UsageError("nothing to set", next_step="thv-llm config set --help")
     session.keep_secrets(context, wanted, changes, before)
     after = settings.save(context.paths, changes)
+    connection.remember(context, changes, after, ())
     flags.warn(after, context.say)
     context.say(f"Saved {', '.join(changes)} in {context.paths.settings}.")
     session.say_left_behind(context, before, after)

@@ -11,14 +11,16 @@ Rule 4: a run without a URL, with complete settings, asks nobody.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import policy, settings
+from thv_llm import policy, settings, state
 from thv_llm.commands import parser as flags
 from thv_llm.errors import ThvLlmError, UsageError, shown
 from thv_llm.settings import ROWS, Settings
+from thv_llm.state import PublishedState
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from thv_llm.oidc.published import Published
     from thv_llm.policy import Policy
     from thv_llm.secret import Secret
+    from thv_llm.state import State
 
 GATEWAY, ISSUER, CLIENT_ID = "gateway_url", "oidc.issuer", "oidc.client_id"
 QUESTIONS = {
@@ -117,6 +120,18 @@ def complete(
     return run.complete(wanted if wanted.gateway_url else run.asked(wanted, GATEWAY))
 
 
+def remember(context: Context, changes: Collection[str], wanted: Settings, found: Collection[str]) -> None:
+    """Note which settings the gateway published, so that `doctor` sees when it publishes others."""
+
+    def changed(old: State) -> State:
+        keys = set(found)
+        if not keys and old.published.gateway_url == wanted.gateway_url:
+            keys = set(old.published.keys) - set(changes)
+        return replace(old, published=PublishedState(wanted.gateway_url if keys else "", tuple(sorted(keys))))
+
+    state.update(context.paths, changed)
+
+
 class _Run:
     """One search and its questions.
 
@@ -160,9 +175,7 @@ class _Run:
         if self.decided.forbids(ISSUER, issuer):  # before anything is sent there
             self._set(wanted, {ISSUER: issuer})
         metadata = self._metadata(issuer, wanted)
-        values: dict[str, object] = {**found.values, ISSUER: issuer}
-        if "oidc.scopes" not in self.named:
-            values["oidc.scopes"] = published.scopes(found, metadata)
+        values = published.proposed(found, issuer, metadata, named=self.named - {ISSUER})
         wanted = self._set(wanted, {**self._stale(before, wanted.gateway_url, issuer), **values})
         registers = not wanted.oidc.client_id and bool(metadata.registration_endpoint)
         self._show(found, wanted, registers=registers)
@@ -271,7 +284,8 @@ class _Run:
         lines = {"gateway": gateway, "issuer": f"{shown(issuer, 200)}{note}"}
         for row in ROWS:
             value = wanted.get(row)
-            if row.key in SHOWN and (value != row.default or row.key in found.values):
+            is_said = row.key == "oidc.scopes" or value != row.default or row.key in found.values
+            if row.key in SHOWN and is_said:
                 words = " ".join(value) if isinstance(value, tuple) else value
                 lines[SHOWN[row.key]] = shown(words, 1000) if value is not None else "-"
         if registers:

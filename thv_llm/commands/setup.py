@@ -120,6 +120,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         state.keys(context.paths, [plan.tool.id for plan in final if engine.has_key(plan.tool)])
         final = setup.plan([plan.tool for plan in final], wiring.values(context, wanted, models=models))
     configured = setup.carry_out(final, changes, with_service=not args.no_service)
+    connection.remember(context, changes, wanted, connected.found)
     if begun:
         session.hand_over(context, begun)
     setup.say_end(configured, is_lazy=args.lazy)

@@ -253,7 +253,15 @@ def _as_server(document: JsonObject, url: str, gateway_url: str, named: Collecti
     return Published(url, (issuer,), values)
 
 
-def scopes(found: Published, metadata: Metadata) -> tuple[str, ...]:
+def proposed(
+    found: Published, issuer: str, metadata: Metadata, *, named: Collection[str] = ()
+) -> dict[str, Value]:
+    """Return the settings, by key, that come from what was found; never those that are named otherwise."""
+    values = {**found.values, "oidc.issuer": issuer, "oidc.scopes": _scopes(found, metadata)}
+    return {key: value for key, value in values.items() if key not in named}
+
+
+def _scopes(found: Published, metadata: Metadata) -> tuple[str, ...]:
     """Return what to ask for: what the gateway names, and ID and refresh tokens where there are any."""
     defaults = OidcSettings().scopes
     named = found.values.get("oidc.scopes")
