@@ -28,6 +28,9 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+NO_TOKEN = "cannot get an access token"
+
+
 class ThvLlmError(Exception):
     """A failure with everything its reader needs.
 
@@ -44,6 +47,16 @@ class ThvLlmError(Exception):
         self.what = what
         self.why = why
         self.next_step = next_step
+
+    @property
+    def short(self) -> str:
+        """What and why, for a place that has a line of its own for the next step, or none."""
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+    @property
+    def cause(self) -> str:
+        """The same for a place that is about the access token that cannot be had."""
+        return self.short.removeprefix(f"{NO_TOKEN}: ")
 
     def __str__(self) -> str:
         """The lines a person sees after `thv-llm: error: `."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from thv_llm import files
+from thv_llm import files, system
 from thv_llm.errors import ThvLlmError
 
 VERSION = 1
@@ -158,10 +158,11 @@ def understood(path: str) -> Iterator[Mapping[str, object]]:
         why = "not JSON"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         why = f"unexpected content ({type(error).__name__})"
+    moved = system.command_line(("mv", path, f"{path}.broken"))  # setup knows its own values without it
     raise ThvLlmError(
         f"cannot understand {path}",
         why=why,
-        next_step="restore it from a backup, or move it away: then teardown no longer knows what to undo",
+        next_step=f"restore it from a backup, or: {moved} && thv-llm setup",
     )
 
 

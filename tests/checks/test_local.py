@@ -76,7 +76,7 @@ def test_a_state_file_that_is_damaged(lab: Lab) -> None:
     found = faults(lab)
 
     assert {check.name for check in found} <= {"state", "program"}
-    assert any(lab.paths.state in check.reason and "move it away" in check.next_step for check in found)
+    assert any(lab.paths.state in check.reason and "&& thv-llm setup" in check.next_step for check in found)
 
 
 def test_a_program_that_was_moved_since_setup(lab: Lab) -> None:

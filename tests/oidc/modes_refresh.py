@@ -131,6 +131,8 @@ REFRESH = (
     refused("ref-unauthorized-client", 400, "unauthorized_client", "oidc.client_id"),
     refused("ref-unsupported-grant", 400, "unsupported_grant_type", "oidc.client_id"),
     refused("ref-invalid-scope", 400, "invalid_scope", "oidc.scopes"),
+    refused("ref-offline", 400, "not_allowed", "oidc.scopes", "Offline tokens not allowed for the user"),
+    refused("ref-access-denied", 403, "access_denied", "ask your administrator for access"),
     refused("ref-invalid-target", 400, "invalid_target", "oidc.resource"),
     refused("ref-no-secret", 400, "invalid_request", "client secret", "client_secret is missing."),
     refused("ref-invalid-request", 400, "invalid_request", "thv-llm login"),

@@ -340,8 +340,10 @@ def test_a_pasted_refusal_ends_the_login(client: Client) -> None:
         issuer = client.provider.issuer
         return f"http://127.0.0.1/callback?error=access_denied&state={query['state']}&iss={issuer}"
 
-    with pytest.raises(ThvLlmError, match="access_denied"):
+    with pytest.raises(ThvLlmError, match="access_denied") as caught:
         client.login(flow="manual", interaction=Person(refuse).interaction())
+
+    assert caught.value.next_step.startswith("ask your administrator for access")
 
 
 def test_the_manual_flow_takes_the_redirect_too(client: Client) -> None:

@@ -24,9 +24,9 @@ from tests import canaries
 from tests.commands.homes import Run, Stream
 from tests.commands.machine import Machine, machine
 from tests.fakes.cable import Cable
+from tests.fakes.secret_service import FakeSecretService
 from tests.fakes.web import Answer
 from tests.service.lab import impatience
-from thv_llm import state
 from thv_llm.commands import session
 from thv_llm.context import Context
 
@@ -44,6 +44,8 @@ class Site:
     closing: contextlib.ExitStack
     kept: bytes = b""
     next_steps: list[str] = field(default_factory=list)
+    tool_has: tuple[int, str] = (0, "")
+    keyring: FakeSecretService = field(init=False)
 
     def run(self, *words: str) -> Run:
         """Type a command."""
@@ -102,14 +104,14 @@ class Site:
 
     def tool(self) -> str:
         """Return what a tool on the proxy gets: "200", a status and the text of an error, or no response."""
-        known = state.load(self.machine.paths.state).keys.get("opencode")
-        key = known.reveal() if known else "none"
         settings = self.machine.opencode.read_text() if self.machine.opencode.exists() else ""
-        port = re.search(r"127\.0\.0\.1:(\d+)", settings)
-        number = int(port[1]) if port else self.machine.port
+        port, key = re.search(r"127\.0\.0\.1:(\d+)", settings), re.search(r'"(thv-[\w-]{20,})"', settings)
+        if port and key:  # else one that runs goes on with what it has read before
+            self.tool_has = int(port[1]), key[1]
+        number, local_key = self.tool_has
         connection = http.client.HTTPConnection("127.0.0.1", number, timeout=15)
         try:
-            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            headers = {"Authorization": f"Bearer {local_key}", "Content-Type": "application/json"}
             connection.request("POST", "/v1/chat/completions", CHAT, headers)
             response = connection.getresponse()
             body = response.read().decode()
@@ -131,8 +133,9 @@ class Site:
         return done.returncode == 0 and self.machine.gateway.admits(f"Bearer {token}")
 
     def is_well(self) -> list[str]:
-        """Return what is not well: doctor's faults, a tool that fails, a helper without a token."""
+        """Return what is not well: doctor's faults, status', a tool that fails, a helper without a token."""
         wrong = [f"{one['name']}: {one['reason']}" for one in self.faults()]
+        wrong += [] if (done := self.run("status")).code == 0 else [done.out + done.err]
         try:
             wrong += [] if (got := self.tool()) == "200" else [f"the tool got {got}"]
             wrong += [] if self.helper() else ["the helper gives no token"]
@@ -157,7 +160,12 @@ class Site:
             elif words[0] == "unset":
                 for name in words[1:]:
                     self.environ.pop(name, None)
+            elif words[0] == "export":
+                self.environ.update(
+                    (name, value) for name, _, value in (word.partition("=") for word in words[1:])
+                )
             else:
+                words = words[1:] if words[0] == "sudo" else words
                 subprocess.run(words, check=True, env={**self.environ, "PATH": os.environ["PATH"]})
 
 

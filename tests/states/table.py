@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +24,7 @@ from tests.commands import homes
 from tests.fakes.cable import Cable
 from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.gateway import Fault
+from tests.fakes.secret_service import FakeSecretService
 from tests.fakes.web import Answer
 from tests.service.lab import until
 from tests.states.site import Site
@@ -27,6 +32,7 @@ from thv_llm.service import helper
 from thv_llm.system import processes
 
 Step = Callable[[Site], object]
+TOP = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Row:
         remedy: a command, or the words that say who or what helps.
         others: what happens elsewhere before the command is typed: an administrator, a network.
         values: the user's values for the words in capitals of the remedy.
+        needs_root: only root can make it so.
     """
 
     area: str
@@ -48,6 +55,7 @@ class Row:
     remedy: str
     others: Step | None = None
     values: Callable[[Site], Mapping[str, str]] = field(default=lambda _: {})
+    needs_root: bool = False
 
 
 def json_error(code: str, text: str, until_login_with: tuple[str, str] = ("", "")) -> Step:
@@ -97,6 +105,39 @@ def about_to_end(here: Site) -> None:
     here.machine.provider.alter["token"] = short
     here.run("login", "--force")
     recovers(here)
+
+
+def no_refresh_token(here: Site) -> None:
+    def without(good: Answer) -> Answer:
+        return Answer(good.status, {name: good.body[name] for name in good.body if name != "refresh_token"})
+
+    here.machine.provider.alter["token"] = without
+    here.run("login", "--force")
+
+
+def login_after_recovery(here: Site) -> None:
+    recovers(here)
+    here.run("login", "--force")
+
+
+def rewritten_tool(here: Site) -> None:
+    here.machine.opencode.write_text("{}")
+    here.setup("--client", "opencode")
+
+
+def another_issuer(here: Site) -> None:
+    here.alter("discovery", lambda good: Answer(200, {**good.body, "issuer": "https://other.example"}))
+
+
+def locked_keyring(here: Site) -> None:
+    here.run("logout")
+    directory = here.machine.home / "bus"
+    directory.mkdir()
+    here.keyring = here.closing.enter_context(FakeSecretService(directory, unlocks=False))
+    here.environ.update(here.keyring.environ)
+    here.run("login")
+    here.keyring.locked = True
+    here.run("proxy", "restart")
 
 
 def short_tokens(here: Site) -> None:
@@ -229,13 +270,32 @@ def foreign_listener(here: Site) -> None:
     here.closing.enter_context(socket.create_server(("127.0.0.1", here.machine.port)))
 
 
-def broken_settings(here: Site) -> None:
-    here.kept = here.own("settings").read_bytes()
-    here.own("settings").write_text("gateway_url =\n")
+def edited_settings(change: Callable[[str], str]) -> Step:
+    def plant(here: Site) -> None:
+        here.kept = here.own("settings").read_bytes()
+        here.own("settings").write_text(change(here.kept.decode()))
+
+    return plant
 
 
 def mended_settings(here: Site) -> None:
     here.own("settings").write_bytes(here.kept)
+
+
+def replaced_program(here: Site) -> None:
+    """Run the service from a copy of the program, and change the copy."""
+    copy = here.machine.home / "copy"
+    shutil.copytree(TOP / "thv_llm", copy / "thv_llm", ignore=shutil.ignore_patterns("__pycache__"))
+    launcher = Path(shutil.copy(TOP / "thv_llm.py", copy))
+    here.run("proxy", "stop")
+    command = [sys.executable, "-I", str(launcher), "proxy", "start", "--background"]
+    subprocess.run(command, env=here.environ, check=True, capture_output=True)
+    launcher.write_text(f"{launcher.read_text()}\n")
+
+
+def another_installation(here: Site) -> None:
+    text = here.machine.opencode.read_text().replace(f":{here.machine.port}/", f":{homes.free_port()}/")
+    here.machine.opencode.write_text(re.sub(r"thv-[\w-]{20,}", f"thv-{'A' * 43}", text))
 
 
 def unconfigured(here: Site) -> None:
@@ -361,6 +421,59 @@ ROWS = (
     ),
     Row(
         "The provider",
+        "It denies access to you",
+        refresh_fails(400, {"error": "access_denied", "error_description": "not in the group"}),
+        {
+            "token": "'access_denied': 'not in the group'",
+            "status": "access_denied",
+            "doctor": "access_denied",
+            "tool": "access_denied",
+        },
+        "ask your administrator for access",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "It does not allow refresh tokens for the client",
+        refresh_fails(400, {"error": "unauthorized_client"}),
+        {
+            "token": "'unauthorized_client'",
+            "status": "unauthorized_client",
+            "doctor": "unauthorized_client",
+            "tool": "unauthorized_client",
+        },
+        "ask your administrator to allow this login and refresh tokens for oidc.client_id",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "It issues no refresh token",
+        no_refresh_token,
+        {
+            "token": "",
+            "status": "logged in without a refresh token",
+            "doctor": "the provider issued no refresh token",
+            "tool": "200",
+        },
+        "ask the administrator of the provider to allow offline_access",
+        login_after_recovery,
+    ),
+    Row(
+        "The provider",
+        "Its metadata names another issuer",
+        another_issuer,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "its metadata names the issuer",
+            "tool": "200",
+        },
+        "thv-llm setup --issuer URL",
+        recovers,
+        values=lambda here: {"URL": here.machine.provider.issuer},
+    ),
+    Row(
+        "The provider",
         "The issuer's URL is wrong",
         lambda here: saved("--issuer", here.machine.provider.issuer + "/x")(here),
         {
@@ -474,6 +587,18 @@ ROWS = (
         },
         "try again later",
         recovers,
+    ),
+    Row(
+        "The gateway",
+        "It does not serve an API where the settings say",
+        saved("--anthropic-path-prefix", "/nowhere"),
+        {
+            "token": "",
+            "status": "claude-code direct outdated",
+            "doctor": "no Anthropic API there for Claude Code",
+            "tool": "200",
+        },
+        "thv-llm setup",
     ),
     Row(
         "The network",
@@ -618,6 +743,31 @@ ROWS = (
     ),
     Row(
         "The session",
+        "The session file is gone",
+        stored_badly(lambda here: here.own("session_file").unlink()),
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The session",
+        "The desktop's keyring is locked",
+        locked_keyring,
+        {
+            "token": "the keyring is locked",
+            "status": "the keyring is locked",
+            "doctor": "the keyring is locked",
+            "tool": "the keyring is locked",
+        },
+        "unlock it (log in to the desktop)",
+        lambda here: setattr(here.keyring, "locked", False),
+    ),
+    Row(
+        "The session",
         "The key of the session file is gone",
         stored_badly(lambda here: here.own("session_file_key").unlink()),
         {
@@ -656,7 +806,7 @@ ROWS = (
     Row(
         "Files of thv-llm",
         "llm.toml is not TOML",
-        broken_settings,
+        edited_settings(lambda _: "gateway_url =\n"),
         {
             "token": "",
             "status": "not TOML",
@@ -665,6 +815,69 @@ ROWS = (
         },
         "fix that line",
         mended_settings,
+    ),
+    Row(
+        "Files of thv-llm",
+        "A value in llm.toml cannot be used",
+        edited_settings(lambda text: text.replace("https://", "ftp://", 1)),
+        {
+            "token": "",
+            "status": "it must be an https URL",
+            "doctor": "it must be an https URL",
+            "tool": "200",
+        },
+        "thv-llm setup --gateway-url URL",
+        values=lambda here: {"URL": here.machine.gateway.url},
+    ),
+    Row(
+        "Files of thv-llm",
+        "llm.toml has a line that is no setting",
+        edited_settings(lambda text: f"{text}colour = 'red'\n"),
+        {
+            "token": "",
+            "status": "is not a setting",
+            "doctor": "is not a setting",
+            "tool": "200",
+        },
+        "fix that line",
+        mended_settings,
+    ),
+    Row(
+        "Files of thv-llm",
+        "The record of what setup did is damaged",
+        lambda here: here.own("state").write_text("{"),
+        {
+            "token": "",
+            "status": "cannot understand",
+            "doctor": "cannot understand",
+            "tool": "200",
+        },
+        "mv",
+    ),
+    Row(
+        "Files of thv-llm",
+        "The record of what setup did is gone",
+        lambda here: here.own("state").unlink(),
+        {
+            "token": "",
+            "status": "the record of its key is gone",
+            "doctor": "the record of its key is gone",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "Files of thv-llm",
+        "A file belongs to another user",
+        lambda here: os.chown(here.own("settings"), 12345, -1),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "belongs to another user",
+            "tool": "200",
+        },
+        "sudo chown",
+        needs_root=True,
     ),
     Row(
         "Files of thv-llm",
@@ -696,7 +909,7 @@ ROWS = (
         lambda here: here.own("helper").unlink(),
         {
             "token": "",
-            "status": "",
+            "status": "the helper is missing",
             "doctor": "thv-llm-token is missing",
             "tool": "200",
         },
@@ -708,7 +921,7 @@ ROWS = (
         mode("helper", 0o600),
         {
             "token": "",
-            "status": "",
+            "status": "the helper is not executable",
             "doctor": "is not executable",
             "tool": "200",
         },
@@ -720,7 +933,7 @@ ROWS = (
         lambda here: helper.write(here.machine.paths, program_path="/gone/thv-llm.pyz"),
         {
             "token": "",
-            "status": "",
+            "status": "which is gone",
             "doctor": "which is gone",
             "tool": "200",
         },
@@ -760,6 +973,18 @@ ROWS = (
     ),
     Row(
         "The service",
+        "Its program was replaced by another version",
+        replaced_program,
+        {
+            "token": "",
+            "status": "from a file that was replaced since",
+            "doctor": "from a file that was replaced since",
+            "tool": "200",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
         "Another program has the proxy's port",
         foreign_listener,
         {
@@ -793,6 +1018,43 @@ ROWS = (
             "tool": "200",
         },
         "thv-llm setup --client opencode",
+    ),
+    Row(
+        "The tools",
+        "A tool's settings file was broken by hand",
+        lambda here: here.machine.opencode.write_text("{ nope"),
+        {
+            "token": "",
+            "status": "expected a key in double quotes",
+            "doctor": "expected a key in double quotes",
+            "tool": "200",
+        },
+        "fix that file",
+        rewritten_tool,
+    ),
+    Row(
+        "The tools",
+        "A tool has the settings of another thv-llm",
+        another_installation,
+        {
+            "token": "",
+            "status": "opencode proxy foreign",
+            "doctor": "it holds the settings of a thv-llm whose proxy listens on port",
+            "tool": "no response",
+        },
+        "thv-llm setup --take-over --client opencode",
+    ),
+    Row(
+        "Settings",
+        "The proxy takes requests without a key",
+        saved("--no-require-key"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "every program and user of this machine can use the proxy",
+            "tool": "200",
+        },
+        "thv-llm setup --require-key",
     ),
     Row(
         "Settings",
@@ -845,6 +1107,18 @@ ROWS = (
     ),
     Row(
         "The environment",
+        "HTTP_PROXY would take requests for 127.0.0.1, too",
+        lambda here: here.environ.update(HTTP_PROXY="http://127.0.0.1:9"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "HTTP_PROXY is set without NO_PROXY for 127.0.0.1",
+            "tool": "200",
+        },
+        "export NO_PROXY=",
+    ),
+    Row(
+        "The environment",
         "A variable overrides a tool's settings",
         lambda here: here.environ.update(ANTHROPIC_API_KEY="x"),
         {
@@ -872,6 +1146,6 @@ def page() -> str:
             if text and text != "200":
                 said.setdefault(text, []).append(names[name])
         shown = "; ".join(f"`{text}` ({', '.join(who)})" for text, who in said.items())
-        is_command = row.remedy.split()[0] in ("thv-llm", "chmod", "unset", "sudo", "export")
+        is_command = row.remedy.split()[0] in ("thv-llm", "chmod", "unset", "sudo", "export", "mv")
         lines.append(f"| {row.title} | {shown} | {f'`{row.remedy}`' if is_command else row.remedy} |")
     return "\n".join(lines).strip()

@@ -147,20 +147,14 @@ def settings_file(here: Installation) -> Iterator[Check]:
 
 def helper_program(here: Installation) -> Iterator[Check]:
     """The helper is there, can run, and answers soon."""
-    path = here.where.helper
-    is_needed = any(tool.mode == "direct" for tool in here.state.wired)
-    if not os.path.exists(path):
-        if is_needed:
-            yield fail("helper", f"{path} is missing", SETUP, here.setup_of_sound_tools)
-        return
     from thv_llm.service import helper
 
-    gone = [word for word in helper.names(path) if not os.path.exists(word)]
-    if not os.access(path, os.X_OK):
-        remedy = ("chmod", "u+x", path)
-        yield fail("helper", f"{path} is not executable", remedy, fix=remedy)
-    elif gone:
-        yield fail("helper", f"it was written for {gone[0]}, which is gone", SETUP, here.setup_of_sound_tools)
+    path, is_there = here.where.helper, os.path.exists(here.where.helper)
+    if not is_there and all(tool.mode != "direct" for tool in here.state.wired):
+        return
+    if fault := helper.fault(path):
+        mode = ("chmod", "u+x", path) if is_there and not os.access(path, os.X_OK) else ()
+        yield fail("helper", f"{path} {fault}", mode or SETUP, mode or here.setup_of_sound_tools)
     elif not _has_token(here):
         yield ok("helper", f"{path} installed; not tested (no access token)")
     elif here.running is not None and not here.running.answers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -88,10 +89,9 @@ def configure(*tools: str) -> tuple[str, ...]:
 
 def failed(name: str, error: ThvLlmError) -> Check:
     """Return the fault that an error tells of."""
-    reason = f"{error.what}: {error.why}" if error.why else error.what
     if isinstance(error, LoginRequiredError):
-        return fail(name, reason, LOGIN)
-    return fail(name, reason, error.next_step or "thv-llm doctor --debug")
+        return fail(name, error.short, LOGIN)
+    return fail(name, error.short, error.next_step or "thv-llm doctor --debug")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,17 @@ class Installation:
     def state(self) -> State:
         """What setup recorded; ThvLlmError when it cannot be understood."""
         return state.load(self.where.state)
+
+    @cached_property
+    def network(self) -> Mapping[str, str]:
+        """The environment in which the service asks provider and gateway."""
+        from thv_llm.service import network
+
+        complete = network.environment(self.settings, self.environ)
+        if network.needs_password(complete):
+            with contextlib.suppress(ThvLlmError):  # its store has a finding of its own
+                network.add_password(self.settings, self.where, complete)
+        return complete
 
     @cached_property
     def drift(self) -> tuple[Drift, ...]:
@@ -185,4 +196,4 @@ class Installation:
     def _tried(self) -> AccessToken:
         from thv_llm.service import cold_token
 
-        return cold_token.try_session(self.settings, self.environ)
+        return cold_token.try_session(self.settings, self.environ, as_service=True)

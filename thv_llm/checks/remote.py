@@ -35,7 +35,7 @@ def provider(here: Installation) -> Iterator[Check]:
     if here.settings.oidc.grant == "token-file":  # its tokens come from elsewhere
         return
     here.progress(f"Asking {issuer} …")
-    http = Provider(here.settings.ca_file, here.environ)
+    http = Provider(here.settings.ca_file, here.network)
     reply = http.get(issuer.rstrip("/") + discovery.WELL_KNOWN)  # unreachable, TLS: its error says so
     discovery.discover(issuer, http, cache_path=here.where.discovery_cache, now=here.now(), fresh=True)
     yield ok("provider", f"{issuer} reachable, issuer matches")
@@ -136,7 +136,7 @@ def _routes(here: Installation, token: Secret) -> Iterator[Check]:
         if not users:
             continue
         prefix = protocol.prefix_in(here.settings)
-        found = probe(here.settings, here.environ, protocol, prefix, token)
+        found = probe(here.settings, here.network, protocol, prefix, token)
         if presence(found) is Presence.ABSENT:
             url = gateway_root(here.settings.gateway_url) + prefix + protocol.path
             reason = f"HTTP {found.status} from {url}: no {protocol.title} API there for {', '.join(users)}"
@@ -174,4 +174,4 @@ def _not_accepted(url: str, status: int, without: int) -> Check:
 
 def _status(here: Installation, token: Secret | None) -> int:
     """Return the status of a request for the models; unreachable: the error says so."""
-    return send(here.settings, here.environ, models_path(here.settings), token=token).status
+    return send(here.settings, here.network, models_path(here.settings), token=token).status

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from thv_llm.checks.model import RESTART, SETUP, Check, Installation, fail, ok, warn
-from thv_llm.service import autostart, background
+from thv_llm.service import autostart, background, challenge
 
 
 def service(here: Installation) -> Iterator[Check]:
@@ -17,6 +17,8 @@ def service(here: Installation) -> Iterator[Check]:
         yield from _not_running(here)
     elif not found.answers:
         reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
+        if not here.state.local_key:
+            reason = f"process {found.record.pid} cannot be checked: the record of its key is gone"
         yield fail("service", reason, SETUP, RESTART)
     else:
         reasons = background.reasons_to_restart(here.where, found.record)
@@ -41,7 +43,8 @@ def port(here: Installation) -> Iterator[Check]:
     """Nobody else has the proxy's port."""
     number = here.settings.proxy_port
     use = background.port_use(here.where, number)
-    if use.kind == "ours":
+    is_open = use.kind == "ours" and challenge.somebody_listens(number)
+    if is_open:
         yield ok("port", f"{number} is used by thv-llm")
     elif use.kind == "stranger":
         owner = use.owner or "another program"

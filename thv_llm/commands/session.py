@@ -151,11 +151,14 @@ def _is_stored(source: TokenSource) -> bool:
 
 def _tried(context: Context, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
     """Return a token that the session gave just now; None when it gives none."""
+    from thv_llm import tokens
     from thv_llm.service import cold_token
 
     context.progress("Trying the session …")
     try:
-        return Begun(cold_token.try_session(wanted, context.environ, passphrase=passphrase.typed))
+        found = Begun(cold_token.try_session(wanted, context.environ, passphrase=passphrase.typed))
+        tokens.note_found(wanted, context.paths, context.environ)
+        return found
     except LoginRequiredError:
         return None
     except ThvLlmError as error:

@@ -228,7 +228,7 @@ class Setup:
             except (UsageError, ForeignError):
                 raise
             except ThvLlmError as error:
-                self._skip(tool, f"{error.what}: {error.why}" if error.why else error.what, error.next_step)
+                self._skip(tool, error.short, error.next_step)
         return plans
 
     def _skip(self, tool: Tool, why: str, next_step: str) -> None:

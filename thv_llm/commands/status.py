@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thv_llm import settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.sessions import SessionFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from thv_llm.checks import Check
     from thv_llm.context import Context
     from thv_llm.service.background import Running
-    from thv_llm.sessions import SessionFacts
     from thv_llm.settings import Settings
     from thv_llm.state import State
     from thv_llm.tools.engine import Drift
@@ -29,6 +29,7 @@ thv-llm status --check            ask provider and gateway, too
 thv-llm status --format json      for scripts (exit codes: 0, 1, 4, 5)
 """
 COLUMN = 10
+NOT_LOGGED_IN = "not logged in"
 CHECKED = ("provider", "session", "token", "gateway")
 
 
@@ -107,20 +108,24 @@ def _session(found: Settings, known: State, facts: dict[str, Any], context: Cont
     from thv_llm.tokens.failure import FailureMemory
 
     latest = FailureMemory(context.paths.refresh_failure, found.session_id, now=context.now).latest()
-    failures = [(latest[0], latest[1].why or latest[1].what, latest[1].next_step)] if latest else []
-    if isinstance(told := facts.get("refresh_failed"), dict):
-        failures.append((float(told["at"]), str(told["why"]), ""))
+    failures = [(latest[0], latest[1].cause, latest[1].next_step)] if latest else []
+    told = facts.get("refresh_failed")
+    # The service repeats what the memory knows better: when it happened, and how long the pause still is.
+    if isinstance(told, dict) and told["why"] not in [why for _, why, _ in failures]:
+        failures.append((float(told["at"]), str(told["why"]), str(told.get("next", ""))))
+    failed = max(failures, default=None)
     adopted_until = facts.get("adopted_until") or 0.0
     of_session = known.sessions.of(found.session_id)
+    is_file_gone = of_session.store == "file" and not os.path.exists(context.paths.session_file)
+    if is_file_gone or (failed and failed[1] == NOT_LOGGED_IN):  # seen, whatever was recorded
+        of_session = SessionFacts()
     if found.oidc.grant != "user":
-        from thv_llm.sessions import SessionFacts
-
         of_session = SessionFacts("none", who=f"a workload (oidc.grant = {found.oidc.grant})")
     return Session(
         of_session,
         adopted_until if adopted_until > context.now() else None,
         facts.get("token_remaining_s") or 0.0,
-        max(failures, default=None),
+        failed,
     )
 
 
@@ -168,9 +173,10 @@ def _gateway_lines(found: Settings) -> list[str]:
 def _session_lines(known: State, session: Session, now: float, *, can_log_in: bool) -> list[str]:
     if not session.exists:
         left = ["a session of earlier settings is stored", *_next("thv-llm logout")]
-        why = f": {session.failed[1]}" if session.failed else ""
+        why = session.failed[1].removeprefix(NOT_LOGGED_IN) if session.failed else ""
         remedy = _next("thv-llm login") if can_log_in else []
-        return [f"not logged in{why}", *remedy, *(left if known.sessions.stored else [])]
+        told = screen.wrapped(f"{NOT_LOGGED_IN}{f': {why}' if why else ''}", COLUMN)
+        return [told, *remedy, *(left if known.sessions.stored else [])]
     facts = session.facts
     if not facts.store:
         lines = ["logged in without a refresh token"]
@@ -214,7 +220,8 @@ def _service_lines(
     if isinstance(facts.get("proxy"), dict):
         lines.append(f"requests {watching.summary(facts['proxy'])}")
     if not running.answers:
-        lines += ["does not respond", *_next("thv-llm setup")]
+        unproven = "cannot be checked: the record of its key is gone"
+        lines += ["does not respond" if known.local_key else unproven, *_next("thv-llm setup")]
     for reason in reasons:
         lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm setup")]
     return lines
@@ -235,7 +242,7 @@ def _tool_lines(
         lines += [
             screen.wrapped(f"  {screen.short(one.path, context.paths.home)}: {one}", COLUMN) for one in lost
         ]
-        lines += _next(shlex.join(lost[0].remedy)) if lost else []
+        lines += _next(lost[0].next_step) if lost else []
     return lines
 
 

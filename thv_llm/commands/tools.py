@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def _rows(context: Context) -> list[dict[str, Any]]:
                 "where": here.where if here else None,
                 "wired": wired is not None,
                 "state": drifted[tool.id].condition.value if tool.id in drifted else "ok" if wired else None,
-                "next": shlex.join(drifted[tool.id].remedy) if tool.id in drifted else None,
+                "next": drifted[tool.id].next_step if tool.id in drifted else None,
                 "files": [file.path for file in wired.files] if wired else [],
                 "left_to_do": list(tool.afterwards) if wired else [],
                 "reason": tool.reason or None,

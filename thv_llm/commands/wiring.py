@@ -12,7 +12,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.state import State
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Detection, Drift, Mode, Place, Plan, Tool, Values
+from thv_llm.tools.engine import Condition, Detection, Drift, Mode, Place, Plan, Tool, Values
 from thv_llm.tools.values import without_effect
 
 if TYPE_CHECKING:
@@ -55,11 +55,15 @@ def values(context: Context, wanted: Settings, *, models: tuple[str, ...]) -> Va
 
 
 def drift(context: Context, known: State, wanted: Settings) -> tuple[Drift, ...]:
-    """Return the files of configured tools that are not as setup would leave them."""
+    """Return the files of configured tools that are not as setup would leave them, the helper among them."""
+    from thv_llm.service import helper
+
+    path, fault = context.paths.helper, helper.fault(context.paths.helper)
+    direct = [tool.tool for tool in known.wired if tool.mode == Mode.DIRECT.value] if fault else []
+    without = tuple(Drift(tool, path, Condition.MISSING, why=f"the helper {fault}") for tool in direct)
     if not context.paths.home or not wanted.gateway_url:
-        return engine.drift(known)
-    values = engine.values_of(wanted, known, context.paths.helper)
-    return engine.drift(known, place(context), values)
+        return engine.drift(known) + without
+    return engine.drift(known, place(context), engine.values_of(wanted, known, path)) + without
 
 
 def known_models(context: Context, wanted: Settings) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ SLOW_DOWN_S = 5.0  # section 3.5
 MAX_INTERVAL_S = 60.0
 MAX_LIFETIME_S = 1800.0
 NEXT_STEP = "thv-llm login --device-code"
+DENIED = "ask your administrator for access; if it was you who refused: thv-llm login"
 
 _USER_CODE = re.compile(r"[!-~](?:[ -~]{0,38}[!-~])?")
 
@@ -167,7 +168,7 @@ def _extra_wait(response: Response, fields: dict[str, str | Secret]) -> float:
             LOGIN_FAILED, why="the code was not entered in time (expired_token)", next_step=NEXT_STEP
         )
     if error == "access_denied":
-        raise ThvLlmError(LOGIN_FAILED, why="the login was refused (access_denied)", next_step=NEXT_STEP)
+        raise ThvLlmError(LOGIN_FAILED, why="the login was refused (access_denied)", next_step=DENIED)
     if error is None and response.status in (429, 500, 502, 503, 504):
         return SLOW_DOWN_S
     raise token_endpoint.refused(LOGIN_FAILED, response, fields)

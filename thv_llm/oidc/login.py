@@ -178,13 +178,14 @@ def code_of(query: str, metadata: Metadata) -> Secret:
     values = _values(query)
     _check_iss(values.get("iss", []), metadata)
     if "error" in values:
-        why = f"the provider says {shown(values['error'][0])}"
-        description = values.get("error_description", [""])[0]
-        if description:
-            why += f": {shown(description, 200)}"
-        if meaning := providers.meaning(f"{values['error'][0]} {description}"):
+        error, description = values["error"][0], values.get("error_description", [""])[0]
+        why = f"the provider says {shown(error)}{f': {shown(description, 200)}' if description else ''}"
+        if meaning := providers.meaning(f"{error} {description}"):
             why += f" ({meaning})"
-        raise ThvLlmError(LOGIN_FAILED, why=why, next_step="thv-llm login")
+        next_step = token_endpoint.remedy(error, description)
+        if error == "access_denied":
+            next_step = device.DENIED
+        raise ThvLlmError(LOGIN_FAILED, why=why, next_step=next_step)
     codes = values.get("code", [])
     if len(codes) != 1 or not codes[0]:
         raise InvalidResponseError(

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from thv_llm.errors import (
     LOGIN_FAILED,
+    NO_TOKEN,
     InteractionRequiredError,
     InvalidResponseError,
     LoginRequiredError,
@@ -40,7 +41,6 @@ MAX_RETRY_AFTER_S = 3600.0
 
 MAX_CLAIMS = 4096
 
-WHAT = "cannot get an access token"
 LOGIN = "thv-llm login"
 PERSISTS = "if the problem persists, contact your administrator"
 WANTS_SECRET = "the provider wants a client secret: thv-llm setup --client-secret-file FILE"
@@ -67,13 +67,14 @@ one is Google's `error_subtype`."""
 PASSING = frozenset({"temporarily_unavailable", "server_error", "slow_down", "authorization_pending"})
 
 SETTINGS = {
+    "access_denied": "ask your administrator for access",
     "invalid_client": "check oidc.client_id, a public client: thv-llm setup --client-id ID",
     "unauthorized_client": "ask your administrator to allow this login and refresh tokens for oidc.client_id",
     "unsupported_grant_type": "ask your administrator to allow refresh tokens for oidc.client_id",
     "invalid_scope": "check oidc.scopes: thv-llm setup --scopes LIST",
     "invalid_target": "check oidc.resource and oidc.audience: thv-llm setup --resource URI",
 }
-"""Which setting an error of the provider is about."""
+"""What helps with an error of the provider: most are about a setting."""
 
 
 class Tokens(NamedTuple):
@@ -164,7 +165,7 @@ def refresh(
         _check_refreshed(found.id_token, metadata.issuer, oidc.client_id, subject)
     elif oidc.gateway_token == "id_token":
         why = "the session has ended: the provider renews no ID token, which the gateway wants"
-        raise LoginRequiredError(WHAT, why=why, next_step=LOGIN)
+        raise LoginRequiredError(NO_TOKEN, why=why, next_step=LOGIN)
     return for_gateway(found, oidc, now=now)
 
 
@@ -178,7 +179,7 @@ def for_gateway(found: Tokens, oidc: OidcSettings, *, now: float) -> Tokens:
         return found
     if found.id_token is None:
         raise InvalidResponseError(
-            WHAT,
+            NO_TOKEN,
             why="the provider issued no ID token, which the gateway wants (gateway.token)",
             next_step="thv-llm setup --scopes with openid in it, or --gateway-token access_token",
         )
@@ -203,21 +204,21 @@ def _failed_refresh(response: Response, sent: Mapping[str, str | Secret]) -> Thv
     found = response.json or {}
     error = found.get("error")
     if not isinstance(error, str) or response.status not in (400, 401, 403):
-        return refused(WHAT, response, sent, later=PERSISTS)
+        return refused(NO_TOKEN, response, sent, later=PERSISTS)
     is_policy = error == "invalid_grant" and not POLICY.isdisjoint(
         str(found.get(name)) for name in ("suberror", "error_subtype")
     )
     if is_policy or error in INTERACTION:
         why = f"the provider wants you to log in again: {_said(found, sent)}"
-        return InteractionRequiredError(WHAT, why=why, next_step=LOGIN, claims=_claims(found))
+        return InteractionRequiredError(NO_TOKEN, why=why, next_step=LOGIN, claims=_claims(found))
     if error == "invalid_grant":
         return _ended(error, _description(found, sent))
-    return refused(WHAT, response, sent, later=PERSISTS)
+    return refused(NO_TOKEN, response, sent, later=PERSISTS)
 
 
 def _ended(reason: str, description: str = "") -> LoginRequiredError:
     why = f"the stored session has ended ({reason}){description}"
-    return LoginRequiredError(WHAT, why=why, next_step=LOGIN)
+    return LoginRequiredError(NO_TOKEN, why=why, next_step=LOGIN)
 
 
 def _claims(found: JsonObject) -> str:
@@ -282,9 +283,16 @@ def refused(
     why = f"the provider says {_said(found, sent)}"
     if not 400 <= response.status < 500 or response.status in (408, 429) or error in PASSING:
         return UnreachableError(what, why=why, next_step=later, retry_after_s=_retry_after(response))
-    if "client_secret" in str(found.get("error_description")):  # Google, of desktop apps, too
-        return RefusedError(what, why=why, next_step=WANTS_SECRET)
-    return RefusedError(what, why=why, next_step=SETTINGS.get(error, LOGIN))
+    return RefusedError(what, why=why, next_step=remedy(error, str(found.get("error_description"))))
+
+
+def remedy(error: str, description: str) -> str:
+    """Return what helps when the provider says this, at the token endpoint or in a redirect."""
+    if "client_secret" in description:  # Google, of desktop apps, too
+        return WANTS_SECRET
+    if "offline tokens not allowed" in description.lower():  # Keycloak, whatever the error's name
+        return SETTINGS["invalid_scope"]
+    return SETTINGS.get(error, LOGIN)
 
 
 def _said(found: JsonObject, sent: Mapping[str, str | Secret]) -> str:
@@ -336,7 +344,7 @@ def tokens(response: Response, *, now: float) -> Tokens:
     """
     if response.json is None:
         why, next_step = describe(response)
-        raise InvalidResponseError(WHAT, why=why, next_step=next_step)
+        raise InvalidResponseError(NO_TOKEN, why=why, next_step=next_step)
     kind = response.json.get("token_type")
     if not isinstance(kind, str) or kind.lower() != "bearer":
         raise _odd(f"token_type is {shown(kind)}, not Bearer")
@@ -369,7 +377,9 @@ def _token(body: JsonObject, name: str, *, low: str) -> Secret | None:
 
 def _odd(why: str) -> InvalidResponseError:
     return InvalidResponseError(
-        WHAT, why=f"the provider's token response is broken: {why}", next_step="contact your administrator"
+        NO_TOKEN,
+        why=f"the provider's token response is broken: {why}",
+        next_step="contact your administrator",
     )
 
 

@@ -87,8 +87,7 @@ def token_failure(failure: Exception) -> Rejected:
     """
     if not isinstance(failure, ThvLlmError):
         return Rejected(401, "cannot get an access token. Next: thv-llm doctor")
-    why = f": {failure.why}" if failure.why else ""
-    return Rejected(401, f"{failure.what}{why}. Next: {failure.next_step or 'thv-llm doctor'}")
+    return Rejected(401, f"{failure.short}. Next: {failure.next_step or 'thv-llm doctor'}")
 
 
 def _shaped(status: int, message: str, path: bytes) -> dict[str, object]:

@@ -110,13 +110,11 @@ def _is_set_up(where: Paths) -> bool:
 
 def _not_forwarded(where: Paths) -> str:
     """Return the answer where the socket of another machine is all there is, and nobody listens at it."""
-    from thv_llm.errors import UnreachableError
+    from thv_llm.errors import NO_TOKEN, UnreachableError
 
     why = f"nobody listens at {where.socket} (THV_LLM_SOCKET)"
     next_step = "where you are logged in: thv-llm proxy start --background; then forward its socket again"
-    return agent_protocol.failure_line(
-        UnreachableError("cannot get an access token", why=why, next_step=next_step)
-    )
+    return agent_protocol.failure_line(UnreachableError(NO_TOKEN, why=why, next_step=next_step))
 
 
 def _claim(where: Paths) -> int | None:
@@ -244,11 +242,16 @@ def _start_service_again(where: Paths, environ: Mapping[str, str]) -> None:
 
 
 def try_session(
-    wanted: Settings, environ: Mapping[str, str], *, passphrase: Secret | None = None
+    wanted: Settings,
+    environ: Mapping[str, str],
+    *,
+    passphrase: Secret | None = None,
+    as_service: bool = False,
 ) -> AccessToken:
     """Return a token that the session of these settings gave just now.
 
     Args:
+        as_service: over the network that was saved for the service, else over that of `environ`.
         passphrase: of the encrypted session file, if a person has typed it.
 
     Raises:
@@ -260,7 +263,8 @@ def try_session(
     from thv_llm.tokens import AccessToken
 
     # What a session depends on is short enough for any pipe.
-    needed = [row for row in ROWS if row.in_oidc or row.key in ("ca_file", "token_store")]
+    others = ("ca_file", "token_store", *(("service.network",) if as_service else ()))
+    needed = [row for row in ROWS if row.in_oidc or row.key in others]
     values = {row.key: wanted.get(row) for row in needed if wanted.get(row) != row.default}
     typed = passphrase.reveal() if passphrase else None
     command = paths.own_command("token", detach.WORKER_FLAG, SESSION_WORKER)
@@ -291,6 +295,7 @@ def _source(brief: bytes, where: Paths, environ: Mapping[str, str]) -> TokenSour
 
     values, typed = json.loads(brief)
     wanted = settings.overlaid(settings.Settings(), values)
+    environ = _network(wanted, where, environ)
     if typed is None:
         return tokens.open(wanted, where, environ, is_patient=False)
     return tokens.open(

@@ -181,6 +181,16 @@ def names(path: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def fault(path: str) -> str:
+    """Return why the helper cannot give a token to anybody, in words after its path; "" when it can run."""
+    if not os.path.exists(path):
+        return "is missing"
+    if not os.access(path, os.X_OK):
+        return "is not executable"
+    gone = [word for word in names(path) if not os.path.exists(word)]
+    return f"was written for {gone[0]}, which is gone" if gone else ""
+
+
 def _quoted(path: str) -> str:
     if "\n" in path or "\r" in path:
         raise ThvLlmError(

@@ -308,12 +308,15 @@ class Service:
 
     def facts(self) -> dict[str, object]:
         """Return what may be known of this run; no secret."""
-        failed, remaining_s = self._failed, self._source.remaining_s()
+        remaining_s, failed = self._source.remaining_s(), None
+        if self._failed:
+            at, error = self._failed
+            failed = {"at": at, "why": error.cause, "next": error.next_step}
         return {
             "record": self._record.to_json() if self._record else None,
             "token_expires_at": self._now() + remaining_s if remaining_s else None,
             "token_remaining_s": remaining_s,
-            "refresh_failed": {"at": failed[0], "why": failed[1].why or failed[1].what} if failed else None,
+            "refresh_failed": failed,
             "adopted_until": self._adopted_until,
             "proxy": asdict(self._proxy.stats()) if self._proxy else None,
         }

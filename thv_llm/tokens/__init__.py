@@ -6,7 +6,16 @@
 from __future__ import annotations
 
 from thv_llm.agent_client import MIN_VALID_S
-from thv_llm.tokens.session import end_all, open
+from thv_llm.tokens.session import end_all, note_found, open
 from thv_llm.tokens.source import AccessToken, Clock, TokenSource, keep_fresh
 
-__all__ = ["MIN_VALID_S", "AccessToken", "Clock", "TokenSource", "end_all", "keep_fresh", "open"]
+__all__ = [
+    "MIN_VALID_S",
+    "AccessToken",
+    "Clock",
+    "TokenSource",
+    "end_all",
+    "keep_fresh",
+    "note_found",
+    "open",
+]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from thv_llm import system, validation
-from thv_llm.errors import InvalidResponseError, RefusedError, ThvLlmError, UnreachableError, shown
+from thv_llm.errors import NO_TOKEN, InvalidResponseError, RefusedError, ThvLlmError, UnreachableError, shown
 from thv_llm.secret import Secret
 from thv_llm.settings import STORED, OidcSettings, Settings
 from thv_llm.tokens.source import AccessToken, TokenSource
@@ -35,7 +35,6 @@ MAX_FILE_BYTES = 64 * 1024
 LOOK_AGAIN_S = 30.0
 """How long the token of a file serves before the file is read again by whoever waits for its renewal."""
 
-WHAT = "cannot get an access token"
 CHECK = "check oidc.grant and what goes with it: thv-llm config show"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -132,7 +131,7 @@ def client_secret(oidc: OidcSettings, open_store: Callable[[], SessionStore]) ->
     found = open_store().load(secret_entry(oidc))
     if found is None:
         raise RefusedError(
-            WHAT,
+            NO_TOKEN,
             why="the client secret is not in the store any more",
             next_step="thv-llm setup --client-secret-file FILE",
         )
@@ -211,7 +210,7 @@ class FileTokens(TokenSource):
         expires_at = id_token.expiry_of(token)
         if expires_at is not None and expires_at <= now:
             why = f"the token in {self.path} expired {now - expires_at:.0f} s ago"
-            raise UnreachableError(WHAT, why=why, next_step="have it renewed by what writes this file")
+            raise UnreachableError(NO_TOKEN, why=why, next_step="have it renewed by what writes this file")
         return AccessToken(token, expires_at or now + 2 * LOOK_AGAIN_S, now + LOOK_AGAIN_S)
 
     def at_hand(self) -> Secret | None:
@@ -262,7 +261,7 @@ def request(
             fields |= {"client_assertion": proof, "client_assertion_type": JWT_BEARER}
     response = http.post_form(metadata.token_endpoint, fields, is_basic=metadata.is_basic)
     if response.status != 200:
-        error = token_endpoint.refused(WHAT, response, fields, later=token_endpoint.PERSISTS)
+        error = token_endpoint.refused(NO_TOKEN, response, fields, later=token_endpoint.PERSISTS)
         if error.next_step == token_endpoint.LOGIN:
             raise RefusedError(error.what, why=error.why, next_step=CHECK)
         raise error
@@ -314,5 +313,6 @@ def _of_github(http: Provider, environ: Mapping[str, str], audience: str) -> Sec
             next_step=PERMISSION,
         )
     return _word(
-        value.encode("utf-8", "replace"), lambda why: InvalidResponseError(WHAT, why=f"GitHub's token: {why}")
+        value.encode("utf-8", "replace"),
+        lambda why: InvalidResponseError(NO_TOKEN, why=f"GitHub's token: {why}"),
     )

@@ -99,6 +99,16 @@ def open(
     return source
 
 
+def note_found(settings: Settings, paths: Paths, environ: Mapping[str, str]) -> None:
+    """Record where the session is that gives tokens: the record of its login may be lost."""
+    if settings.oidc.grant == "user" and not sessions.load(paths.state).of(settings.session_id).store:
+        store = Stores(settings, paths, environ, interactive=False, ask_passphrase=None).of(
+            settings.session_id
+        )
+        facts = SessionFacts(store.name, settings.session_id)
+        _update(paths, lambda known: known.after_login(facts))
+
+
 def _nothing(settings: Settings) -> SessionStore:
     from thv_llm.tokens.grants import Nothing
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from thv_llm import files
 from thv_llm.agent_client import MIN_VALID_S
 from thv_llm.errors import (
+    NO_TOKEN,
     InteractionRequiredError,
     InvalidResponseError,
     LoginRequiredError,
@@ -217,7 +218,7 @@ class TokenSource:
             if spare:
                 return spare
             if not self._turn.acquire(timeout=DEADLINE_S):
-                raise UnreachableError("cannot get an access token", why="another refresh hangs")
+                raise UnreachableError(NO_TOKEN, why="another refresh hangs")
         try:
             return self._fresh(wish) or self._refreshed(started, deadline, wish.rejected)
         except ThvLlmError as error:
@@ -345,7 +346,7 @@ class TokenSource:
             stored = store.load(self._key)
         if stored is None:
             raise self._failures.why_ended() or LoginRequiredError(
-                "cannot get an access token", why="not logged in", next_step="thv-llm login"
+                NO_TOKEN, why="not logged in", next_step="thv-llm login"
             )
         return stored
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
-from thv_llm import files
+from thv_llm import files, system
 from thv_llm.edit import yaml_block
 from thv_llm.edit.document import carry_on
 from thv_llm.edit.formats import Format, editor
@@ -385,11 +385,18 @@ class Drift:
         return self.why or f"{', '.join(self.keys)} changed since setup"
 
     @property
-    def remedy(self) -> tuple[str, ...]:
-        """The command that brings it to the desired state, with the service."""
+    def remedy(self) -> tuple[str, ...] | str:
+        """The command that brings it to the desired state, with the service; or what a user must do."""
+        if self.condition is Condition.CHANGED and not self.keys:
+            return f"fix that file, then: thv-llm setup --client {self.tool}"
         only = () if self.condition is Condition.OUTDATED else ("--client", self.tool)
         more = ("--take-over",) if self.condition is Condition.FOREIGN else ()
         return ("thv-llm", "setup", *more, *only)
+
+    @property
+    def next_step(self) -> str:
+        """The remedy as a line that can be shown, and typed if it is a command."""
+        return self.remedy if isinstance(self.remedy, str) else system.command_line(self.remedy)
 
 
 INTERRUPTED = "setup or teardown was interrupted while it changed this file"
