@@ -42,14 +42,18 @@ DEBIAN = {
 }
 """Program → the package that has it."""
 
-PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12", "keyring": "3.11"}
+PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12", "sgpt": "3.11", "keyring": "3.11"}
 """Program → the Python its lock file was made with."""
 
 SCRIPTS = {
+    "aicommits": "aicommits/dist/cli.mjs",
     "codex": "@openai/codex/bin/codex.js",
     "copilot": "@github/copilot/npm-loader.js",
     "gemini": "@google/gemini-cli/bundle/gemini.js",
+    "grok": "@vibe-kit/grok-cli/dist/index.js",
     "kimi": "@moonshot-ai/kimi-code/dist/main.mjs",
+    "nanocoder": "@nanocollective/nanocoder/dist/cli.js",
+    "oco": "opencommit/out/cli.cjs",
     "pi": "@earendil-works/pi-coding-agent/dist/bundle/cli.js",
     "qwen": "@qwen-code/qwen-code/cli-entry.js",
 }

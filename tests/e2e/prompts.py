@@ -25,6 +25,7 @@ class Prompt:
         starts: a command line that reads the tool's settings and needs no gateway.
         route: the path at the gateway that it uses.
         ca_variable: where it looks for a private authority, when its settings have no place for one.
+        named: the program, where the first word of `ask` is the shell.
     """
 
     tool: str
@@ -33,14 +34,17 @@ class Prompt:
     route: str
     env: Mapping[str, str] = field(default_factory=dict)
     ca_variable: str = ""
+    named: str = ""
 
     @property
     def program(self) -> str:
         """The program's name."""
-        return self.ask[0]
+        return self.named or self.ask[0]
 
 
 CHAT = "/v1/chat/completions"
+STAGED = "git init -q . && git config user.email a@b && git config user.name n && date >new && git add new &&"
+"""A repository with something to commit."""
 
 PROMPTS: tuple[Prompt, ...] = (
     Prompt(
@@ -89,6 +93,44 @@ PROMPTS: tuple[Prompt, ...] = (
         ("aider", "--version"),
         CHAT,
     ),
+    Prompt(
+        "nanocoder",
+        (
+            "nanocoder",
+            "--provider",
+            "thv-llm",
+            "--model",
+            "m-1",
+            "--trust-directory",
+            "--plain",
+            "run",
+            QUESTION,
+        ),
+        ("nanocoder", "--version"),
+        CHAT,
+    ),
+    Prompt("grok-cli", ("grok", "--model", "m-1", "-p", QUESTION), ("grok", "--version"), CHAT),
+    Prompt(
+        "shell-gpt",
+        ("sgpt", "--no-cache", QUESTION),
+        ("sh", "-c", "OPENAI_API_KEY=none sgpt --version"),  # without a key anywhere it asks for one
+        CHAT,
+    ),
+    Prompt(
+        "opencommit",
+        ("sh", "-c", f"{STAGED} oco --yes && oco --yes"),  # the first run brings its file up to date
+        ("oco", "--version"),
+        CHAT,
+        {"OCO_GITPUSH": "false", "OCO_TEST_SKIP_VERSION_CHECK": "true"},
+        named="oco",
+    ),
+    Prompt(
+        "aicommits",
+        ("sh", "-c", f"{STAGED} aicommits -y"),
+        ("aicommits", "--version"),
+        CHAT,
+        named="aicommits",
+    ),
 )
 
 
@@ -104,7 +146,7 @@ def ask(machine: Machine, one: Prompt) -> None:
     done = machine.run(*one.ask, env={**one.env, **own_ca})
     sent = machine.gateway.requests[before:]
 
-    assert ANSWER in " ".join(done.out.split()), done.said
+    assert ANSWER.rstrip(".") in " ".join(done.out.split()), done.said
     assert any(request.admitted and request.path.split("?")[0] == one.route for request in sent), [
         (request.method, request.path, request.admitted) for request in sent
     ]

@@ -35,7 +35,9 @@ def is_list(edit: Edit) -> bool:
 
 
 def typical(edit: Edit) -> str:
-    """Return what such a file usually holds."""
+    """Return what such a file usually holds, where it is edited at all."""
+    if edit.new_only:
+        return "\n"
     match edit.format:
         case Format.TOML:
             return TOML
@@ -55,7 +57,7 @@ def full_of_comments(edit: Edit) -> str:
     if edit.format in (Format.JSONC, Format.JSONC_TRAILING):
         text = text.replace("\n", " // one\n", 1).replace(",", ", /* two { */", 1)
         return "// three }\n" + text + "/* four */\n"
-    if edit.format is Format.JSON:
+    if edit.format is Format.JSON or edit.new_only:
         return text
     return "# one\n" + text.replace("\n", "  # two\n", 1) + "# three\n"
 

@@ -22,10 +22,16 @@ CODE = Folder(
 CLAUDE = Folder("~/.claude", env="CLAUDE_CONFIG_DIR")
 LLM = Folder("~/.config/llm", env="LLM_USER_PATH", mac="~/Library/llm")
 
+AICHAT = Folder("~/.config/aichat", env="AICHAT_DIR", xdg="aichat", mac="~/Library/aichat")
+
 
 @pytest.mark.parametrize(
     ("folder", "platform", "environ", "expected"),
     [
+        (AICHAT, "linux", {}, "/home/me/.config/aichat"),
+        (AICHAT, "linux", {"XDG_CONFIG_HOME": "/x"}, "/x/aichat"),
+        (AICHAT, "linux", {"XDG_CONFIG_HOME": "/x", "AICHAT_DIR": "/own"}, "/own"),
+        (AICHAT, "darwin", {"XDG_CONFIG_HOME": "/x"}, "/home/me/Library/aichat"),
         (CLAUDE, "linux", {}, "/home/me/.claude"),
         (CLAUDE, "linux", {"CLAUDE_CONFIG_DIR": "/data/claude/"}, "/data/claude"),
         (CLAUDE, "linux", {"CLAUDE_CONFIG_DIR": "relative"}, "/home/me/.claude"),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.tools.machines import KEY, VALUES, Machine, succeeded
 from tests.tools.starts import STARTS, begin
@@ -31,7 +32,8 @@ WIRED = [tool for tool in TOOLS if tool.edits]
 OTHERS = [tool for tool in TOOLS if not tool.edits]
 EXPECTED = """claude-code codex claude-desktop copilot-cli pi goose opencode kilo gemini-cli vscode
     vscode-insiders vscodium cline qwen-code llm aider droid kimi-code vibe zed junie avante
-    codecompanion gptel cursor xcode copilot-for-xcode roo-code windsurf jetbrains continue crush"""
+    codecompanion gptel cursor xcode copilot-for-xcode roo-code windsurf jetbrains continue crush openclaw
+    gptme nanocoder grok-cli cecli shell-gpt opencommit aicommits mini-swe-agent hermes-agent aichat"""
 
 every_wired_tool = pytest.mark.parametrize("tool", WIRED, ids=lambda tool: tool.id)
 every_start = pytest.mark.parametrize("start", STARTS)
@@ -224,7 +226,7 @@ def test_a_file_that_cannot_be_parsed_is_named_and_left_alone(machine: Machine, 
     broken = {
         Format.TOML: "a = 1\nb = = 2\n",
         Format.YAML: "a: 1\n\tb: 2\n",
-        Format.DOTENV: "anything goes in such a file\n",
+        Format.DOTENV: "A=1\nB='not closed\n",
     }
     texts = {
         path: broken.get(edit.format, '{\n  "a": 1,\n  "b": ]\n}\n')
@@ -238,6 +240,37 @@ def test_a_file_that_cannot_be_parsed_is_named_and_left_alone(machine: Machine, 
     places = [f"{path}:{3 if path.suffix in ('.json', '.jsonc') else 2}" for path in texts]
     assert any(re.match(rf"{re.escape(place)}:\d+: ", caught.value.why) for place in places)
     assert machine.snapshot() == before
+
+
+@pytest.mark.parametrize("theirs", ["model: theirs\n", "# theirs\n", "other: 1\n"])
+@pytest.mark.parametrize("tool", [tool for tool in WIRED if any(edit.new_only for edit in tool.edits)])
+def test_a_file_that_is_only_made_is_left_alone_once_it_is_the_users(
+    machine: Machine, tool: Tool, theirs: str
+) -> None:
+    [path] = machine.targets(tool)
+    machine.write({path: theirs})
+    with pytest.raises(ThvLlmError, match="was left as it is") as caught:
+        machine.plan(tool)
+    assert f"thv-llm tools {tool.id}" in caught.value.next_step
+    assert str(path) in caught.value.why
+    snippet = yaml.safe_load(engine.snippet(tool, VALUES))
+    path.unlink()
+    assert succeeded(machine.setup(tool))
+    written = yaml.safe_load(path.read_text())
+    assert _first_models(written) == _first_models(snippet)
+
+    path.write_text(path.read_text() + "later: 1\n")  # what the user adds to ours is theirs
+    assert succeeded(machine.setup(tool, proxy_port=14001))
+    assert "14001" in path.read_text()
+    assert succeeded(machine.teardown())
+    assert path.read_text() == "later: 1\n"
+
+
+def _first_models(value: object) -> object:
+    """Return a value with one element in each list, because a snippet names one model."""
+    if isinstance(value, dict):
+        return {key: _first_models(member) for key, member in value.items()}
+    return [_first_models(element) for element in value[:1]] if isinstance(value, list) else value
 
 
 @every_wired_tool

@@ -207,6 +207,13 @@ def _file(
             is_new = change.is_empty(text)
         is_empty = change.is_empty(text)
         _require_keys(edit, text, is_new=is_empty)
+        is_ours = bool(old and old.created and not lost_keys(start.data, old))
+        if edit.new_only and not (is_empty or is_ours):
+            raise ThvLlmError(
+                f"{tool.title} was left as it is",
+                why=f"{start.path} has settings of yours, which cannot be joined with ours safely",
+                next_step=f"thv-llm tools {tool.id} (what to put into it)",
+            )
         # a file that we made wants the same when the tool or the user has put more into it
         wanted = _wanted(edit, text, values, left_alone, is_new=is_empty or bool(old and old.created))
         key = digest(json.dumps([edit.format.value, wanted]).encode())

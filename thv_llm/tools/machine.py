@@ -90,6 +90,9 @@ class Place:
         moved = self.environ.get(folder.env, "") if folder.env else ""
         if os.path.isabs(moved) and not (own and folder.env == "XDG_CONFIG_HOME"):
             return os.path.normpath(os.path.join(moved, folder.below))
+        moved = self.environ.get("XDG_CONFIG_HOME", "") if folder.xdg and not own else ""
+        if os.path.isabs(moved):
+            return os.path.normpath(os.path.join(moved, folder.xdg))
         return self.expand(own or folder.default)
 
     def expand(self, path: str) -> str:

@@ -131,6 +131,7 @@ class Folder:
         env: variable that replaces `default` when it holds an absolute path. `XDG_CONFIG_HOME` is
             not looked at where `mac` or `windows` is what holds.
         below: where the directory lies under the variable's value.
+        xdg: where it lies under `XDG_CONFIG_HOME`, for a tool that has a variable of its own, too.
         mac: the default on macOS, where it differs.
         windows: the default on Windows, where it differs; `%APPDATA%` and the like may begin it.
     """
@@ -138,6 +139,7 @@ class Folder:
     default: str
     env: str = ""
     below: str = ""
+    xdg: str = ""
     mac: str = ""
     windows: str = ""
 
@@ -202,6 +204,8 @@ class Edit:
             tool would drop the whole file, so it is not touched.
         ours_alone: the file carries our id and goes as a whole, with all that the tool added.
         in_profiles: the same again in each directory below this one (VS Code's profiles).
+        new_only: a file with something of the user's in it is left alone, because what we set may be
+            there already and cannot be found in this format; the tool's snippet is for them.
     """
 
     folder: Folder
@@ -213,6 +217,7 @@ class Edit:
     requires: tuple[str, ...] = ()
     ours_alone: bool = False
     in_profiles: str = ""
+    new_only: bool = False
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -243,7 +248,7 @@ class Tool:
         id: what is typed after `--client`; also the name in the undo record.
         found_by: marks; one is enough.
         edits: files in the order in which they are written; undone the other way round.
-        snippet: what to paste, for a tool that we cannot write to.
+        snippet: what to paste, for a tool or a file that we cannot write to.
         afterwards: what the user must still do.
         reason: why it cannot be wired; set only for those.
         reason_on_windows: why not there.

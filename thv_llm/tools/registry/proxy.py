@@ -47,7 +47,33 @@ FACTORY = Folder("~/.factory", env="FACTORY_HOME_OVERRIDE", below=".factory")
 KIMI = Folder("~/.kimi-code", env="KIMI_CODE_HOME")
 VIBE = Folder("~/.vibe", env="VIBE_HOME")
 CLINE = Folder("~/.cline/data", env="CLINE_DIR", below="data")
-AIDER = Folder("~")
+HOME = Folder("~")
+OPENCLAW = Folder("~/.openclaw", env="OPENCLAW_STATE_DIR")
+GPTME = Folder("~/.config/gptme")
+NANOCODER = Folder(
+    "~/.config/nanocoder",
+    env="NANOCODER_CONFIG_DIR",
+    xdg="nanocoder",
+    mac="~/Library/Preferences/nanocoder",
+    windows="%APPDATA%/nanocoder",
+)
+GROK = Folder("~/.grok")
+SHELL_GPT = Folder("~/.config/shell_gpt")
+MINI_SWE = Folder(
+    "~/.config/mini-swe-agent",
+    env="MSWEA_GLOBAL_CONFIG_DIR",
+    xdg="mini-swe-agent",
+    mac="~/Library/Application Support/mini-swe-agent",
+    windows="%LOCALAPPDATA%/mini-swe-agent/mini-swe-agent",
+)
+HERMES = Folder("~/.hermes", env="HERMES_HOME", windows="%LOCALAPPDATA%/hermes")
+AICHAT = Folder(
+    "~/.config/aichat",
+    env="AICHAT_CONFIG_DIR",
+    xdg="aichat",
+    mac="~/Library/Application Support/aichat",
+    windows="%APPDATA%/aichat",
+)
 
 OPENCODE_PROVIDER: Template = {
     "npm": "@ai-sdk/openai-compatible",
@@ -189,26 +215,25 @@ LLM_CLI = Tool(
     checked="llm 0.36, run headless against a recording gateway, 2026-11-23",
 )
 
+AIDER_BLOCKS: Mapping[str, Template] = {
+    NAME: {"openai-api-base": Value.PROXY_OPENAI, "openai-api-key": Value.LOCAL_KEY},
+    "thv-llm-model": IfAbsent(
+        {"model": Text("openai/", Value.MODEL)},
+        otherwise="your model stays; to use the gateway, name one with openai/ before it",
+        member="model",
+    ),
+}
+
 AIDER_CLI = Tool(
     id="aider",
     title="aider",
     found_by=(Binary("aider"), Directory(Folder("~/.aider"))),
     edits=(
         Edit(
-            folder=AIDER,
+            folder=HOME,
             names=(".aider.conf.yml",),
             format=Format.YAML,
-            set={
-                NAME: {
-                    "openai-api-base": Value.PROXY_OPENAI,
-                    "openai-api-key": Value.LOCAL_KEY,
-                },
-                "thv-llm-model": IfAbsent(
-                    {"model": Text("openai/", Value.MODEL)},
-                    otherwise="your model stays; to use the gateway, name one with openai/ before it",
-                    member="model",
-                ),
-            },
+            set=AIDER_BLOCKS,
         ),
     ),
     afterwards=("name models with openai/ before them: aider --model openai/MODEL",),
@@ -361,6 +386,312 @@ CLINE_CLI = Tool(
     checked="Cline CLI 3.0.65, run headless against a recording gateway, 2026-11-23; extension not run",
 )
 
+OPENCLAW_CLI = Tool(
+    id="openclaw",
+    title="OpenClaw",
+    found_by=(Binary("openclaw"), Directory(OPENCLAW)),
+    edits=(
+        Edit(
+            folder=OPENCLAW,
+            names=("openclaw.json",),
+            format=Format.JSONC_TRAILING,
+            set={
+                "/models/providers/thv-llm": {
+                    "baseUrl": Value.PROXY_OPENAI,
+                    "apiKey": Value.LOCAL_KEY,
+                    "api": "openai-completions",
+                    "models": EachModel({"id": Value.MODEL, "name": Value.MODEL}),
+                },
+                "/agents/defaults/model/primary": Text("thv-llm/", Value.MODEL),
+            },
+        ),
+    ),
+    afterwards=("restart its gateway: openclaw gateway restart",),
+    checked="OpenClaw 2026.9.6, run headless against a recording gateway, 2026-11-29",
+)
+
+GPTME_CLI = Tool(
+    id="gptme",
+    title="gptme",
+    found_by=(Binary("gptme"), Directory(GPTME)),
+    edits=(
+        Edit(
+            folder=GPTME,
+            names=("config.toml",),
+            format=Format.TOML,
+            set={
+                "providers[name=thv-llm]": {
+                    "name": NAME,
+                    "base_url": Value.PROXY_OPENAI,
+                    "api_key": Value.LOCAL_KEY,
+                    "default_model": Value.MODEL,
+                },
+                "env.MODEL": Text("thv-llm/", Value.MODEL),
+            },
+        ),
+    ),
+    afterwards=("another model: gptme --model thv-llm/MODEL",),
+    overridden_by=(
+        Overrides("MODEL", "gptme uses that model"),
+        Overrides("GPTME_MODEL", "gptme uses that model"),
+    ),
+    checked="gptme 0.35.1, run headless against a recording gateway, 2026-11-29",
+)
+
+NANOCODER_CLI = Tool(
+    id="nanocoder",
+    title="Nanocoder",
+    found_by=(Binary("nanocoder"), Directory(NANOCODER)),
+    edits=(
+        Edit(
+            folder=NANOCODER,
+            names=("agents.config.json",),
+            format=Format.JSON,
+            set={
+                "/nanocoder/providers/[name=thv-llm]": {
+                    "name": NAME,
+                    "baseUrl": Value.PROXY_OPENAI,
+                    "apiKey": Value.LOCAL_KEY,
+                    "models": EachModel(Value.MODEL),
+                },
+            },
+        ),
+    ),
+    afterwards=("choose it once: nanocoder --provider thv-llm, or /provider",),
+    note="an agents.config.json in the project's directory comes first",
+    checked="Nanocoder 1.30.0, run headless against a recording gateway, 2026-11-29",
+)
+
+GROK_CLI = Tool(
+    id="grok-cli",
+    title="Grok CLI",
+    found_by=(Binary("grok"), Directory(GROK)),
+    edits=(
+        Edit(
+            folder=GROK,
+            names=("user-settings.json",),
+            format=Format.JSON,
+            new_file={"/settingsVersion": 2},  # else it puts its own models before ours
+            set={
+                "/apiKey": Value.LOCAL_KEY,
+                "/baseURL": Value.PROXY_OPENAI,
+                "/defaultModel": Value.MODEL,
+                "/models": EachModel(Value.MODEL),
+            },
+        ),
+    ),
+    afterwards=("name a model, because it makes a .grok/settings.json in each project: grok --model MODEL",),
+    overridden_by=(
+        Overrides("GROK_API_KEY", "Grok CLI sends it instead of our key"),
+        Overrides("GROK_BASE_URL", "Grok CLI goes there instead"),
+    ),
+    note="the one of the npm package @vibe-kit/grok-cli; others of this name do not read its file",
+    checked="Grok CLI 0.0.34, run headless against a recording gateway, 2026-11-29",
+)
+
+CECLI = Tool(
+    id="cecli",
+    title="cecli",
+    found_by=(Binary("cecli"), Directory(Folder("~/.cecli"))),
+    edits=(
+        Edit(
+            folder=HOME,
+            names=(".cecli.conf.yml",),
+            format=Format.YAML,
+            set=AIDER_BLOCKS,
+        ),
+    ),
+    afterwards=("name models with openai/ before them: cecli --model openai/MODEL",),
+    overridden_by=(
+        Overrides("CECLI_OPENAI_API_BASE", "cecli goes there instead"),
+        Overrides("CECLI_OPENAI_API_KEY", "cecli sends it instead of our key"),
+    ),
+    checked="cecli 1.10.0, run headless against a recording gateway, 2026-11-29",
+)
+
+SHELL_GPT_CLI = Tool(
+    id="shell-gpt",
+    title="ShellGPT",
+    found_by=(Binary("sgpt"), Directory(SHELL_GPT)),
+    edits=(
+        Edit(
+            folder=SHELL_GPT,
+            names=(".sgptrc",),
+            format=Format.DOTENV,
+            set={
+                "API_BASE_URL": Value.PROXY_OPENAI,
+                "OPENAI_API_KEY": Value.LOCAL_KEY,
+                "DEFAULT_MODEL": Value.MODEL,
+            },
+        ),
+    ),
+    afterwards=("another model: sgpt --model MODEL",),
+    overridden_by=(
+        Overrides("OPENAI_API_KEY", "ShellGPT sends it instead of our key"),
+        Overrides("API_BASE_URL", "ShellGPT goes there instead"),
+        Overrides("DEFAULT_MODEL", "ShellGPT uses that model"),
+    ),
+    checked="ShellGPT 1.5.1, run headless against a recording gateway, 2026-11-29",
+)
+
+OPENCOMMIT = Tool(
+    id="opencommit",
+    title="OpenCommit",
+    found_by=(Binary("oco"), Binary("opencommit")),
+    edits=(
+        Edit(
+            folder=HOME,
+            names=(".opencommit",),
+            format=Format.DOTENV,
+            set={
+                "OCO_AI_PROVIDER": "openai",
+                "OCO_API_URL": Value.PROXY_OPENAI,
+                "OCO_API_KEY": Value.LOCAL_KEY,
+                "OCO_MODEL": Value.MODEL,
+            },
+        ),
+    ),
+    afterwards=("its first run may bring the file up to date, and ask to be run again",),
+    overridden_by=(
+        Overrides("OCO_API_KEY", "OpenCommit sends it instead of our key"),
+        Overrides("OCO_API_URL", "OpenCommit goes there instead"),
+        Overrides("OCO_AI_PROVIDER", "OpenCommit uses that provider"),
+        Overrides("OCO_MODEL", "OpenCommit uses that model"),
+    ),
+    note="a project's .env with OCO_ variables comes first",
+    checked="OpenCommit 3.3.10, run headless against a recording gateway, 2026-11-29",
+)
+
+AICOMMITS = Tool(
+    id="aicommits",
+    title="aicommits",
+    found_by=(Binary("aicommits"), Binary("aic")),
+    edits=(
+        Edit(
+            folder=HOME,
+            names=(".aicommits",),
+            format=Format.DOTENV,
+            set={
+                "provider": "custom",
+                "OPENAI_API_KEY": Value.LOCAL_KEY,
+                "OPENAI_BASE_URL": Value.PROXY_OPENAI,
+                "OPENAI_MODEL": Value.MODEL,
+            },
+        ),
+    ),
+    afterwards=("another model: aicommits model",),
+    checked="aicommits 3.4.0, run headless against a recording gateway, 2026-11-29",
+)
+
+MINI_SWE_AGENT = Tool(
+    id="mini-swe-agent",
+    title="mini-SWE-agent",
+    found_by=(Binary("mini-swe-agent"), Directory(MINI_SWE)),
+    edits=(
+        Edit(
+            folder=MINI_SWE,
+            names=(".env",),
+            format=Format.DOTENV,
+            set={
+                "MSWEA_CONFIGURED": "true",  # else it asks its questions first
+                "MSWEA_MODEL_NAME": Text("openai/", Value.MODEL),
+                "OPENAI_API_BASE": Value.PROXY_OPENAI,
+                "OPENAI_API_KEY": Value.LOCAL_KEY,
+                "MSWEA_COST_TRACKING": "ignore_errors",  # it knows no price of the gateway's models
+            },
+        ),
+    ),
+    afterwards=("another model: mini --model openai/MODEL",),
+    overridden_by=(
+        Overrides("OPENAI_API_KEY", "mini-SWE-agent sends it instead of our key"),
+        Overrides("OPENAI_API_BASE", "mini-SWE-agent goes there instead"),
+        Overrides("OPENAI_BASE_URL", "mini-SWE-agent goes there instead"),
+        Overrides("MSWEA_MODEL_NAME", "mini-SWE-agent uses that model"),
+    ),
+    checked="mini-SWE-agent 2.4.6, run headless against a recording gateway, 2026-11-29",
+)
+
+HERMES_AGENT = Tool(
+    id="hermes-agent",
+    title="Hermes Agent",
+    # A JavaScript engine has a program of the same name.
+    found_by=(Binary("hermes-agent"), Binary("hermes", says="Hermes Agent"), Directory(HERMES)),
+    edits=(
+        Edit(
+            folder=HERMES,
+            names=("config.yaml",),
+            format=Format.YAML,
+            new_only=True,
+            set={
+                NAME: {
+                    "model": {"default": Value.MODEL, "provider": "custom:thv-llm"},
+                    "providers": {
+                        NAME: {
+                            "name": TITLE,
+                            "base_url": Value.PROXY_OPENAI,
+                            "api_key": Value.LOCAL_KEY,
+                            "default_model": Value.MODEL,
+                        }
+                    },
+                },
+            },
+        ),
+    ),
+    snippet=Text(
+        "# in a config.yaml that has settings of yours\nmodel:\n  default: ",
+        Value.MODEL,
+        "\n  provider: custom:thv-llm\nproviders:\n  thv-llm:\n    name: thv-llm gateway\n    base_url: ",
+        Value.PROXY_OPENAI,
+        "\n    api_key: ",
+        Value.LOCAL_KEY,
+        "\n    default_model: ",
+        Value.MODEL,
+    ),
+    afterwards=("restart hermes; another model: hermes model",),
+    checked="Hermes Agent 0.19.0, run headless against a recording gateway, 2026-11-29",
+)
+
+AICHAT_CLI = Tool(
+    id="aichat",
+    title="AIChat",
+    found_by=(Binary("aichat"), Directory(AICHAT)),
+    edits=(
+        Edit(
+            folder=AICHAT,
+            names=("config.yaml",),
+            format=Format.YAML,
+            new_only=True,
+            set={
+                NAME: {
+                    "model": Text("thv-llm:", Value.MODEL),
+                    "clients": [
+                        {
+                            "type": "openai-compatible",
+                            "name": NAME,
+                            "api_base": Value.PROXY_OPENAI,
+                            "api_key": Value.LOCAL_KEY,
+                            "models": EachModel({"name": Value.MODEL}),
+                        }
+                    ],
+                },
+            },
+        ),
+    ),
+    snippet=Text(
+        "# in a config.yaml that has settings of yours\nmodel: thv-llm:",
+        Value.MODEL,
+        "\nclients:\n  - type: openai-compatible\n    name: thv-llm\n    api_base: ",
+        Value.PROXY_OPENAI,
+        "\n    api_key: ",
+        Value.LOCAL_KEY,
+        "\n    models:\n      - name: ",
+        Value.MODEL,
+    ),
+    afterwards=("another model: aichat --model thv-llm:MODEL",),
+    overridden_by=(Overrides("AICHAT_MODEL", "AIChat uses that model"),),
+    checked="AIChat 0.30.0, run headless against a recording gateway, 2026-11-28",
+)
+
 PROXY: tuple[Tool, ...] = (
     OPENCODE_CLI,
     KILO_CODE,
@@ -373,6 +704,17 @@ PROXY: tuple[Tool, ...] = (
     KIMI_CODE,
     VIBE_CLI,
     CLINE_CLI,
+    OPENCLAW_CLI,
+    GPTME_CLI,
+    NANOCODER_CLI,
+    GROK_CLI,
+    CECLI,
+    SHELL_GPT_CLI,
+    OPENCOMMIT,
+    AICOMMITS,
+    MINI_SWE_AGENT,
+    HERMES_AGENT,
+    AICHAT_CLI,
 )
 
 CLIENTS: Mapping[str, Mapping[str, Template]] = {
