@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -270,3 +272,53 @@ def test_help_of_every_command_is_what_its_option_prints(
         cli.build_parser(verb).parse_args([verb, "--help"])
 
     assert out == capsys.readouterr().out
+
+
+READING = {"status", "doctor", "tools", "models", "completion", "help", "version", "token"}
+READING |= {"config show", "config get", "proxy status", "proxy logs"}
+"""What only reads; tokens are looked after where they are made, which these may need as well."""
+
+
+def actions_of(verb: str) -> list[str]:
+    parser = cli.build_parser(verb)
+    for name in (verb, ""):
+        below = next(one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
+        if name:
+            parser = below.choices[name]
+    return list(below.choices)
+
+
+def test_every_command_is_known_to_write_or_to_read() -> None:
+    every = set(cli.VERBS) - {"config", "proxy"} | {"doctor --fix"}
+    for verb in ("config", "proxy"):
+        actions = actions_of(verb)
+        assert actions
+        every |= {f"{verb} {action}" for action in actions}
+    assert {*cli.WRITING} | READING == every
+    assert not {*cli.WRITING} & READING
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command", [*cli.WRITING, "token"])
+@pytest.mark.parametrize("owner", [1, 12345])
+def test_root_writes_nothing_in_the_home_of_another_user(
+    context: Context, tmp_path: Path, command: str, owner: int
+) -> None:
+    os.chown(tmp_path, owner, owner)
+
+    code, out, err = typed(context, *command.split(), *(["--", "true"] if command == "run" else []))
+
+    name = {1: "daemon", 12345: "uid 12345"}[owner]
+    assert (code, out) == (1, "")
+    assert f"why:  {tmp_path} belongs to {name}" in err
+    assert f"next: run the same command as {name}, without sudo\n" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command", ["status", "teardown --dry-run", "config show", "tools"])
+def test_root_may_look_at_the_home_of_another_user(context: Context, tmp_path: Path, command: str) -> None:
+    os.chown(tmp_path, 12345, 12345)
+
+    assert "without sudo" not in typed(context, *command.split())[2]
+    assert list(tmp_path.iterdir()) == []

@@ -41,6 +41,14 @@ VERBS = (
 
 ACTING = ("setup", "teardown", "uninstall", "login", "logout")
 """What changes something; with `--format json` it says so in lines, the last of which is the result."""
+
+WRITING = (
+    *(*ACTING, "run", "env", "doctor --fix"),
+    *("config set", "config reset", "proxy start", "proxy stop", "proxy restart"),
+    *("proxy install", "proxy uninstall"),
+)
+"""What root must not do in the home directory of another user. A token is looked after where it is made."""
+
 ALIASES = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 TAGLINE = "One login lets every AI tool on this machine use your company's LLM gateway."
@@ -150,6 +158,11 @@ def _dispatch(arguments: list[str], context: Context) -> int:
     args = build_parser(verb).parse_args(arguments)
     if args.debug:
         log.to(context.stderr, debug=True)
+    typed = [args.verb, getattr(args, "action", ""), "--fix" if getattr(args, "fix", False) else ""]
+    if " ".join(filter(None, typed)) in WRITING and not getattr(args, "dry_run", False):
+        from thv_llm import paths
+
+        paths.require_own_home(context.paths)
     return int(_module(verb).run(args, context))
 
 

@@ -141,6 +141,23 @@ def no_home(environ: Mapping[str, str]) -> ThvLlmError:
     )
 
 
+def require_own_home(where: Paths) -> None:
+    """Raise when this process is root in the home directory of another user (`sudo` may keep HOME).
+
+    What it would make there is root's, and the user could neither change nor remove it.
+    """
+    from thv_llm.errors import ThvLlmError
+    from thv_llm.system import file_system
+
+    owner = file_system.other_owner(where.home) if where.home else ""
+    if owner:
+        raise ThvLlmError(
+            "thv-llm writes nothing as root in the home directory of another user",
+            why=f"{where.home} belongs to {owner}, who could not change the files later",
+            next_step=f"run the same command as {owner}, without sudo",
+        )
+
+
 def require_socket(path: str) -> None:
     """Raise unless a socket can have this path."""
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:

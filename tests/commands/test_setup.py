@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import select
 import socket
 import threading
@@ -346,17 +345,6 @@ def test_a_read_only_file_of_one_tool_is_found_before_the_login(here: Machine) -
     assert "Skipped Claude Code: cannot write" in done.err
     assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
     assert here.wired == ["opencode"]
-
-
-@pytest.mark.root
-def test_root_writes_nothing_into_the_home_of_another_user(here: Machine) -> None:
-    os.chown(here.home, 12345, 12345)
-
-    done = here.setup()
-
-    assert done.code == 1
-    assert "without sudo" in done.err
-    assert not Path(here.paths.directory).exists()
 
 
 def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here: Machine) -> None:

@@ -82,7 +82,6 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     known = providers.of(wanted.oidc.issuer)
     wanted = _with_defaults(changes, wanted, context, known)
     setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over)
-    setup.require_own_home()
     tools = setup.choose(named)
     wiring.say_without_effect(context, wanted, changes, tools)
     draft = setup.plan(tools, wiring.values(context, wanted, models=wanted.models or PLACEHOLDER_MODELS))
@@ -186,15 +185,6 @@ class Setup:
     place: Place
     take_over: bool = False
     skipped: list[str] = field(default_factory=list)
-
-    def require_own_home(self) -> None:
-        """Refuse to be root in the home directory of another user, whose files would then be root's."""
-        if file_system.is_root_at_other(self.place.home):
-            raise ThvLlmError(
-                "setup does not run as root for another user",
-                why=f"{self.place.home} belongs to another user, who could not change the files later",
-                next_step="run the same command as that user, without sudo",
-            )
 
     def choose(self, named: Sequence[Tool]) -> list[Tool]:
         """Return the tools to configure: the named ones alone, else those found or configured before."""

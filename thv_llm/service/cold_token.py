@@ -82,7 +82,11 @@ def request(min_valid_s: int, age_s: float | None = None) -> str:
 
 
 def answer(where: Paths, environ: Mapping[str, str], line: str) -> str:
-    """Return the answer to a request, in the words of `service.agent_protocol`."""
+    """Return the answer to a request, in the words of `service.agent_protocol`.
+
+    Raises:
+        ThvLlmError: this process is root in the home directory of another user.
+    """
     deadline = time.monotonic() + agent_client.TIMEOUT_S
     while True:
         try:
@@ -93,6 +97,7 @@ def answer(where: Paths, environ: Mapping[str, str], line: str) -> str:
             return found
         if environ.get("THV_LLM_SOCKET") and not _is_set_up(where):
             return _not_forwarded(where)
+        paths.require_own_home(where)
         try:
             claim = _claim(where)
         except BlockingIOError:  # somebody is about to listen

@@ -257,9 +257,19 @@ def may_run_programs(directory: str) -> bool:
     return not (hasattr(os, "statvfs") and os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0))
 
 
-def is_root_at_other(directory: str) -> bool:
-    """Tell whether this process is root, and the directory is of another user."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0 and os.stat(directory).st_uid != 0
+def other_owner(directory: str) -> str:
+    """Return the user whose directory it is, when this process is root and that user is not; or ""."""
+    if sys.platform == "win32" or os.geteuid() != 0 or not os.path.exists(directory):
+        return ""
+    owner = os.stat(directory).st_uid
+    if owner == 0:
+        return ""
+    import pwd
+
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return f"uid {owner}"
 
 
 def private_directory(path: str) -> None:
