@@ -15,6 +15,7 @@ from tests import screens as machine_screens
 from tests.states import table
 from thv_llm import cli
 from thv_llm.commands import help
+from thv_llm.gateway import GATEWAYS
 from thv_llm.providers import PROVIDERS, IdentityProvider
 from thv_llm.settings import ROWS, options
 from thv_llm.tools import engine
@@ -86,6 +87,19 @@ def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
+def gateways() -> str:
+    """Return the table of gateways."""
+    lines = ["| gateway | its URL | paths | token | what else |", "|---|---|---|---|---|"]
+    for one in GATEWAYS:
+        prefixes = dict.fromkeys(
+            f"`{prefix}`" for prefix in (one.anthropic, one.openai, one.gemini) if prefix
+        )
+        lines.append(
+            f"| {one.title} | `{one.url}` | {', '.join(prefixes) or 'root'} | {one.token} | {one.notes} |"
+        )
+    return "\n".join(lines)
+
+
 def settings() -> str:
     """Return the table of settings."""
     lines = ["| key in `llm.toml` | flag | default | what |", "|---|---|---|---|"]
@@ -141,6 +155,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pages": pages,
     "tools": tools,
     "commands": commands,
+    "gateways": gateways,
     "settings": settings,
     "providers": providers,
     "setup": setup,

@@ -10,12 +10,14 @@ A route is proven with a token in hand, by what comes back for a request that do
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from thv_llm import paths
-from thv_llm.errors import ThvLlmError, UnreachableError
+from thv_llm.errors import ThvLlmError, UnreachableError, shown
 from thv_llm.net.http_client import HttpClient, Response
 from thv_llm.secret import Secret
 from thv_llm.settings import Settings
@@ -26,6 +28,13 @@ MODELS_PATH = "/v1/models"
 MAX_MODELS = 500
 """A settings file with more entries than this helps nobody."""
 MAX_ID_CHARACTERS = 200
+SIGN_IN = frozenset(
+    {"login", "signin", "sign", "sso", "auth", "oauth", "oauth2", "authorize", "saml", "saml2"}
+)
+SIGN_IN_TEXT = (b"sign in", b"sign-in", b"log in", b"login", b"password")
+NO_MODELS = "the gateway named no models"
+IN_FRONT = "a sign-in proxy stands in front of the gateway"
+ASK_IN_FRONT = "ask the administrator to let requests with a token through to the gateway's API"
 
 
 class Protocol(NamedTuple):
@@ -75,6 +84,126 @@ GEMINI = Protocol(
     frozenset({Value.PROXY_GEMINI}),
 )
 PROTOCOLS = (ANTHROPIC, OPENAI, GEMINI)
+
+
+class KnownGateway(NamedTuple):
+    """A gateway of which it is known where it serves what.
+
+    Attributes:
+        host: pattern of the hosts that only it has; "" when it runs under any name.
+        url: what to give as its URL.
+        prefixes: by field of `Protocol`, those that differ from ours.
+        token: what it accepts.
+        notes: what else to know.
+    """
+
+    title: str
+    url: str
+    token: str
+    notes: str
+    host: str = ""
+    anthropic: str = ""
+    openai: str = ""
+    gemini: str = ""
+
+    def prefix(self, protocol: Protocol) -> str:
+        """Return where it serves that protocol, "" where it is not known to be anywhere else."""
+        return {ANTHROPIC: self.anthropic, OPENAI: self.openai, GEMINI: self.gemini}[protocol]
+
+
+ACCESS_TOKEN = "access token"
+GATEWAYS = (
+    KnownGateway(
+        "LiteLLM",
+        "https://llm.example.com",
+        "access or ID token, with `enable_jwt_auth`",
+        'it checks the audience: "Audience doesn\'t match" is about `--gateway-token` and the audience.'
+        " `/v1/models` is Anthropic-shaped from 1.98 on; both shapes are understood",
+    ),
+    KnownGateway(
+        "Envoy AI Gateway",
+        "https://llm.example.com",
+        ACCESS_TOKEN,
+        "`rootPrefix` and `endpointPrefixes` can move its paths",
+        anthropic="/anthropic",
+    ),
+    KnownGateway(
+        "agentgateway",
+        "https://llm.example.com",
+        ACCESS_TOKEN,
+        "its routes are the administrator's: name them with the path settings when they are not found",
+    ),
+    KnownGateway(
+        "Kong AI Gateway",
+        "https://llm.example.com",
+        "any JWT of the issuer, with the OpenID Connect plugin",
+        "one prefix for each route, such as `/coding-agents-anthropic`: name it. Raise the limit for bodies:"
+        " 16 MB are advised",
+    ),
+    KnownGateway(
+        "Azure API Management",
+        "https://NAME.azure-api.net",
+        ACCESS_TOKEN,
+        "a subscription key goes beside the token: `--gateway-header-file`, and the tools on the proxy"
+        " alone have it. Foundry has no list of models: `--models`",
+        host=r".*\.azure-api\.net",
+        anthropic="/anthropic",
+        openai="/openai",
+    ),
+    KnownGateway(
+        "Cloudflare AI Gateway",
+        "https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY",
+        "a Cloudflare API token, not one of your provider",
+        "use it behind a gateway that checks your tokens. Cloudflare Access in front of a gateway"
+        " redirects to a login page; its Managed OAuth lets tokens through",
+        host=r"gateway\.ai\.cloudflare\.com",
+        anthropic="/anthropic",
+        openai="/compat",
+    ),
+    KnownGateway(
+        "Portkey",
+        "https://api.portkey.ai",
+        "JWT (RS256, with `kid`) with the claims `portkey_oid`, `portkey_workspace` and `scope`",
+        "provider and route by `--gateway-header`, such as `x-portkey-provider: @NAME`",
+        host=r"api\.portkey\.ai",
+    ),
+    KnownGateway(
+        "Bifrost",
+        "https://llm.example.com",
+        "a virtual key, no JWT",
+        "`--grant token-file` with the key in a file. Its models are named `provider/name`",
+        anthropic="/anthropic",
+        openai="/openai",
+        gemini="/genai",
+    ),
+    KnownGateway(
+        "Databricks",
+        "https://WORKSPACE.cloud.databricks.com",
+        "access token of the workspace",
+        "`--scopes all-apis,offline_access`, without `openid`. Models: `--models`",
+        host=r".*\.(databricks\.com|azuredatabricks\.net)",
+        anthropic="/ai-gateway/anthropic",
+        openai="/ai-gateway/openai",
+        gemini="/ai-gateway/gemini",
+    ),
+    KnownGateway(
+        "Snowflake Cortex",
+        "https://ACCOUNT.snowflakecomputing.com",
+        "OAuth access token, or a programmatic access token with `--grant token-file`",
+        "models: `--models`",
+        host=r".*\.snowflakecomputing\.com",
+        anthropic="/api/v2/cortex",
+        openai="/api/v2/cortex",
+    ),
+    KnownGateway(
+        "Coder AI Bridge",
+        "https://coder.example.com",
+        "a session token or API key of Coder, no JWT",
+        "`--grant token-file` with the key in a file",
+        anthropic="/api/v2/aibridge/anthropic",
+        openai="/api/v2/aibridge/openai",
+    ),
+)
 
 
 class Presence(Enum):
@@ -170,14 +299,63 @@ def _find_prefix(
     try:
         if saved is not None and presence(probe(wanted, environ, protocol, saved, token)) != Presence.ABSENT:
             return saved
-        for prefix in protocol.prefixes:
-            if prefix and root.endswith(prefix):  # the gateway's URL ends with it already
-                continue
+        for prefix in candidates(root, protocol):
             if presence(probe(wanted, environ, protocol, prefix, token)) is Presence.PRESENT:
                 return prefix
     except UnreachableError:
         pass
     return saved
+
+
+def candidates(root: str, protocol: Protocol) -> list[str]:
+    """Return the prefixes under which a gateway may serve a protocol, the likeliest first.
+
+    Those that its URL ends with already, or that belong to a gateway with hosts of its own, are left out.
+    """
+    host = urlsplit(root).hostname or ""
+    here = [one for one in GATEWAYS if one.host and re.fullmatch(one.host, host)]
+    others = [one for one in GATEWAYS if not one.host]
+    known = ([one.prefix(protocol) for one in group] for group in (here, others))
+    first, last = ([prefix for prefix in group if prefix] for group in known)
+    found = dict.fromkeys((*first, *protocol.prefixes, *last))
+    return [prefix for prefix in found if not prefix or not root.endswith(prefix)]
+
+
+def remarks(wanted: Settings, environ: Mapping[str, str], token: Secret) -> Iterator[tuple[str, str]]:
+    """Yield what is odd about the gateway's URL, each with a next step."""
+    root = gateway_root(wanted.gateway_url)
+    try:
+        if host := sign_in_host(probe(wanted, environ, OPENAI, OPENAI.prefix_in(wanted), token)):
+            yield f"{IN_FRONT}: {root} leads to the login page of {shown(host)}", ASK_IN_FRONT
+            return
+        for above in {root.removesuffix(one) for protocol in PROTOCOLS for one in protocol.prefixes} - {root}:
+            there = wanted._replace(gateway_url=above)
+            missed = [one for one in PROTOCOLS if not is_there(wanted, environ, one, token)]
+            if found := [one.title for one in missed if is_there(there, environ, one, token)]:
+                what = f"the gateway serves {' and '.join(found)}'s API at {above}, not below {root}"
+                yield what, f"thv-llm setup --gateway-url {above}"
+    except UnreachableError:
+        pass
+
+
+def is_there(wanted: Settings, environ: Mapping[str, str], protocol: Protocol, token: Secret) -> bool:
+    """Return whether the gateway serves a protocol where the settings say, else at its root."""
+    found = probe(wanted, environ, protocol, protocol.prefix_in(wanted), token)
+    return presence(found) is Presence.PRESENT
+
+
+def sign_in_host(response: Response) -> str:
+    """Return the host of the login page that a response leads to; "" for another response.
+
+    An API does not ask for a login by a page: something in front of the gateway does.
+    """
+    if 300 <= response.status < 400 and (location := response.headers.get("location")):
+        target = urlsplit(location)
+        host = target.hostname or response.host
+        words = set(re.split(r"[^a-z0-9]+", f"{host} {target.path}".lower()))
+        return host if host != response.host or words & SIGN_IN else ""
+    page = response.body.lower() if "html" in response.headers.get("content-type", "") else b""
+    return response.host if b"<form" in page and any(text in page for text in SIGN_IN_TEXT) else ""
 
 
 def models_path(wanted: Settings) -> str:
@@ -196,6 +374,9 @@ def models(wanted: Settings, environ: Mapping[str, str], token: Secret) -> tuple
     """
     path = models_path(wanted)
     found = send(wanted, environ, path, token=token)
+    if host := sign_in_host(found):
+        why = f"{IN_FRONT}: {path} leads to the login page of {shown(host)}"
+        raise ThvLlmError(NO_MODELS, why=why, next_step=ASK_IN_FRONT)
     if found.status != 200:
         raise _unusable(f"it returns HTTP {found.status} for GET {path}")
     listed = (found.json or {}).get("data")
@@ -213,6 +394,4 @@ def _is_id(name: object) -> bool:
 
 
 def _unusable(why: str) -> ThvLlmError:
-    return ThvLlmError(
-        "the gateway named no models", why=why, next_step="name them: thv-llm setup --models A,B"
-    )
+    return ThvLlmError(NO_MODELS, why=why, next_step="name them: thv-llm setup --models A,B")

@@ -73,7 +73,8 @@ class FakeGateway(WebServer):
         text: what every answer says.
         gap_s: how long to wait before each streamed event but the first.
         models: the ids that `/v1/models` lists.
-        anthropic_paths: under which paths Anthropic's API is served.
+        anthropic_paths, openai_paths, gemini_paths: under which paths each API is served.
+        authenticates_first: a request without a good token gets 401 for any path.
         host, port: where it listens, and is called.
 
     Attributes:
@@ -93,6 +94,9 @@ class FakeGateway(WebServer):
         gap_s: float = 0.0,
         models: tuple[str, ...] = ("m-1", "m-2"),
         anthropic_paths: tuple[str, ...] = ("/anthropic", ""),
+        openai_paths: tuple[str, ...] = ("",),
+        gemini_paths: tuple[str, ...] = ("",),
+        authenticates_first: bool = False,
         tls: bool = True,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -103,6 +107,9 @@ class FakeGateway(WebServer):
         self.gap_s = gap_s
         self.models = models
         self.anthropic_paths = anthropic_paths
+        self.openai_paths = openai_paths
+        self.gemini_paths = gemini_paths
+        self.authenticates_first = authenticates_first
         self.requests: list[Received] = []
         self.fault: Callable[[Received], Fault | None] = _none
         self.published: dict[str, Answer] = {}
@@ -163,9 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(answer)
         elif self.headers.get("upgrade"):
             self._error(426, "no WebSocket here")
-        elif route is None:
+        elif route is None and (admitted or not self.gateway.authenticates_first):
             self._error(404, f"there is no {path[:200]!r} here")
-        elif not admitted:
+        elif route is None or not admitted:
             self._error(401, "the token is missing or not good", {"WWW-Authenticate": self.gateway.challenge})
         elif (fault := self.gateway.fault(received)) and fault.status:
             self._error(fault.status, "as the test has it", fault.headers)
@@ -181,15 +188,23 @@ class _Handler(BaseHTTPRequestHandler):
                 return lambda asked: self._reply(asked, answers.messages, answers.whole_messages)
             if path == f"{prefix}/v1/messages/count_tokens":
                 return lambda _: self._json({"input_tokens": answers.INPUT_TOKENS})
-        if path == "/v1/chat/completions":
-            return lambda asked: self._reply(asked, answers.chat, answers.whole_chat)
-        if path == "/v1/responses":
-            return lambda asked: self._reply(asked, answers.responses, answers.whole_responses)
-        if path == "/v1/models":
-            return lambda _: self._json(answers.models(self.gateway.models))
-        return self._gemini_route(path)
+        for prefix in self.gateway.openai_paths:
+            if path == f"{prefix}/v1/chat/completions":
+                return lambda asked: self._reply(asked, answers.chat, answers.whole_chat)
+            if path == f"{prefix}/v1/responses":
+                return lambda asked: self._reply(asked, answers.responses, answers.whole_responses)
+            if path == f"{prefix}/v1/models":
+                return lambda _: self._json(answers.models(self.gateway.models))
+        for prefix in self.gateway.gemini_paths:
+            if path.startswith(prefix) and (route := self._gemini_route(path.removeprefix(prefix))):
+                return route
+        return None
 
     def _gemini_route(self, path: str) -> Callable[[dict[str, Any]], None] | None:
+        if path == "/v1beta/models":
+            return lambda _: self._json(
+                {"models": [{"name": f"models/{one}"} for one in self.gateway.models]}
+            )
         found = re.fullmatch(r"/v1(?:beta)?/models/([^/:]+):(\w+)", path)
         if not found:
             return None

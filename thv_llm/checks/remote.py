@@ -10,7 +10,18 @@ from email.utils import parsedate_to_datetime
 
 from thv_llm.checks.model import SETUP, Check, Installation, fail, failed, ok, warn
 from thv_llm.errors import InvalidResponseError, ThvLlmError, shown
-from thv_llm.gateway import PROTOCOLS, Presence, models_path, presence, probe, send
+from thv_llm.gateway import (
+    ASK_IN_FRONT,
+    IN_FRONT,
+    PROTOCOLS,
+    Presence,
+    models_path,
+    presence,
+    probe,
+    send,
+    sign_in_host,
+)
+from thv_llm.net.http_client import Response
 from thv_llm.oidc import discovery, id_token
 from thv_llm.oidc import published as oidc_published
 from thv_llm.oidc.http import Provider
@@ -100,31 +111,33 @@ def gateway(here: Installation) -> Iterator[Check]:
     """The gateway rejects requests without a token, and accepts ours."""
     url = here.settings.gateway_url
     here.progress(f"Asking {url} …")
-    without = _status(here, None)
-    if 200 <= without < 300:
+    bare = _asked(here, None)
+    without = bare.status
+    is_open = 200 <= without < 300 and not sign_in_host(bare)
+    if is_open:
         reason = f"{url} accepts a request without a token (HTTP {without}); HTTP 401 was expected"
         yield warn("gateway", reason, ASK_URL)
     try:
         token = here.token.value
     except ThvLlmError:
-        if not 200 <= without < 300:
-            yield _untested(url, without)
+        if not is_open:
+            yield _untested(url, bare)
         return
-    status, note = _status(here, token), ""
-    if status in (401, 403) and here.is_served:  # what the service holds may have been revoked
+    found, note = _asked(here, token), ""
+    if found.status in (401, 403) and here.is_served:  # what the service holds may have been revoked
+        note = f"; the one before was rejected (HTTP {found.status})"
         try:
             token = here.newer_token().value
         except ThvLlmError as error:
-            yield failed(f"gateway rejects the token (HTTP {status})", error)
+            yield failed(f"gateway rejects the token (HTTP {found.status})", error)
             return
-        note = f"; the one before was rejected (HTTP {status})"
-        status = _status(here, token)
-    if not 200 <= status < 300:
-        yield _not_accepted(gateway_root(url) + models_path(here.settings), status, without)
-    elif not 200 <= without < 300:
+        found = _asked(here, token)
+    if sign_in_host(found) or not 200 <= found.status < 300:
+        yield _not_accepted(gateway_root(url) + models_path(here.settings), found, without)
+    elif not is_open:
         rest = f"rejects requests without one (HTTP {without})"
-        yield ok("gateway", f"{url} accepts the token (HTTP {status}{note}), {rest}")
-    if status not in (401, 403):
+        yield ok("gateway", f"{url} accepts the token (HTTP {found.status}{note}), {rest}")
+    if found.status not in (401, 403) and not sign_in_host(found):
         yield from _routes(here, token)
 
 
@@ -143,8 +156,11 @@ def _routes(here: Installation, token: Secret) -> Iterator[Check]:
             yield fail("gateway", reason, SETUP)
 
 
-def _untested(url: str, without: int) -> Check:
+def _untested(url: str, bare: Response) -> Check:
     """Return what a request without a token alone tells."""
+    without = bare.status
+    if host := sign_in_host(bare):
+        return _in_front(url, host)
     if without in (401, 403):
         return ok("gateway", f"{url} reachable (HTTP {without}); not tested with a token")
     if without >= 500:
@@ -153,8 +169,15 @@ def _untested(url: str, without: int) -> Check:
     return warn("gateway", reason, ASK_URL)
 
 
-def _not_accepted(url: str, status: int, without: int) -> Check:
+def _in_front(url: str, host: str) -> Check:
+    return fail("gateway", f"{IN_FRONT}: {url} leads to the login page of {shown(host)}", ASK_IN_FRONT)
+
+
+def _not_accepted(url: str, found: Response, without: int) -> Check:
     """Return what a response that is no success to a request with a new token means."""
+    status = found.status
+    if host := sign_in_host(found):
+        return _in_front(url, host)
     seen = f"HTTP {status} from {url} with a new access token"
     if status == 401:
         return fail("gateway", f"{seen}; it may be meant for another audience", ASK_AUDIENCE)
@@ -172,6 +195,6 @@ def _not_accepted(url: str, status: int, without: int) -> Check:
     return fail("gateway", seen, RETRY if status >= 500 else ASK_ADMINISTRATOR)
 
 
-def _status(here: Installation, token: Secret | None) -> int:
-    """Return the status of a request for the models; unreachable: the error says so."""
-    return send(here.settings, here.network, models_path(here.settings), token=token).status
+def _asked(here: Installation, token: Secret | None) -> Response:
+    """Return the response to a request for the models; unreachable: the error says so."""
+    return send(here.settings, here.network, models_path(here.settings), token=token)

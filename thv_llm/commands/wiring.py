@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thv_llm import paths, state
+from thv_llm import paths, settings, state
 from thv_llm.checks.model import MIN_VALID_S
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
@@ -46,7 +46,10 @@ def find_prefixes(
     from thv_llm import gateway
 
     context.progress("Asking the gateway where it serves each API …")
-    return gateway.find_prefixes(wanted, context.environ, token, given=given)
+    found = gateway.find_prefixes(wanted, context.environ, token, given=given)
+    for what, next_step in gateway.remarks(settings.overlaid(wanted, found), context.environ, token):
+        context.say(f"Note: {what}.\n  next: {next_step}")
+    return found
 
 
 def values(context: Context, wanted: Settings, *, models: tuple[str, ...]) -> Values:
