@@ -30,6 +30,7 @@ PRINTS = {
     "thv-llm-token": frozenset({"at", "encoded"}),
     "-c": frozenset({"at", "encoded"}),
     "env": frozenset({"local key"}),
+    "tools": frozenset({"local key"}),
     "secret-tool": frozenset({"rt"}),
 }
 """Command → the secrets that it prints on stdout for other programs; a JWT is `encoded`."""

@@ -42,10 +42,15 @@ SCROLLBACK = (
 )
 
 
-def main(environ: Mapping[str, str]) -> None:
-    """Print a token, or the agent's refusal, and end; return only when no agent answers."""
+def main(environ: Mapping[str, str], tool: str = "") -> None:
+    """Print a token, or the agent's refusal, and end; return only when no agent answers.
+
+    Args:
+        tool: whose call it is, if that is known.
+    """
+    request = f"{REQUEST} for {tool}" if tool else REQUEST
     try:
-        answer = converse(socket_path(environ, directory(environ)), REQUEST)
+        answer = converse(socket_path(environ, directory(environ)), request)
     except TimeoutError:
         answer = SILENT
     except KeyboardInterrupt:

@@ -66,7 +66,7 @@ def test_in_the_foreground_every_request_is_a_line(lab: Lab) -> None:
         shown.until("Stopping")
         assert shown.child.wait(20) == 0
 
-    assert re.fullmatch(r"\d\d:\d\d:\d\d  GET  /v1/models +200 +[\d.]+ m?s +[\d.]+ m?s +\d+ B -", line)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  GET  /v1/models +200 +[\d.]+ m?s +[\d.]+ m?s +\d+ B aider", line)
     assert "canary" not in "".join(shown.lines)
 
 

@@ -29,7 +29,7 @@ def test_setup_logs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None
     assert done.out == ""
     assert here.wired == ["claude-code", "opencode"]
     claude = json.loads(here.claude.read_text())
-    assert claude["apiKeyHelper"] == here.paths.helper
+    assert claude["apiKeyHelper"] == f"{here.paths.helper} --tool claude-code"
     assert claude["env"]["ANTHROPIC_BASE_URL"] == f"{here.gateway.url}/anthropic"
     assert claude["model"] == "opus"
     opencode = here.opencode.read_text()

@@ -18,7 +18,7 @@ from tests.fakes.web import Answer
 from tests.service.lab import Lab, until
 from thv_llm import paths
 from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
-from thv_llm.service import background
+from thv_llm.service import agent_protocol, background, helper
 
 STATUS_MS = 200
 
@@ -238,3 +238,64 @@ def test_it_is_there_at_once(lab: Lab) -> None:
 
     # Processor time: on a machine that is busy with other things the clock on the wall tells nothing.
     assert min(times) * 1000 < STATUS_MS
+
+
+def test_each_tool_has_its_last_request_and_its_last_error(lab: Lab) -> None:
+    for tool in ("opencode", "gemini-cli", "claude-code", "claude-desktop"):
+        wire(lab, tool)
+    lab.start()
+    began = time.time()
+    for _ in range(2):
+        assert lab.get("/v1/models", key=lab.key("opencode"))[0] == 200
+    assert lab.get("/v1/\x7fmodels".replace("\x7f", "%7f"), key=lab.key("opencode"))[0] == 400
+    command = [lab.paths.helper, "--tool", "claude-code"]
+    helper.write(lab.paths)
+    assert subprocess.run(command, env=lab.environ, capture_output=True, check=True).stdout
+    lab.until_counted(3)
+
+    document = json.loads(lab.run("status", "--format", "json").out)
+    seen = {tool.pop("tool"): tool for tool in document["tools"]}
+    text = lab.run("status").out
+
+    assert began - 1 < seen["opencode"]["last_request"] < time.time() + 1
+    assert seen["opencode"]["requests_today"] == 3
+    assert seen["opencode"]["last_error"]["status"] == 400
+    assert "control byte" in seen["opencode"]["last_error"]["reason"]
+    assert began - 1 < seen["claude-code"]["last_request"] < time.time() + 1
+    assert (seen["claude-code"]["requests_today"], seen["claude-code"]["last_error"]) == (1, None)
+    assert (seen["gemini-cli"]["requests_today"], seen["gemini-cli"]["last_request"]) == (0, None)
+    assert seen["claude-desktop"]["requests_today"] is None  # it takes no arguments
+    assert "3 requests since the service started, the last one" in text
+    assert "last error" in text
+    assert "HTTP 400: control byte in the path" in text
+    assert "1 request since the service started" in text
+
+    of_service = json.loads(lab.run("proxy", "status", "--format", "json").out)["tools"]
+    assert [(tool["tool"], tool["requests_today"]) for tool in of_service] == [
+        ("claude-code", 1),
+        ("opencode", 3),
+    ]
+    assert "HTTP 400: control byte in the path" in lab.run("proxy", "status").out
+    assert "1 request since the service started" in lab.run("tools", "claude-code").out
+    of_tool = json.loads(lab.run("tools", "opencode", "--format", "json").out)
+    assert of_tool["last_error"]["status"] == 400
+
+    lab.run("proxy", "stop")
+    (stopped, *_) = json.loads(lab.run("status", "--format", "json").out)["tools"]
+    assert (stopped["last_request"], stopped["requests_today"]) == (None, None)
+
+
+def test_a_helper_that_gets_no_token_is_the_tools_last_error(lab: Lab) -> None:
+    wire(lab, "claude-code")
+    helper.write(lab.paths)
+    lab.start(proxy=False)
+    lab.until_it_has_a_token()
+    lab.log_out()
+    agent_protocol.ask(lab.paths.socket, "forget", timeout_s=10)
+    command = [lab.paths.helper, "--tool", "claude-code"]
+    assert subprocess.run(command, env=lab.environ, capture_output=True, check=False).returncode == 4
+
+    (tool,) = json.loads(lab.run("status", "--format", "json").out)["tools"]
+
+    assert tool["last_error"]["status"] is None
+    assert tool["last_error"]["reason"]

@@ -62,7 +62,7 @@ def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:
     done = here.run("teardown", "--dry-run")
 
     assert done.code == 0
-    assert f'-\t"apiKeyHelper": "{here.paths.helper}",' in done.out
+    assert f'-\t"apiKeyHelper": "{here.paths.helper} --tool claude-code",' in done.out
     assert here.snapshot() == wired
     assert here.wired == ["claude-code", "opencode"]
 

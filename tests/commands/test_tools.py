@@ -9,6 +9,8 @@ import pytest
 from tests.commands.machine import Machine
 from thv_llm import state
 from thv_llm.tools import engine
+from thv_llm.tools.model import Value
+from thv_llm.tools.values import leaves
 
 
 def wiring_of(here: Machine, name: str) -> str:
@@ -48,17 +50,41 @@ def test_one_tool_shows_what_setup_would_write(here: Machine) -> None:
 
 @pytest.mark.parametrize("name", [tool.id for tool in engine.TOOLS])
 def test_every_tool_can_be_looked_at_and_shows_no_key(here: Machine, name: str) -> None:
-    here.run("config", "set", "--gateway-url", "https://llm.example.com")
-    key = state.local_key(here.paths).reveal()
+    here.run("config", "set", "--gateway-url", "https://llm.example.com", "--models", "m-1")
+    known = [state.local_key(here.paths), *state.keys(here.paths, [name, "env"]).values()]
+    tool = engine.by_name(name)
 
     text = here.run("tools", name)
     document = here.run("tools", name, "--format", "json")
 
     assert text.code == document.code == 0
-    assert key not in text.out + document.out
+    shown = [key for key in known if key.reveal() in text.out]
+    is_pasted = tool.snippet and Value.LOCAL_KEY in leaves(tool.snippet)
+    assert shown == ([state.load(here.paths.state).keys[name]] if is_pasted else [])
+    assert not [key for key in known if key.reveal() in document.out]
     parsed = json.loads(document.out)
     assert parsed["tool"] == name
     assert parsed["files"] or parsed["snippet"] or parsed["reason"]
+
+
+def test_a_snippet_can_be_pasted_as_it_is(here: Machine) -> None:
+    here.setup("--client", "claude-code")
+
+    out = here.run("tools", "continue").out
+
+    key = state.load(here.paths.state).keys["continue"].reveal()
+    assert f"apiKey: {key}\n" in out
+    assert "model: m-1\n" in out  # as the gateway names it
+    assert here.run("tools", "continue").out == out
+    assert f"{here.paths.helper} --tool avante" in here.run("tools", "avante").out
+
+
+def test_a_snippet_of_a_user_without_settings_has_words_in_their_place(here: Machine) -> None:
+    done = here.run("tools", "continue")
+
+    assert "apiKey: LOCAL-KEY\n" in done.out
+    assert "model: MODEL\n" in done.out
+    assert not state.load(here.paths.state).keys
 
 
 def test_the_json_table_is_stable(here: Machine) -> None:

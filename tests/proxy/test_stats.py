@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from thv_llm.proxy.stats import RECENT, LastError, LogEntry, Outcome, Stats, shown_agent, shown_path
+from thv_llm.proxy.stats import (
+    MAX_TOOLS,
+    RECENT,
+    LastError,
+    LogEntry,
+    Outcome,
+    Stats,
+    ToolStats,
+    shown_agent,
+    shown_path,
+)
 
 
 def entry(status: int, first_byte_ms: float | None = 1.0, outcome: Outcome = Outcome.OK) -> LogEntry:
@@ -61,6 +73,26 @@ def test_each_tool_has_its_own_count_last_request_and_last_error() -> None:
     assert (tools["aider"].requests, tools["aider"].last_request) == (2, 2.0)
     assert tools["aider"].last_error == LastError(1.0, 403, Outcome.GATEWAY, "")
     assert tools["cline"].last_error is None
+
+
+def test_requests_of_today_begin_anew_at_midnight() -> None:
+    noon = time.mktime((2026, 11, 29, 12, 0, 0, 0, 0, -1))
+    tools = ToolStats()
+    for hours in (-24, -23, 0, 11.9):
+        tools.count("aider", noon + hours * 3600)
+
+    assert [tools.figures(noon + hours * 3600)["aider"].today for hours in (11.9, 12.1)] == [2, 0]
+    tools.count("aider", noon - 24 * 3600)  # the clock was set back
+    assert tools.figures(noon)["aider"].today == 0
+    assert tools.figures(noon)["aider"].requests == 5
+
+
+def test_names_without_end_are_not_kept() -> None:
+    tools = ToolStats()
+    for number in range(2 * MAX_TOOLS):
+        tools.count(f"tool-{number}", 1.0)
+
+    assert len(tools.figures(1.0)) == MAX_TOOLS
 
 
 def test_paths_are_shown_without_control_bytes_and_cut() -> None:

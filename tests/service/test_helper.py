@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +59,10 @@ class Machine:
         self.program = home / "program.pyz"
         self.program.write_text(program_text)
         self.failure: Exception | None = None
-        self.agent = Agent(self.paths.socket, self.get, lambda verb, rest: "")
+        self.calls: list[tuple[str, ThvLlmError | None]] = []
+        self.agent = Agent(
+            self.paths.socket, self.get, lambda verb, rest: "", told=lambda *call: self.calls.append(call)
+        )
 
     def get(self, min_valid_s: float, *, newer_than: float | None = None) -> AccessToken:
         if self.failure:
@@ -93,6 +97,40 @@ def test_it_prints_the_agents_token_and_nothing_else(machine: Machine) -> None:
     done = machine.run()
 
     assert (done.stdout, done.stderr, done.returncode) == ("at-1\n", "", 0)
+
+
+def test_the_agent_is_told_which_tool_calls(machine: Machine) -> None:
+    assert machine.run("--tool", "claude-code").stdout == "at-1\n"
+    machine.failure = LoginRequiredError("cannot get an access token", why="ended")
+    assert machine.run("--tool", "codex").returncode == 4
+    machine.run()
+
+    assert machine.calls == [("claude-code", None), ("codex", machine.failure)]
+
+
+def test_an_agent_that_knows_no_tools_does_not_keep_the_token_back(machine: Machine) -> None:
+    machine.agent.stop()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(machine.paths.socket)
+        listener.listen()
+
+        def refuse() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                assert sock.recv(100) == b"token 600 for claude-code\n"
+                sock.sendall(b"err 2 token takes a number of seconds\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        assert machine.run("--tool", "claude-code").stdout == "program token\n"
+        thread.join()
+
+
+def test_the_program_is_run_without_the_tools_name(machine: Machine) -> None:
+    assert machine.run("--tool", "codex", "--min-valid", "5").stdout == "program token --min-valid 5\n"
+    machine.agent.stop()
+    assert machine.run("--tool", "codex").stdout == "program token\n"
+    assert machine.run("--tool").stdout == "program token\n"
 
 
 def test_the_agents_refusal_is_its_own(machine: Machine) -> None:

@@ -139,7 +139,7 @@ def test_a_dry_run_changes_nothing_and_has_the_difference(machine: Machine, sett
     before, record = machine.snapshot(), machine.state
     undone = engine.revert(machine.paths, machine.place, dry_run=True)
     shown = "".join(engine.diff_of_undo(file, machine.values) for file in undone)
-    assert f'-  "apiKeyHelper": "{machine.values.helper_path}"' in shown
+    assert f'-  "apiKeyHelper": "{machine.values.helper_path} --tool claude-code"' in shown
     assert "+++ /dev/null" in shown
     assert KEY.reveal() not in shown
     assert (machine.snapshot(), machine.state) == (before, record)

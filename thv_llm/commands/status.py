@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     has_proxy = bool(running and running.answers and running.record.port)
     stopped = () if has_proxy else tuple(tool.tool for tool in known.wired if tool.mode == "proxy")
     if args.format == "json":
-        document = _document(found, known, drifted, stopped, session, context.now())
+        document = _document(found, known, drifted, stopped, session, facts, context.now())
         document["service"] = watching.document(running, facts, reasons)
         document["checks"] = [
             {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         can_log_in = _is_configured(found)
         _show(context, "session", _session_lines(known, session, context.now(), can_log_in=can_log_in))
         _show(context, "service", _service_lines(known, running, facts, reasons, context.now()))
-        _show(context, "tools", _tool_lines(context, known, drifted, stopped))
+        _show(context, "tools", _tool_lines(context, known, drifted, stopped, running, facts))
         for check in checked:
             said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN).split("\n" + " " * COLUMN)
             _show(context, check.name, [*said, *_next(check.next_step)])
@@ -228,7 +228,12 @@ def _service_lines(
 
 
 def _tool_lines(
-    context: Context, known: State, drifted: Sequence[Drift], stopped: Sequence[str]
+    context: Context,
+    known: State,
+    drifted: Sequence[Drift],
+    stopped: Sequence[str],
+    running: Running | None,
+    facts: dict[str, Any],
 ) -> list[str]:
     if not known.wired:
         return ["none configured", *_next("thv-llm setup")]
@@ -243,7 +248,16 @@ def _tool_lines(
             screen.wrapped(f"  {screen.short(one.path, context.paths.home)}: {one}", COLUMN) for one in lost
         ]
         lines += _next(lost[0].next_step) if lost else []
+        for line in watching.tool_lines(_figures(facts, tool.tool), running, context.now()):
+            lines.append(screen.wrapped(f"  {line}", COLUMN))
     return lines
+
+
+def _figures(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    from thv_llm.tools import engine
+
+    apart = any(tool.id == name and engine.is_told_apart(tool) for tool in engine.TOOLS)
+    return watching.of_tool(facts, name, is_told_apart=apart)
 
 
 def _condition(tool: str, drifted: Sequence[Drift], stopped: Sequence[str]) -> str:
@@ -258,6 +272,7 @@ def _document(
     drifted: Sequence[Drift],
     stopped: Sequence[str],
     session: Session,
+    seen: dict[str, Any],
     now: float,
 ) -> dict[str, Any]:
     facts, failed = session.facts, session.failed
@@ -282,6 +297,7 @@ def _document(
                 "changed": [
                     key for one in drifted if one.tool == tool.tool for key in one.keys or (one.why,)
                 ],
+                **_figures(seen, tool.tool),
             }
             for tool in known.wired
         ],

@@ -147,7 +147,7 @@ def _narrow_service(context: Context) -> None:
 def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
     values = wiring.values(context, settings.load(context.paths.settings), models=())
     for one in undone:
-        diff = engine.diff_of_undo(one, values.of(one.tool))
+        diff = engine.diff_of_undo(one, values)
         if diff and context.in_json:
             context.note("changes", tool=one.tool, path=one.path, diff=diff)
         elif diff:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from thv_llm import settings, state
 from thv_llm.commands import parser as flags
-from thv_llm.commands import screen, wiring
+from thv_llm.commands import screen, watching, wiring
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Tool
+from thv_llm.tools.model import Value
+from thv_llm.tools.values import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,7 +118,12 @@ def _left_to_do(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _one(tool: Tool, form: str, context: Context) -> None:
-    details = _details(tool, context)
+    from thv_llm.service import background
+
+    found = background.find(context.paths)
+    facts = background.facts(context.paths) if found and found.answers else {}
+    seen = watching.of_tool(facts, tool.id, is_told_apart=engine.is_told_apart(tool))
+    details = {**_details(tool, context, shows_key=form != "json"), **seen}
     if form == "json":
         context.answer(screen.as_json(details))
         return
@@ -126,13 +133,20 @@ def _one(tool: Tool, form: str, context: Context) -> None:
             context.answer(f"{label + ':':<10}{details[label]}")
     for step in tool.afterwards:
         context.answer(f"{'then:':<10}{step}")
+    for line in watching.tool_lines(seen, found, context.now()):
+        context.answer(f"{'seen:':<10}{screen.wrapped(line, 10)}")
     for file in details["files"]:
         context.answer(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
     if details["snippet"]:
         context.answer(f"\n{details['snippet']}")
 
 
-def _details(tool: Tool, context: Context) -> dict[str, Any]:
+def _details(tool: Tool, context: Context, *, shows_key: bool) -> dict[str, Any]:
+    """Return what is known of a tool.
+
+    Args:
+        shows_key: a snippet to be pasted has the tool's key in it.
+    """
     wanted = settings.load(context.paths.settings)
     models = wanted.models or (wiring.PLACEHOLDER_MODEL,)
     values = replace(
@@ -153,5 +167,17 @@ def _details(tool: Tool, context: Context) -> dict[str, Any]:
         "note": tool.note or None,
         "afterwards": list(tool.afterwards),
         "files": [{"path": path, "content": content} for path, content in preview],
-        "snippet": engine.snippet(tool, values) or None,
+        "snippet": _snippet(tool, wanted, context, shows_key=shows_key) or None,
     }
+
+
+def _snippet(tool: Tool, wanted: settings.Settings, context: Context, *, shows_key: bool) -> str:
+    """Return what to paste, with the tool's key and the gateway's model in it as far as they are known."""
+    if tool.snippet is None:
+        return ""
+    if wanted.gateway_url and engine.has_key(tool) and shows_key:
+        state.keys(context.paths, [tool.id])
+    asks = wanted.gateway_url and Value.MODEL in leaves(tool.snippet)
+    models = wiring.known_models(context, wanted) if asks else ()
+    values = wiring.values(context, wanted, models=models)
+    return engine.snippet(tool, values if shows_key else replace(values, keys={}))

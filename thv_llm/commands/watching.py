@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,7 +29,7 @@ TAIL_BYTES = 64_000
 def request(entry: LogEntry) -> str:
     """Return the line for one request, in the columns of `HEADING`; never a query."""
     path = entry.path if len(entry.path) <= PATH_WIDTH else "…" + entry.path[1 - PATH_WIDTH :]
-    tool = entry.agent.partition("/")[0] or "-"
+    tool = entry.tool or entry.agent.partition("/")[0] or "-"
     first = screen.milliseconds(entry.first_byte_ms) if entry.first_byte_ms is not None else "-"
     parts = [
         f"{entry.method or '?':<4} {path:<{PATH_WIDTH}}",
@@ -60,7 +61,41 @@ def document(found: Running | None, facts: Mapping[str, Any], reasons: Sequence[
         "proxy_port": run.port,
         "restart_because": list(reasons),
         "requests": facts.get("proxy"),
+        "tools": [{"tool": name, **of_tool(facts, name)} for name in sorted(facts.get("tools", {}))],
     }
+
+
+def of_tool(facts: Mapping[str, Any], name: str, *, is_told_apart: bool = True) -> dict[str, Any]:
+    """Return what the service has seen of one tool; None for what it cannot know."""
+    known = facts.get("tools")
+    if not is_told_apart or not isinstance(known, dict):
+        return {"last_request": None, "last_error": None, "requests_today": None}
+    figures = known.get(name, {})
+    error = figures.get("last_error")
+    if error:
+        error = {"at": error["time"], "status": error["status"] or None, "reason": error["reason"] or None}
+    return {
+        "last_request": figures.get("last_request"),
+        "last_error": error,
+        "requests_today": figures.get("today", 0),
+    }
+
+
+def tool_lines(figures: Mapping[str, Any], found: Running | None, now: float) -> list[str]:
+    """Return what `of_tool` says, for people; nothing of a tool that has asked for nothing."""
+    told = []
+    if figures["last_request"] is not None and found:
+        began = time.localtime(found.record.started_at)[:3] == time.localtime(now)[:3]
+        since = "since the service started" if began else "today"
+        count = figures["requests_today"]
+        many = f"{count} request{'s' if count != 1 else ''} {since}"
+        told.append(f"{many}, the last one{screen.ago(now, figures['last_request'])}")
+    if error := figures["last_error"]:
+        what = ": ".join(
+            filter(None, (f"HTTP {error['status']}" if error["status"] else "", error["reason"]))
+        )
+        told.append(f"last error{screen.ago(now, error['at'])}: {what}")
+    return told
 
 
 def lines(
@@ -80,6 +115,9 @@ def lines(
     counted = facts.get("proxy")
     if isinstance(counted, dict):
         told += counts(counted)
+    for name in sorted(facts.get("tools", {})):
+        for line in tool_lines(of_tool(facts, name), found, now):
+            told.append(f"{name:<12}{screen.wrapped(line, 12)}")
     for reason in reasons:
         told.append(f"outdated    {reason}\n  next: thv-llm setup")
     return told

@@ -93,6 +93,10 @@ class Rules:
             raise Rejected(417, "unknown expectation")
         return target, owner or ""
 
+    def whose(self, head: RequestHead) -> str:
+        """Return whose key a refused request shows in its headers, "" for nobody's."""
+        return self._keys.owner(_candidates(head.fields)) or ""
+
     def _check_host(self, fields: Fields) -> None:
         """Refuse names that a stranger could have made to resolve to us (DNS rebinding)."""
         found = fields.values(b"host")

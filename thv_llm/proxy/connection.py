@@ -206,6 +206,7 @@ class Connection:
                 return (yield from self._health(head, target, decoder.done))
             return (yield from self._forward(head, target, decoder))
         except Rejected as refused:
+            entry.tool = entry.tool or self._shared.rules.whose(head)
             yield from self._refuse(refused)
         except GatewayError as error:
             status = 504 if error.late else 502

@@ -20,7 +20,7 @@ from thv_llm.proxy.connection import DEFAULT_TIMING, Connection, Shared, Timing
 from thv_llm.proxy.event_loop import EventLoop, Steps
 from thv_llm.proxy.forward import Credentials, GetToken
 from thv_llm.proxy.http1 import Field, Rejected
-from thv_llm.proxy.stats import Figures, LogEntry
+from thv_llm.proxy.stats import Figures, LogEntry, Stats, ToolStats
 from thv_llm.proxy.transport import READ, DeadlineExceeded, Transport
 from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
@@ -51,6 +51,7 @@ class Proxy:
             get_token asked, in a thread, which costs each request a little.
         keys: see `access.Keys`; without it the clients have to know the local key.
         require_key: False when clients need not know a key.
+        tools: where each tool's requests are counted.
         descriptors: how many this process may have; more connections than they allow get a 503.
     """
 
@@ -66,6 +67,7 @@ class Proxy:
         keys: Callable[[], Mapping[bytes, str]] | None = None,
         headers: Callable[[], Sequence[Field]] = tuple,
         require_key: bool = True,
+        tools: ToolStats | None = None,
         timing: Timing = DEFAULT_TIMING,
         descriptors: int = 2048,
     ) -> None:
@@ -83,6 +85,7 @@ class Proxy:
             key=local_key,
             report=report,
             timing=timing,
+            stats=Stats(tools),
         )
 
     def start(self) -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from time import monotonic
+from time import localtime, mktime, monotonic
 from time import time as wall_clock
 
 RECENT = 1000
 """Requests that the percentiles are taken from."""
+MAX_TOOLS = 200
+"""Names that figures are kept for; the credential helper may be called with any."""
 MAX_PATH = 200
 MAX_AGENT = 60
 
@@ -79,7 +81,7 @@ class LogEntry:
 
 @dataclass(frozen=True)
 class LastError:
-    """Of one tool; `time` in seconds since the epoch."""
+    """Of one tool; `time` in seconds since the epoch, `status` 0 when no response was sent."""
 
     time: float
     status: int
@@ -89,9 +91,15 @@ class LastError:
 
 @dataclass
 class ToolFigures:
-    """What one tool's key was used for; `last_request` in seconds since the epoch."""
+    """Requests with one tool's key, or its calls of the credential helper.
+
+    Attributes:
+        today: since the last midnight, local time.
+        last_request: in seconds since the epoch.
+    """
 
     requests: int = 0
+    today: int = 0
     last_request: float | None = None
     last_error: LastError | None = None
 
@@ -121,15 +129,54 @@ class Figures:
     tools: dict[str, ToolFigures]
 
 
+class ToolStats:
+    """Counts what each tool does, in bounded memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tools: dict[str, ToolFigures] = {}
+        self._day = (0.0, 0.0)
+
+    def count(self, tool: str, time: float, error: LastError | None = None) -> None:
+        """Take one request, or one call of the helper."""
+        with self._lock:
+            self._begin_day(time)
+            known = self._tools.get(tool)
+            if known is None:
+                if len(self._tools) >= MAX_TOOLS:
+                    return
+                known = self._tools[tool] = ToolFigures()
+            known.requests += 1
+            known.today += 1
+            known.last_request = time
+            known.last_error = error or known.last_error
+
+    def figures(self, now: float) -> dict[str, ToolFigures]:
+        """Return the figures by the tool's id, as they are now."""
+        with self._lock:
+            self._begin_day(now)
+            return {name: replace(figures) for name, figures in self._tools.items()}
+
+    def _begin_day(self, now: float) -> None:
+        begin, end = self._day
+        if begin <= now < end:
+            return
+        year, month, day = localtime(now)[:3]
+        begin, end = (mktime((year, month, day + more, 0, 0, 0, 0, 0, -1)) for more in (0, 1))
+        self._day = (begin, end)
+        for known in self._tools.values():
+            known.today = 0
+
+
 class Stats:
     """Counts requests, in bounded memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: ToolStats | None = None) -> None:
+        self.tools = tools or ToolStats()
         self._lock = threading.Lock()
         self._by_outcome: Counter[Outcome] = Counter()
         self._by_status: Counter[int] = Counter()
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._tools: dict[str, ToolFigures] = {}
 
     def count(self, entry: LogEntry) -> None:
         """Take one request that has ended."""
@@ -138,12 +185,11 @@ class Stats:
             self._by_status[entry.status // 100] += 1
             if entry.first_byte_ms is not None:
                 self._recent.append(entry.first_byte_ms)
-            if entry.tool:
-                of_tool = self._tools.setdefault(entry.tool, ToolFigures())
-                of_tool.requests += 1
-                of_tool.last_request = entry.time
-                if entry.outcome in (Outcome.GATEWAY, Outcome.PROXY):
-                    of_tool.last_error = LastError(entry.time, entry.status, entry.outcome, entry.reason)
+        if entry.tool:
+            error = None
+            if entry.outcome in (Outcome.GATEWAY, Outcome.PROXY):
+                error = LastError(entry.time, entry.status, entry.outcome, entry.reason)
+            self.tools.count(entry.tool, entry.time, error)
 
     def figures(self, *, running: int, connections: int) -> Figures:
         """Return the figures as they are now."""
@@ -161,7 +207,7 @@ class Stats:
                 disconnected=by_outcome[Outcome.CLIENT],
                 first_byte_p50_ms=_percentile(recent, 50),
                 first_byte_p99_ms=_percentile(recent, 99),
-                tools=dict(self._tools),
+                tools=self.tools.figures(wall_clock()),
             )
 
 

@@ -34,7 +34,7 @@ WRITE_TIMEOUT_S = 5.0
 LONGEST_LINE_BYTES = 65536
 """A token may be in it, and some providers write every group of a person into theirs."""
 MAX_CONNECTIONS = 512
-WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?")
+WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?( for (?P<tool>[a-z0-9-]{1,60}))?")
 TAKE_OVER_S = 5.0
 TAKE_OVER_POLL_S = 0.02
 
@@ -63,6 +63,7 @@ class Agent:
 
     Args:
         control: answers every verb but `token` (verb, rest), or raises ThvLlmError.
+        told: told of each call by a named tool, and how it failed, if it did.
         claimed: the caller holds the `claim` on the socket already.
     """
 
@@ -72,11 +73,13 @@ class Agent:
         get_token: GetToken,
         control: Callable[[str, str], str],
         *,
+        told: Callable[[str, ThvLlmError | None], None] = lambda _tool, _error: None,
         claimed: bool = False,
     ) -> None:
         self._path = socket_path
         self._get_token = get_token
         self._control = control
+        self._told = told
         self._claimed = claimed
         self._claim: int | None = None
         self._listener: socket.socket | None = None
@@ -172,7 +175,14 @@ class Agent:
         if wish is None:
             raise UsageError("token takes a number of seconds")
         newer_than = time.monotonic() - int(wish["age_ms"]) / 1000 if wish["age_ms"] else None
-        token = self._get_token(float(wish["seconds"]), newer_than=newer_than)
+        try:
+            token = self._get_token(float(wish["seconds"]), newer_than=newer_than)
+        except ThvLlmError as error:
+            if wish["tool"]:
+                self._told(wish["tool"], error)
+            raise
+        if wish["tool"]:
+            self._told(wish["tool"], None)
         return f"{token.expires_at:.0f} {token.value.reveal()}"
 
     def _accept(self, listener: socket.socket) -> None:

@@ -1,12 +1,13 @@
 """What the lines between agent and client mean.
 
-    token SECONDS [newer MS]  ok EXPIRES_AT ACCESS_TOKEN
-    adopt EXPIRES_AT TOKEN    ok
-    VERB [REST]               ok [TEXT]
-    anything                  err EXIT_CODE TEXT         TEXT has BREAK for line breaks
+    token SECONDS [newer MS] [for TOOL]  ok EXPIRES_AT ACCESS_TOKEN
+    adopt EXPIRES_AT TOKEN               ok
+    VERB [REST]                          ok [TEXT]
+    anything                             err EXIT_CODE TEXT         TEXT has BREAK for line breaks
 
 SECONDS is how long the token must be good for. With `newer` only a token will do that arrived in the
-last MS milliseconds, which is since the asking command began, or one that arrives from now on.
+last MS milliseconds, which is since the asking command began, or one that arrives from now on. TOOL is
+whose call it is, from the command line that setup wrote into the tool's settings.
 `adopt` hands over the token of a login that brought no session, which only the service can keep.
 The helper and a detached worker use the same words.
 """

@@ -6,6 +6,9 @@ millisecond; Python runs isolated (`-I`: nothing of the current directory or PYT
 imported) and without `site` (`-S`), with one import. It asks the agent; what the agent does not
 answer at once, the program itself does.
 
+Its callers name themselves (`--tool NAME`), which tells the service whose call it is. A service of an
+older version, which does not know that, refuses with exit code 2; then the program is asked.
+
 Everything in it is absolute: tools start it from anywhere, with any PATH. It names the directory
 and the socket of the setup that wrote it, whatever the tool's environment says.
 """
@@ -59,7 +62,7 @@ def ask(path):
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         sock.settimeout(@patience@)
         sock.connect(path)
-        sock.sendall(b"token @min_valid@\\n")
+        sock.sendall(("token @min_valid@" + tool + "\\n").encode("utf-8", "replace"))
         while not answer.endswith(b"\\n"):
             more = sock.recv(65536)
             if not more:
@@ -69,9 +72,11 @@ def ask(path):
         return ""
     return answer.decode()[:-1]
 
-path, program, options = sys.argv[1], sys.argv[2], sys.argv[3:]
+path, program, options, tool = sys.argv[1], sys.argv[2], sys.argv[3:], ""
+if options[:1] == ["--tool"]:
+    tool, options = " for ".join([""] + options[1:2]), options[2:]
 word, _, rest = ("" if options else ask(path)).partition(" ")
-if word == "err":
+if word == "err" and rest[:2] != "2 ":
     code, _, text = rest.partition(" ")
     fail(text.replace("\\x1f", "\\n"), int(code))
 if word == "ok":
@@ -108,11 +113,14 @@ if not os.path.exists(program):
     sys.exit(cannot + program + " is gone\\n  next: run setup of the new file")
 sys.path.insert(0, program if program.endswith(".pyz") else os.path.dirname(program))
 sys.argv[0] = program
+tool = "".join(sys.argv[2:3]) if sys.argv[1:2] == ["--tool"] else ""
+if tool:
+    del sys.argv[1:3]
 sys.argv[1:1] = ["token"]
 if sys.argv[1:] == ["token"]:
     from thv_llm import agent_client
 
-    agent_client.main(os.environ)
+    agent_client.main(os.environ, tool)
 from thv_llm.cli import main
 
 sys.exit(main())

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from thv_llm import agent_client, files, log, sessions, settings, state, system, tokens
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
+from thv_llm.proxy.stats import LastError, Outcome, ToolStats
 from thv_llm.service import agent_protocol, background, challenge, network, pid_file
 from thv_llm.service.agent import Agent
 from thv_llm.service.pid_file import DRAIN_S, REFRESH_S
@@ -85,6 +86,7 @@ class Service:
         self.settings = settings.load(where.settings)
         self.settings.require_configured()
         self._key = state.local_key(where)
+        self._tools = ToolStats()
         self._keys: Mapping[bytes, str] = {}
         self._keys_of: os.stat_result | None = None
         self._environ = environ = network.environment(self.settings, environ)
@@ -99,7 +101,7 @@ class Service:
         self._end_told_s = math.inf
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
-        self._agent = Agent(where.socket, self._token, self._control)
+        self._agent = Agent(where.socket, self._token, self._control, told=self._count_call)
         # It has the next token before a tool must wait for it. A daemon, because a provider may hang.
         self._keeper = threading.Thread(
             target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
@@ -121,6 +123,7 @@ class Service:
             headers=lambda: self._headers,
             local_key=self._key,
             keys=self._accepted,
+            tools=self._tools,
             require_key=self.settings.require_key,
             report=watch,
             descriptors=descriptors,
@@ -245,6 +248,12 @@ class Service:
         self._failed = None
         return token
 
+    def _count_call(self, tool: str, error: ThvLlmError | None) -> None:
+        """Note a call of the credential helper."""
+        now = self._now()
+        failed = LastError(now, 0, Outcome.PROXY, error.why or error.what) if error else None
+        self._tools.count(tool, now, failed)
+
     def _accepted(self) -> Mapping[bytes, str]:
         """Return the keys that the state file has now; a damaged file changes nothing."""
         try:
@@ -312,13 +321,16 @@ class Service:
         if self._failed:
             at, error = self._failed
             failed = {"at": at, "why": error.cause, "next": error.next_step}
+        proxy = asdict(self._proxy.stats()) if self._proxy else {}
+        proxy.pop("tools", None)  # told for the credential helper's callers as well
         return {
             "record": self._record.to_json() if self._record else None,
             "token_expires_at": self._now() + remaining_s if remaining_s else None,
             "token_remaining_s": remaining_s,
             "refresh_failed": failed,
             "adopted_until": self._adopted_until,
-            "proxy": asdict(self._proxy.stats()) if self._proxy else None,
+            "proxy": proxy or None,
+            "tools": {name: asdict(of) for name, of in self._tools.figures(self._now()).items()},
         }
 
 

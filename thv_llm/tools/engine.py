@@ -21,7 +21,7 @@ from thv_llm.tools.machine import Place
 from thv_llm.tools.model import Mode, Text, Tool, Values
 from thv_llm.tools.registry import TOOLS
 from thv_llm.tools.undo import Done, Undone, revert
-from thv_llm.tools.values import Absent, has_key, mode, needs_models, resolve, token_command
+from thv_llm.tools.values import Absent, has_key, is_told_apart, mode, needs_models, resolve, token_command
 from thv_llm.tools.values import of as values_of
 
 __all__ = (
@@ -46,6 +46,7 @@ __all__ = (
     "drift",
     "find",
     "has_key",
+    "is_told_apart",
     "loopback_through_proxy",
     "mode",
     "needs_models",
@@ -97,6 +98,7 @@ def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
 
 def diff_of_undo(undone: Undone, values: Values) -> str:
     """Return what undoing changes in one file, secrets masked."""
+    values = values.of(undone.tool)
     public = (values.helper_path, shlex.quote(values.helper_path), token_command(values))
     known = values.local_key
     return difference.unified(undone.before, undone.after, undone.path, local_key=known, public=public)

@@ -33,7 +33,7 @@ class Value(Enum):
     TOKEN_COMMAND_STRING = "TOKEN_COMMAND as a string of Lisp or JSON"
     TOKEN_COMMAND_WORD = "TOKEN_COMMAND as one word of a shell command"
     HELPER_PATH = "the program of the token helper, which is started with HELPER_ARGS"
-    HELPER_ARGS = "its arguments, a list: none, but on Windows the helper itself, for Python"
+    HELPER_ARGS = "its arguments, a list: whose call it is; on Windows the helper itself before, for Python"
     HELPER_ARGS_IF_ANY = "the same; left out when there is none"
     HELPER_FILE = "absolute path of the token helper, for a tool that takes no arguments"
     GATEWAY_ANTHROPIC = "base URL of the gateway for Anthropic clients, without /v1"

@@ -221,16 +221,21 @@ def _forward(path: str) -> str:
 
 
 def _helper_args(values: Values) -> tuple[str, ...]:
-    return (*PYTHON_OPTIONS, _forward(values.helper_path)) if values.helper_python else ()
+    script = (*PYTHON_OPTIONS, _forward(values.helper_path)) if values.helper_python else ()
+    return (*script, *_caller(values))
+
+
+def _caller(values: Values) -> tuple[str, ...]:
+    """Return the words by which the service tells the tools' calls of the helper apart."""
+    return ("--tool", values.tool) if values.tool else ()
 
 
 def token_command(values: Values) -> str:
     """Return the command line of the helper; on Windows one that cmd and bash understand alike."""
-    if not values.helper_python:
-        return shlex.quote(values.helper_path)
-    return " ".join(
-        [f'"{_forward(values.helper_python)}"', *PYTHON_OPTIONS, f'"{_forward(values.helper_path)}"']
-    )
+    words = [shlex.quote(values.helper_path)]
+    if values.helper_python:
+        words = [f'"{_forward(values.helper_python)}"', *PYTHON_OPTIONS, f'"{_forward(values.helper_path)}"']
+    return " ".join([*words, *_caller(values)])
 
 
 def unfit_for_commands(values: Values) -> str:
@@ -327,6 +332,11 @@ def has_key(tool: Tool) -> bool:
     return bool(tool.variables) or any(
         leaf is Value.LOCAL_KEY for template in templates for leaf in leaves(template)
     )
+
+
+def is_told_apart(tool: Tool) -> bool:
+    """Whether the service knows which requests are this tool's."""
+    return has_key(tool) or bool((used(tool) & HELPER_VALUES) - {Value.HELPER_FILE})
 
 
 def needs_models(tool: Tool) -> bool:

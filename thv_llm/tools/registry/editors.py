@@ -129,8 +129,9 @@ EDITORS: tuple[Tool, ...] = (
         ),
         afterwards=(
             "give it the local key once, because Zed takes keys from its keychain only: "
-            "“agent: open settings”, LLM Providers, thv-llm; `thv-llm env` prints the key",
+            "“agent: open settings”, LLM Providers, thv-llm; `thv-llm tools zed` prints the key",
         ),
+        snippet=Text("the API key of LLM Providers, thv-llm: ", Value.LOCAL_KEY),
         note="or export THV_LLM_API_KEY before Zed is started",
         checked="from documentation, 2026-11-23; the program was not run",
     ),
