@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tests.fakes import answers
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
@@ -112,7 +112,7 @@ class FakeGateway(WebServer):
         self.authenticates_first = authenticates_first
         self.requests: list[Received] = []
         self.fault: Callable[[Received], Fault | None] = _none
-        self.published: dict[str, Answer] = {}
+        self.published: dict[str, Answer | Callable[[Request], Answer]] = {}
         self.challenge = "Bearer"
 
     def publish(self, document: Mapping[str, object], path: str = METADATA_PATH) -> None:
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         route = self._route(path)
         if answer := self.gateway.published.get(path):
-            self._answer(answer)
+            self._answer(answer if isinstance(answer, Answer) else answer(self._request(body)))
         elif self.headers.get("upgrade"):
             self._error(426, "no WebSocket here")
         elif route is None and (admitted or not self.gateway.authenticates_first):
@@ -254,6 +254,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def _request(self, body: bytes) -> Request:
+        parts, text = urlsplit(self.path), body.decode("utf-8", "replace")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return Request(
+            self.command, parts.path, dict(parse_qsl(parts.query)), dict(parse_qsl(text)), headers, text
+        )
 
     def _answer(self, answer: Answer) -> None:
         self.close_connection = True

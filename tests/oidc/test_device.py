@@ -100,3 +100,27 @@ def test_googles_name_for_the_page_is_understood(client: Client) -> None:
     client.provider.alter["device"] = alter
 
     assert client.login_by_device().subject == "user-1"
+
+
+PLAIN = {"jwks_uri": None, "authorization_endpoint": None}
+
+
+def test_where_there_is_no_other_login_the_code_is_shown_without_being_asked_for(client: Client) -> None:
+    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **PLAIN})
+    client.configure(scopes=["offline_access"])
+
+    result = client.login()
+
+    assert result.who == ""
+    assert client.provider.count("authorize") == 0
+    assert client.browser.urls == [f"{client.provider.issuer}/device?user_code=WDJB-MJHT"]
+
+
+def test_an_openid_provider_that_lost_its_login_by_browser_gets_no_login_by_code(client: Client) -> None:
+    lost = {"authorization_endpoint": None}
+    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **lost})
+
+    with pytest.raises(ThvLlmError, match="no authorization_endpoint"):
+        client.login()
+
+    assert client.provider.count("device") == 0

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes.browser import FakeBrowser, broken_browser, no_browser, where_it_ends
 from tests.fakes.connect_proxy import ConnectProxy
+from tests.fakes.grants import Grant
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import CA_FILE, Answer
 from tests.oidc.client import GATEWAY, Client, leaks
@@ -404,3 +405,13 @@ def test_a_query_of_the_authorization_endpoint_is_kept(client: Client) -> None:
     assert query["state"] == ["a b&c"]
     assert url.isascii()
     assert " " not in url
+
+
+def test_an_id_token_that_nobody_asked_for_needs_no_nonce(client: Client) -> None:
+    client.configure(scopes=("llm", "offline_access"))
+    issue = client.provider._id_token
+    client.provider.alter["token"] = lambda good: Answer(
+        body={**good.body, "id_token": issue(Grant("cli", "", "user-1"), int(time.time()))}
+    )
+
+    assert client.login().who == "dev@example.com"

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import hostile_metadata
 from tests.fakes.gateway import METADATA_PATH, FakeGateway
 from tests.fakes.hostile_metadata import ATTACKS, Attack
 from tests.fakes.web import CA_FILE, Answer
@@ -343,8 +342,8 @@ def test_each_attack_is_refused_with_its_reason(gateway: FakeGateway, attack: At
 
 
 def test_a_slow_document_is_cut(gateway: FakeGateway) -> None:
-    hostile_metadata.members()(gateway, ISSUER)
-    gateway.published[METADATA_PATH].drip_s = 0.02
+    honest = {"resource": gateway.url, "authorization_servers": [ISSUER]}
+    gateway.published[METADATA_PATH] = Answer(body=honest, drip_s=0.02)
 
     with pytest.raises(UnreachableError, match="no complete response"):
         published.find(gateway.url, CA_FILE, {}, timeout_s=0.3)

@@ -49,8 +49,12 @@ def authorize(
     metadata: Metadata,
     interaction: Interaction,
     now: Callable[[], float],
+    opens: bool = False,
 ) -> Tokens:
-    """Show a code, and wait until the person has typed it in elsewhere.
+    """Show a code, and wait until the user has typed it in elsewhere.
+
+    Args:
+        opens: show the page in a browser here, too; the code in it is the one to compare.
 
     Raises:
         ThvLlmError: refused, or not done in time.
@@ -66,6 +70,8 @@ def authorize(
     interaction.announce(offer.verification_uri_complete or offer.verification_uri)
     interaction.announce_code(offer.verification_uri, offer.user_code, offer.lifetime_s)
     _show(offer, interaction.say)
+    if opens and interaction.open_browser(offer.verification_uri_complete or offer.verification_uri):
+        interaction.say("Your browser has been opened at that page; compare the code that it shows.")
     return _poll(offer, oidc, http, metadata, interaction, now)
 
 

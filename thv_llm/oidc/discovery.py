@@ -47,6 +47,16 @@ class Metadata(NamedTuple):
     is_basic: bool = True
     scopes: tuple[str, ...] = ()
 
+    @property
+    def is_device_only(self) -> bool:
+        """Whether a login by code is the only one: at a plain OAuth server, never at an OpenID provider.
+
+        That must have an authorization_endpoint (Discovery section 3); one without it is broken, which is
+        no reason to do with less (RFC 8628 section 5.4).
+        """
+        has_code = bool(self.device_authorization_endpoint)
+        return has_code and not self.authorization_endpoint and not self.jwks_uri
+
 
 ENDPOINTS = (
     "token_endpoint",

@@ -86,7 +86,7 @@ def login(
         now: seconds since the epoch.
         gateway_name: what the page in the browser calls the gateway.
         flow: `browser` opens one; `manual` prints the URL and takes the pasted response, too;
-            `device` shows a code to type in elsewhere.
+            `device` shows a code to type in elsewhere. Where there is no other login, all show a code.
         prompt: what to send as `prompt` instead of what the settings say.
         claims: what to send as `claims`, because the provider asked for it (not by device code).
         keep: stores the result. Called before the browser is told that the login has worked, so
@@ -99,8 +99,8 @@ def login(
         UnreachableError: the provider gave no usable response.
     """
     context = _Context(oidc, http, metadata, interaction, now, keep, claims, hint_s)
-    if flow == "device":
-        result = _by_device(context)
+    if flow == "device" or metadata.is_device_only:
+        result = _by_device(context, opens=flow == "browser")
     else:
         result = _by_browser(
             context, gateway_name, prompt or oidc.prompt, opens=flow == "browser", timeout_s=timeout_s
@@ -240,7 +240,7 @@ class _Context:
             code_verifier=request.code_verifier,
             now=self.now(),
         )
-        return self.identify(tokens, request.nonce)
+        return self.identify(tokens, request.nonce if "openid" in self.oidc.scopes else None)
 
     def identify(self, tokens: Tokens, nonce: Secret | None) -> LoginResult:
         usable = token_endpoint.for_gateway(tokens, self.oidc, now=self.now())
@@ -263,13 +263,14 @@ class _Context:
         return keys
 
 
-def _by_device(context: _Context) -> LoginResult:
+def _by_device(context: _Context, *, opens: bool) -> LoginResult:
     tokens = device.authorize(
         context.oidc,
         context.http,
         metadata=context.metadata,
         interaction=context.interaction,
         now=context.now,
+        opens=opens,
     )
     result = context.identify(tokens, nonce=None)
     context.keep(result)

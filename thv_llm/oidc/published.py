@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from thv_llm import policy, settings
 from thv_llm.errors import InvalidResponseError, UsageError, shown
 from thv_llm.net.http_client import TIMEOUT_S, HttpClient, JsonObject, Response
-from thv_llm.oidc import discovery
+from thv_llm.oidc import device, discovery
 from thv_llm.oidc.discovery import Metadata
 from thv_llm.oidc.http import checked_url, describe
 from thv_llm.settings import ROWS, OidcSettings
@@ -248,7 +248,7 @@ def _as_server(document: JsonObject, url: str, gateway_url: str, named: Collecti
     # What such a server supports is not what this client must ask for.
     profile = {name: value for name, value in document.items() if name != "scopes_supported"}
     values = _values(profile, gateway_url, named)
-    if not metadata.authorization_endpoint and not metadata.registration_endpoint:
+    if metadata.is_device_only and not metadata.registration_endpoint:
         values = {"oidc.client_id": DEVICE_CLIENT_ID, **values}
     return Published(url, (issuer,), values)
 
@@ -283,11 +283,12 @@ def register(metadata: Metadata, wanted: OidcSettings, ca_file: str, environ: Ma
     Source: RFC 7591 sections 2 and 3.
     """
     port = f":{wanted.callback_port}" if wanted.callback_port else ""
+    code = device.GRANT_TYPE if metadata.is_device_only else "authorization_code"
     client = {
         "client_name": "thv-llm",
         "redirect_uris": [f"http://{wanted.redirect_host}{port}/callback"],
         "token_endpoint_auth_method": "none",
-        "grant_types": ["authorization_code", "refresh_token"],
+        "grant_types": [code, "refresh_token"],
         "response_types": ["code"],
         "scope": " ".join(wanted.scopes),
         "application_type": "native",
