@@ -100,6 +100,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 5  gateway                     what the gateway says of itself: its models, where it serves Anthropic's API
 5  service.cold_token          one access token for a process that does not stay
 5  service.network             the network as the user's shell knows it, kept for the service
+5  service.on_demand           tell the user, or open the browser, when a tool needs a login
 5  service.service             the service itself: token source, agent and proxy put together
 6  checks                      what `doctor` checks and `status --check` asks
 6  checks.local                checks of this machine alone: Python, our files and their modes, the helper

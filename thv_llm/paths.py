@@ -106,6 +106,11 @@ class Paths:
         """When and why the last refresh failed; remembered for a few seconds, no token in it."""
         return os.path.join(self.directory, "llm-refresh-failure.json")
 
+    @property
+    def login_asked(self) -> str:
+        """Its time tells when the user was last told that a tool needs a login."""
+        return os.path.join(self.directory, "llm-login-asked")
+
     def lock(self, name: str) -> str:
         """Return the lock file of that name, one of `LOCKS`."""
         return os.path.join(self.directory, f"llm-{name}.lock")
@@ -113,7 +118,8 @@ class Paths:
     def files(self) -> tuple[str, ...]:
         """Return every file that may be ours, but for locks and socket."""
         session = (self.session_file, self.session_file_key, f"{self.session_file}.broken")
-        service = (self.pid, self.log, f"{self.log}.1", self.discovery_cache, self.refresh_failure)
+        memory = (self.discovery_cache, self.refresh_failure, self.login_asked)
+        service = (self.pid, self.log, f"{self.log}.1", *memory)
         commands = (self.helper, self.launcher) if system.NEEDS_INTERPRETER else (self.helper,)
         return (self.settings, self.ca, self.state, *commands, *session, *service)
 

@@ -98,10 +98,12 @@ class Sessions(NamedTuple):
         latest: that of the latest login.
         earlier: of logins with other settings, which nothing uses; `logout` ends them, too. One that
             a login has moved is here as well, until its old place is empty.
+        logged_out: the user has ended one since the latest login; nobody need be asked for another.
     """
 
     latest: SessionFacts = SessionFacts()
     earlier: tuple[StoredSession, ...] = ()
+    logged_out: bool = False
 
     @property
     def stored(self) -> tuple[StoredSession, ...]:
@@ -128,7 +130,11 @@ class Sessions(NamedTuple):
     def without(self, ended: StoredSession) -> Sessions:
         """Return the sessions after one was removed."""
         latest = SessionFacts() if ended == self.latest.place else self.latest
-        return Sessions(latest, tuple(place for place in self.earlier if place != ended))
+        return self._replace(latest=latest, earlier=tuple(place for place in self.earlier if place != ended))
+
+    def after_logout(self, ended: StoredSession) -> Sessions:
+        """Return the sessions after the user has ended one."""
+        return self.without(ended)._replace(logged_out=True)
 
 
 def load(path: str) -> Sessions:
@@ -215,7 +221,8 @@ def parse(document: Mapping[str, object]) -> Sessions:
         ends_later=typed(latest.get("ends_later", False), bool),
     )
     earlier = items(document.get("earlier_sessions", []))
-    return Sessions(facts, tuple(_place(mapping(item)) for item in earlier))
+    logged_out = typed(document.get("logged_out", False), bool)
+    return Sessions(facts, tuple(_place(mapping(item)) for item in earlier), logged_out)
 
 
 def written(sessions: Sessions) -> dict[str, object]:
@@ -223,6 +230,7 @@ def written(sessions: Sessions) -> dict[str, object]:
     return {
         "session": sessions.latest._asdict(),
         "earlier_sessions": [place._asdict() for place in sessions.earlier],
+        "logged_out": sessions.logged_out,
     }
 
 

@@ -95,6 +95,7 @@ class Settings(NamedTuple):
     bedrock_enable_1m: bool = False
     autostart: bool = True
     network: tuple[str, ...] = ()
+    login_on_demand: str = "notify"
     oidc: OidcSettings = OidcSettings()
 
     def require_configured(self) -> None:
@@ -454,6 +455,14 @@ ROWS: tuple[Row, ...] = (
         "the gateway passes to Bedrock: its model ids for Claude Code",
     ),
     Row("bedrock.enable_1m", "bedrock_enable_1m", "--enable-1m", "", "ask for the 1M context models"),
+    Row(
+        "login.on_demand",
+        "login_on_demand",
+        "--login-on-demand",
+        "HOW",
+        "when a tool needs a login: off, notify (on the desktop) or browser",
+        validation.OneOf("off", "notify", "browser"),
+    ),
     Row("service.autostart", "autostart", "--autostart", "", "start the service at every login"),
     Row(
         "service.network",

@@ -45,6 +45,7 @@ class FakeSecretService:
         error_at: method name to D-Bus error name.
         loses: SetSecret and CreateItem keep nothing.
         calls: names of the methods that were called.
+        notices: title and text of each notification that was to be shown.
     """
 
     directory: Path
@@ -58,6 +59,7 @@ class FakeSecretService:
     error_at: dict[str, str] = field(default_factory=dict)
     loses: bool = False
     calls: list[str] = field(default_factory=list)
+    notices: list[tuple[str, str]] = field(default_factory=list)
     items: dict[str, FakeItem] = field(default_factory=dict)
     _waiting: Callable[[], object] | None = None
     _allowed: bool = False
@@ -155,6 +157,10 @@ class FakeSecretService:
 
     def _Hello(self, path: str) -> tuple[Any, ...]:
         return "s", ":1.1"
+
+    def _Notify(self, path: str, *shown: Any) -> tuple[Any, ...]:
+        self.notices.append((shown[3], shown[4]))
+        return "u", len(self.notices)
 
     def _AddMatch(self, path: str, rule: str) -> tuple[Any, ...]:
         return (None,)

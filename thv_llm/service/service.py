@@ -25,11 +25,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from thv_llm import agent_client, files, log, sessions, settings, state, system, tokens
-from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.errors import LoginRequiredError, ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
 from thv_llm.proxy.stats import LastError, Outcome, ToolStats
 from thv_llm.service import agent_protocol, background, challenge, network, pid_file
 from thv_llm.service.agent import Agent
+from thv_llm.service.on_demand import LoginOnDemand
 from thv_llm.service.pid_file import DRAIN_S, REFRESH_S
 from thv_llm.system import memory, processes
 from thv_llm.tokens.session import Stores
@@ -101,7 +102,8 @@ class Service:
         self._end_told_s = math.inf
         self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
         self._proxy: Proxy | None = None
-        self._agent = Agent(where.socket, self._token, self._control, told=self._count_call)
+        self._agent = Agent(where.socket, self._token_for_tool, self._control, told=self._count_call)
+        self._on_demand = LoginOnDemand(where, self.settings, environ, now=now)
         # It has the next token before a tool must wait for it. A daemon, because a provider may hang.
         self._keeper = threading.Thread(
             target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
@@ -243,6 +245,8 @@ class Service:
         try:
             token = self._source.get(min_valid_s, rejected=rejected, newer_than=newer_than)
         except ThvLlmError as error:
+            if not self._failed or self._failed[1].cause != error.cause:
+                log.info(f"no access token: {error.cause}")
             self._failed = (self._now(), error)
             raise
         self._failed = None
@@ -253,6 +257,20 @@ class Service:
         now = self._now()
         failed = LastError(now, 0, Outcome.PROXY, error.why or error.what) if error else None
         self._tools.count(tool, now, failed)
+
+    def _token_for_tool(
+        self,
+        min_valid_s: float = tokens.MIN_VALID_S,
+        *,
+        rejected: Secret | None = None,
+        newer_than: float | None = None,
+    ) -> AccessToken:
+        """Return a fresh token; the user is told when none can be had without a login."""
+        try:
+            return self._token(min_valid_s, rejected=rejected, newer_than=newer_than)
+        except LoginRequiredError:
+            self._on_demand.ask()
+            raise
 
     def _accepted(self) -> Mapping[bytes, str]:
         """Return the keys that the state file has now; a damaged file changes nothing."""
@@ -271,10 +289,10 @@ class Service:
             self._headers = self._all_headers()
             self._lacks_headers = False
         if refusal is None:
-            return self._token().value
+            return self._token_for_tool().value
         if refusal.status == 401:
-            return self._token(rejected=refusal.token).value
-        return self._token(newer_than=refusal.since).value
+            return self._token_for_tool(rejected=refusal.token).value
+        return self._token_for_tool(newer_than=refusal.since).value
 
     def _all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return what each request to the gateway gets; the secret ones may be in a store that is locked."""

@@ -293,7 +293,7 @@ def _removed(stores: Stores, place: StoredSession) -> Secret | None:
         secret = store.load(key)
         store.delete(key)
         FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
-        _update(stores.paths, lambda known: known.without(place))
+        _update(stores.paths, lambda known: known.after_logout(place))
     return secret
 
 
