@@ -11,6 +11,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  system.memory               keep other programs and crash reports away from our memory; one heap
 0  system.peers                which user is at the other end of a connection on this machine
 0  system.processes            other processes: who they are, what they listen on
+0  system.terminal            the person's terminal: is there one, one typed line at a time, colours
 0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
 0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
 1  files                       atomic replace that keeps metadata; private directories; locks

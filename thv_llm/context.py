@@ -21,6 +21,7 @@ from typing import Any, TextIO
 from thv_llm import paths, system
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths
+from thv_llm.system import terminal
 
 BROWSER_START_S = 2.0
 SCHEMA = 1
@@ -96,13 +97,13 @@ class Context:
 
     def progress(self, line: str) -> None:
         """Tell somebody who is watching what takes a moment; nobody reads that in a pipe."""
-        if self.stderr.isatty():
+        if terminal.is_one(self.stderr):
             self.say(line)
 
     @property
     def has_terminal(self) -> bool:
         """Whether a user is there, who can be asked."""
-        return self.stdin.isatty() and self.stderr.isatty()
+        return terminal.is_one(self.stdin) and terminal.is_one(self.stderr)
 
     def ask(self, question: str) -> str:
         """Return the line that the user at the terminal types.

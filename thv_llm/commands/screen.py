@@ -2,14 +2,14 @@
 
 Colour only on a terminal and without `NO_COLOR` (https://no-color.org); nothing here is wider
 than 80 columns unless a name or a path is.
-
-Pure.
 """
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, TextIO
+
+from thv_llm.system import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,8 @@ CODES = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
 def colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Tell whether colour may be written to this stream."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    wanted = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return wanted and terminal.takes_colours(stream)
 
 
 def painted(text: str, colour: str, *, on: bool) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from thv_llm.commands import screen
 from thv_llm.errors import LoginRequiredError, ThvLlmError, shown
 from thv_llm.settings import STORED
+from thv_llm.system import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def begin(
     """
     from thv_llm import sessions, tokens
     from thv_llm.oidc import login_once
-    from thv_llm.oidc.interaction import Interaction, terminal_lines
+    from thv_llm.oidc.interaction import Interaction
 
     passphrase = _Passphrase(context)
     if wanted.oidc.grant != "user":
@@ -117,7 +118,7 @@ def begin(
         interaction=Interaction(
             context.say,
             context.open_browser,
-            terminal_lines(context.stdin),
+            terminal.lines(context.stdin),
             announce=lambda url: None if flow == "device" else context.event("login", url=url),
             announce_code=lambda url, code, lifetime_s: context.event(
                 "login", url=url, user_code=code, expires_in=int(lifetime_s)
@@ -234,7 +235,7 @@ def _stores(context: Context, wanted: Settings, passphrase: _Passphrase | None =
     from thv_llm.tokens.session import Stores
 
     ask = (passphrase or _Passphrase(context)).ask
-    return Stores(wanted, context.paths, context.environ, context.stdin.isatty(), ask)
+    return Stores(wanted, context.paths, context.environ, terminal.is_one(context.stdin), ask)
 
 
 def keep_secrets(
@@ -308,7 +309,7 @@ class _Passphrase:
     def __init__(self, context: Context) -> None:
         self.typed: Secret | None = None
         self._stderr = context.stderr
-        self.ask = self._ask if context.stdin.isatty() else None
+        self.ask = self._ask if terminal.is_one(context.stdin) else None
 
     def _ask(self) -> Secret:
         if self.typed is None:
@@ -344,7 +345,7 @@ def end(context: Context, saved: Settings) -> None:
     """
     from thv_llm import tokens
 
-    is_terminal = context.stdin.isatty()
+    is_terminal = terminal.is_one(context.stdin)
     found = tokens.end_all(
         saved,
         context.paths,

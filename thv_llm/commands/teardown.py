@@ -98,7 +98,7 @@ def _adopt(context: Context, place: Place, named: Sequence[str] | None) -> list[
     """
     found = unrecorded(context, place, named)
     files = [(one, file.path) for one in found for file in one.record.files if file not in one.recorded]
-    if not (context.stdin.isatty() and context.stderr.isatty()):
+    if not context.has_terminal:
         error = ThvLlmError(
             "no record tells what was there before thv-llm", next_step="thv-llm teardown, at a terminal"
         )

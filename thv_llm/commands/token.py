@@ -13,7 +13,7 @@ from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, LoginRequiredError
 from thv_llm.service import cold_token
-from thv_llm.system import detach
+from thv_llm.system import detach, terminal
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         return ExitCode.DONE
     token = _obtain(args, context)
     context.answer(_as_json(token) if args.format == "json" else token.value.reveal())
-    if context.stdout.isatty():
+    if terminal.is_one(context.stdout):
         context.say(SCROLLBACK)
     return ExitCode.DONE
 

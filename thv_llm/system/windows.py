@@ -335,6 +335,27 @@ def write_no_dumps() -> None:
         kernel.WerSetFlags(NO_HEAP_IN_REPORTS)
 
 
+# --- consoles ---
+
+
+def console_mode(descriptor: int) -> int | None:
+    """Return the mode of a console; None for everything else, whatever `isatty` says."""
+    import msvcrt
+
+    mode = wintypes.DWORD()
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
+    return mode.value if library("kernel32").GetConsoleMode(handle, ctypes.byref(mode)) else None
+
+
+def add_console_mode(descriptor: int, flag: int) -> bool:
+    """Switch something on in the mode of a console; False when it does not know that."""
+    import msvcrt
+
+    mode = console_mode(descriptor)
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
+    return mode is not None and bool(library("kernel32").SetConsoleMode(handle, mode | flag))
+
+
 # --- secrets ---
 
 
