@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import sys
@@ -38,6 +39,7 @@ SHARE_ALL = 7  # read, write, delete: what is open can be renamed
 OPEN_ALWAYS, CREATE_NEW = 4, 1
 INVALID_HANDLE = ctypes.c_void_p(-1).value
 
+LOCK_AT_ONCE, IO_PENDING = 3, 997  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
 LOCKED_AT = 1 << 40
 """Locks are mandatory, so the locked byte lies behind everything that is read."""
 
@@ -74,6 +76,18 @@ class Blob(ctypes.Structure):
     """DATA_BLOB."""
 
     _fields_ = (("size", wintypes.DWORD), ("data", ctypes.c_void_p))
+
+
+class Overlapped(ctypes.Structure):
+    """OVERLAPPED, as far as it says where in a file."""
+
+    _fields_ = (
+        ("internal", ctypes.c_void_p),
+        ("internal_high", ctypes.c_void_p),
+        ("low", wintypes.DWORD),
+        ("high", wintypes.DWORD),
+        ("event", wintypes.HANDLE),
+    )
 
 
 @functools.cache
@@ -149,14 +163,13 @@ def lock(descriptor: int) -> None:
     """
     import msvcrt
 
-    position = os.lseek(descriptor, 0, os.SEEK_CUR)
-    os.lseek(descriptor, LOCKED_AT, os.SEEK_SET)
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except PermissionError as error:
-        raise BlockingIOError(error.errno, error.strerror) from None
-    finally:
-        os.lseek(descriptor, position, os.SEEK_SET)
+    # Not by `msvcrt.locking`: it tells a lock that is held from other failures by `errno`, where that is set.
+    handle, where = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor)), Overlapped(high=LOCKED_AT >> 32)
+    if not library("kernel32").LockFileEx(handle, LOCK_AT_ONCE, 0, 1, 0, ctypes.byref(where)):
+        error = failure()
+        if error.winerror in (LOCK_VIOLATION, IO_PENDING):
+            raise BlockingIOError(errno.EAGAIN, error.strerror)
+        raise error
 
 
 def swap(new: str, target: str) -> bool:
