@@ -179,6 +179,20 @@ def test_an_option_without_effect_is_said(here: Machine) -> None:
     assert "Note: " not in here.run("setup", "--no-service", "--no-enable-1m").err
 
 
+def test_codex_gets_a_model_of_the_gateways_where_it_has_none(here: Machine) -> None:
+    codex = here.home / ".codex" / "config.toml"
+    here.setup("--client", "codex")
+    assert 'model = "m-1"' in codex.read_text()
+    here.run("teardown")
+
+    here.write(codex, 'model = "mine"\n')
+    done = here.setup("--client", "codex")
+    assert codex.read_text().startswith('model = "mine"\n')
+    assert "your model stays" in done.err
+    here.run("teardown")
+    assert codex.read_text() == 'model = "mine"\n'
+
+
 def test_a_named_tool_alone_is_touched_whatever_else_the_settings_change(here: Machine) -> None:
     here.setup()
     here.install("codex")

@@ -172,6 +172,7 @@ def running(
     environ: dict[str, str] | None = None,
     get_token: GetToken | None = None,
     drain_s: float = 0.0,
+    no_token: Mapping[str, int] | None = None,
 ) -> Iterator[Running]:
     """Run a proxy before a gateway that follows this script."""
     with HostileGateway(script) as gateway:
@@ -188,6 +189,7 @@ def running(
             keys=keys,
             timing=timing,
             descriptors=descriptors,
+            no_token=no_token,
         )
         proxy.start()
         try:

@@ -265,6 +265,25 @@ def test_no_key_of_any_tool_reaches_the_gateway(line: str, field: str, require_k
         assert run.entry(4).tool == "aider"
 
 
+@pytest.mark.parametrize(("key", "expected"), [("thv-aider-0123456789", 400), ("thv-env-0123456789", 401)])
+def test_without_a_token_a_client_gets_the_status_with_which_it_shows_the_text(
+    key: str, expected: int
+) -> None:
+    with running(answering(REFUSED), keys=lambda: KEYS, no_token={"aider": 400}) as run:
+
+        def ask() -> bytes:
+            fields = (f"Host: 127.0.0.1:{run.port}", f"X-Api-Key: {key}", "Connection: close")
+            return run.send("\r\n".join(["GET /v1/models HTTP/1.1", *fields, "", ""]).encode())
+
+        assert status(ask()) == 401  # the gateway's, and no matter of ours
+        run.tokens.failure = LoginRequiredError("not logged in", next_step="thv-llm login")
+        response = ask()
+
+        assert status(response) == expected
+        assert b"not logged in. Next: thv-llm login" in response
+        assert run.entry(2).status == expected
+
+
 def test_a_key_in_the_body_is_the_users_own_business() -> None:
     with running(answering(OK), keys=lambda: KEYS) as run:
         body = b'{"prompt": "what is thv-env-0123456789?"}'

@@ -82,13 +82,29 @@ def test_options_add_their_keys(machine: Machine, settings: Path) -> None:
     assert env["ANTHROPIC_DEFAULT_OPUS_MODEL"] == "us.anthropic.claude-opus-4-8"
 
 
+ENV = (
+    "ANTHROPIC_BASE_URL",
+    "CLAUDE_CODE_API_KEY_HELPER_TTL_MS",
+    "CLAUDE_CODE_MAX_RETRIES",
+    "CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY",
+)
+"""What Claude Code's settings always hold of ours, in order."""
+
+
+def test_the_users_own_preferences_stay(machine: Machine, settings: Path) -> None:
+    machine.write({settings: '{"env": {"CLAUDE_CODE_MAX_RETRIES": "10"}}'})
+    machine.setup(CLAUDE)
+    assert json.loads(settings.read_text())["env"]["CLAUDE_CODE_MAX_RETRIES"] == "10"
+    settings.write_text(settings.read_text().replace('DISCOVERY": "1"', 'DISCOVERY": "0"'))
+    machine.setup(CLAUDE)
+    assert json.loads(settings.read_text())["env"]["CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY"] == "0"
+    assert not engine.drift(machine.state)
+
+
 def test_keys_of_options_that_are_off_again_go(machine: Machine, settings: Path) -> None:
     machine.setup(CLAUDE, bedrock_compat=True, tls_skip_verify=True)
     machine.setup(CLAUDE)
-    assert set(json.loads(settings.read_text())["env"]) == {
-        "ANTHROPIC_BASE_URL",
-        "CLAUDE_CODE_API_KEY_HELPER_TTL_MS",
-    }
+    assert set(json.loads(settings.read_text())["env"]) == set(ENV)
 
 
 def test_the_users_own_authorities_stay_and_it_is_said(machine: Machine, settings: Path) -> None:
@@ -144,7 +160,7 @@ def test_keys_that_the_tool_lost_are_put_back_and_the_users_edits_kept(
     machine.setup(CLAUDE)
     settings.write_text('{"mine": 1}')
     assert [found.keys for found in engine.drift(machine.state)] == [
-        ("/apiKeyHelper", "/env/ANTHROPIC_BASE_URL", "/env/CLAUDE_CODE_API_KEY_HELPER_TTL_MS")
+        ("/apiKeyHelper", *(f"/env/{name}" for name in ENV))
     ]
     assert succeeded(machine.setup(CLAUDE))
     assert engine.drift(machine.state) == ()

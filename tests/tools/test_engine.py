@@ -25,8 +25,9 @@ def test_a_wrong_name_is_an_error_that_lists_the_right_ones() -> None:
 
 
 def test_a_tool_says_what_it_needs_of_the_gateway() -> None:
-    assert engine.needs_models(OPENCODE)
-    assert not engine.needs_models(CLAUDE)
+    assert engine.takes_models(OPENCODE)
+    assert engine.takes_models(engine.by_name("codex"))
+    assert not engine.takes_models(CLAUDE)
 
 
 def test_a_preview_has_the_real_paths_and_touches_nothing(machine: Machine) -> None:

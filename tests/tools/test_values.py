@@ -182,6 +182,8 @@ def test_what_is_not_set_is_left_out(value: Value) -> None:
 def test_models_are_left_out_where_they_are_no_must() -> None:
     assert of(Value.MODELS_IF_ANY, models=()) is ABSENT
     assert of(Value.MODELS_IF_ANY) == ["vendor/model-1", "model-2"]
+    assert of(IfAbsent(Value.MODEL_IF_ANY), models=()) is ABSENT
+    assert of(IfAbsent(Value.MODEL_IF_ANY)) == "vendor/model-1"
 
 
 def test_certificate_options_are_passed_on() -> None:

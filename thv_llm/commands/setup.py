@@ -280,7 +280,7 @@ class Setup:
         else:
             for diff in diffs:
                 self.context.answer(diff.rstrip("\n"))
-        if any(engine.needs_models(plan.tool) for plan in plans) and not self.wanted.models:
+        if any(engine.takes_models(plan.tool) for plan in plans) and not self.wanted.models:
             self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
         if plans and self.wanted.anthropic_path_prefix is None:
             self.context.say("The gateway will be asked where it serves each API.")
@@ -300,7 +300,7 @@ class Setup:
 
     def models(self, plans: Sequence[Plan], wanted: Settings, begun: session.Begun | None) -> tuple[str, ...]:
         """Return the gateway's model ids when a tool needs them; none when it does not say."""
-        if begun is None or not any(engine.needs_models(plan.tool) for plan in plans):
+        if begun is None or not any(engine.takes_models(plan.tool) for plan in plans):
             return ()
         from thv_llm import gateway
 

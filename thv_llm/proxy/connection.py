@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from thv_llm import log
@@ -66,6 +66,7 @@ class Shared:
 
     Attributes:
         key: what /healthz proves to know.
+        no_token: the status of a response of ours that there is no token, by client, where it is not 401.
         stopping: no further request is taken.
     """
 
@@ -75,6 +76,7 @@ class Shared:
     key: Secret | None
     report: Callable[[LogEntry], None]
     timing: Timing
+    no_token: Mapping[str, int] = field(default_factory=dict)
     stats: Stats = field(default_factory=Stats)
     peers: Peers = field(default_factory=Peers)
     stopping: bool = False
@@ -205,6 +207,9 @@ class Connection:
             if target.path == access.HEALTH:
                 return (yield from self._health(head, target, decoder.done))
             return (yield from self._forward(head, target, decoder))
+        except error_responses.NoToken as refused:
+            status = self._shared.no_token.get(entry.tool, refused.status)
+            yield from self._refuse(Rejected(status, refused.reason))
         except Rejected as refused:
             entry.tool = entry.tool or self._shared.rules.whose(head)
             yield from self._refuse(refused)

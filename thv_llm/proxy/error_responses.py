@@ -5,7 +5,7 @@ it, so the shape follows the request's path, and the message names the command t
 message says anything of tokens, or of what the gateway is made of.
 
 Failures to get a token are 401: clients give up on it at once and show it, while they repeat a 5xx
-again and again.
+again and again. Of the few that hide what a 401 says, the registry of tools knows a better status.
 
 Pure: values in, bytes out.
 """
@@ -79,15 +79,22 @@ def error(refused: Rejected, path: bytes = b"", *, with_body: bool = True) -> by
     return _response(status, body, [*EXTRA.get(status, []), CLOSE], with_body)
 
 
-def token_failure(failure: Exception) -> Rejected:
+class NoToken(Rejected):
+    """There is no access token: a 401, or what the client shows to its user instead of that."""
+
+    def __init__(self, reason: str, status: int = 401) -> None:
+        super().__init__(status, reason)
+
+
+def token_failure(failure: Exception) -> NoToken:
     """Return the 401 for a failure to get a token.
 
     Args:
         failure: what get_token raised; only the text of a ThvLlmError is meant to be shown.
     """
     if not isinstance(failure, ThvLlmError):
-        return Rejected(401, "cannot get an access token. Next: thv-llm doctor")
-    return Rejected(401, f"{failure.short}. Next: {failure.next_step or 'thv-llm doctor'}")
+        return NoToken("cannot get an access token. Next: thv-llm doctor")
+    return NoToken(f"{failure.short}. Next: {failure.next_step or 'thv-llm doctor'}")
 
 
 def _shaped(status: int, message: str, path: bytes) -> dict[str, object]:

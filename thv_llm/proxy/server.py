@@ -50,6 +50,7 @@ class Proxy:
         token_at_hand: returns a fresh token if one is in memory, without ever waiting; None has
             get_token asked, in a thread, which costs each request a little.
         keys: see `access.Keys`; without it the clients have to know the local key.
+        no_token: see `connection.Shared`.
         require_key: False when clients need not know a key.
         tools: where each tool's requests are counted.
         descriptors: how many this process may have; more connections than they allow get a 503.
@@ -66,6 +67,7 @@ class Proxy:
         token_at_hand: Callable[[], Secret | None] = lambda: None,
         keys: Callable[[], Mapping[bytes, str]] | None = None,
         headers: Callable[[], Sequence[Field]] = tuple,
+        no_token: Mapping[str, int] | None = None,
         require_key: bool = True,
         tools: ToolStats | None = None,
         timing: Timing = DEFAULT_TIMING,
@@ -86,6 +88,7 @@ class Proxy:
             report=report,
             timing=timing,
             stats=Stats(tools),
+            no_token=no_token or {},
         )
 
     def start(self) -> None:

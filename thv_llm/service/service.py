@@ -116,6 +116,7 @@ class Service:
     ) -> Proxy:
         from thv_llm.proxy.server import Proxy
         from thv_llm.proxy.upstream import Gateway
+        from thv_llm.tools.registry import TOOLS
 
         return Proxy(
             self.settings.proxy_port,
@@ -126,6 +127,7 @@ class Service:
             local_key=self._key,
             keys=self._accepted,
             tools=self._tools,
+            no_token={tool.id: tool.no_token_status for tool in TOOLS},
             require_key=self.settings.require_key,
             report=watch,
             descriptors=descriptors,

@@ -47,6 +47,7 @@ class Value(Enum):
     PROXY_PORT = "the proxy's port"
     LOCAL_KEY = "the key that the proxy asks for"
     MODEL = "where a template is repeated per model the one at hand, elsewhere the first"
+    MODEL_IF_ANY = "the first model; left out when none is known"
     MODELS_IF_ANY = "the list of all models; left out when none is known"
     HEADERS = "gateway.headers as an object; left out without any"
     HEADER_LINES = "the same as lines of text"
@@ -256,6 +257,8 @@ class Tool:
         note: what else `tools NAME` should say.
         ca_env: variable that names further authorities, for a tool without a setting for them.
         variables: environment variables that configure it, for `env` and `run`; then it has no files.
+        no_token_status: what the proxy responds when there is no access token: the status with which
+            the tool shows the text of the response.
         checked: program version, how, and date.
     """
 
@@ -273,6 +276,7 @@ class Tool:
     remedy: str = ""
     note: str = ""
     ca_env: str = ""
+    no_token_status: int = 401
     variables: Mapping[str, Template] = field(default_factory=dict)
 
 

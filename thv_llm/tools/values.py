@@ -171,6 +171,8 @@ def _models(values: Values) -> tuple[str, ...]:
 def _value(value: Value, values: Values, model: str) -> Json | Absent:
     if value is Value.MODEL:
         return model or _models(values)[0]
+    if value is Value.MODEL_IF_ANY:
+        return values.models[0] if values.models else ABSENT
     if value is Value.MODELS_IF_ANY:
         return list(values.models) or ABSENT
     if value is Value.HELPER_ARGS:
@@ -354,7 +356,7 @@ ONE_EACH = "thv-llm setup --models with one id of each tier"
 
 def takes_models(tool: Tool) -> bool:
     """Whether model ids change what is written for a tool."""
-    return needs_models(tool) or Value.MODELS_IF_ANY in used(tool)
+    return needs_models(tool) or bool(used(tool) & {Value.MODEL_IF_ANY, Value.MODELS_IF_ANY})
 
 
 def without_headers(wanted: Settings, tools: Collection[Tool]) -> str:

@@ -26,6 +26,9 @@ HELPER_INTERVAL_S = 300
 HELPER_TIMEOUT_S = 30
 """How long a tool waits for the helper, so that a slow refresh is not cut off."""
 
+CLAUDE_RETRIES = 2
+"""Without it Claude Code says nothing for minutes while the gateway rejects it for good."""
+
 CLAUDE = Folder("~/.claude", env="CLAUDE_CONFIG_DIR")
 CODEX = Folder("~/.codex", env="CODEX_HOME")
 PI = Folder("~/.pi/agent", env="PI_CODING_AGENT_DIR")
@@ -67,6 +70,8 @@ CLAUDE_CODE = Tool(
                     Value.HEADER_LINES,
                     otherwise="ANTHROPIC_CUSTOM_HEADERS stays as you have it: add those of gateway.headers",
                 ),
+                "/env/CLAUDE_CODE_MAX_RETRIES": IfAbsent(str(CLAUDE_RETRIES)),
+                "/env/CLAUDE_CODE_ENABLE_GATEWAY_MODEL_DISCOVERY": IfAbsent("1"),
                 "/env/CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS": Value.BEDROCK_ONLY_STABLE,
                 "/env/ANTHROPIC_DEFAULT_HAIKU_MODEL": Value.BEDROCK_HAIKU,
                 "/env/ANTHROPIC_DEFAULT_OPUS_MODEL": Value.BEDROCK_OPUS,
@@ -86,7 +91,9 @@ CLAUDE_CODE = Tool(
         Managed("%PROGRAMFILES%/ClaudeCode/managed-settings.json"),
         Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
     ),
-    note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there",
+    note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there. It repeats a "
+    "request twice instead of ten times (CLAUDE_CODE_MAX_RETRIES): errors show within seconds, and an "
+    "overloaded gateway is given up earlier. /model lists what the gateway has of Claude",
     checked="Claude Code 2.1.330, run headless against a recording gateway, 2026-11-23",
 )
 
@@ -113,12 +120,17 @@ CODEX_CLI = Tool(
                     },
                 },
                 "model_provider": NAME,
+                "model": IfAbsent(
+                    Value.MODEL_IF_ANY,  # else it asks for its own, whatever the gateway has
+                    otherwise="your model stays; the gateway has to have it",
+                ),
             },
         ),
     ),
     afterwards=("start a new thread, or restart Codex",),
     ca_env="CODEX_CA_CERTIFICATE",
-    note="its IDE extension and app use the same file",
+    note="its IDE extension and app use the same file; “failed to decode models response” is harmless: "
+    "the gateway lists its models as OpenAI does",
     checked="Codex 0.169.0, run headless against a recording gateway, 2026-11-23; app not run",
 )
 

@@ -178,6 +178,7 @@ COPILOT_CLI = Tool(
     ),
     afterwards=("restart copilot",),
     overridden_by=(Overrides("COPILOT_MODEL", "Copilot uses that model"),),
+    no_token_status=400,  # a 401 becomes “Authentication failed”, without our text
     snippet=Text(
         "# direct, without the proxy, by environment variables:\nexport COPILOT_PROVIDER_TYPE=openai\n",
         "export COPILOT_PROVIDER_BASE_URL=",
@@ -352,6 +353,7 @@ VIBE_CLI = Tool(
         ),
     ),
     afterwards=("restart vibe",),
+    no_token_status=400,  # a 401 becomes “Invalid API key.”, without our text
     checked="Mistral Vibe 3.0.2, run headless against a recording gateway, 2026-11-23",
 )
 
