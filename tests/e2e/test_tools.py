@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.e2e.machine import Machine, NewMachine
-from tests.e2e.prompts import PROMPTS, Prompt, ask
+from tests.e2e.prompts import PROMPTS, SLOW, Prompt, ask
 
 MARKS = (b"thv-", b"/toolhive/")
 """Of what setup writes, a local key and a path of ours."""
@@ -19,7 +21,10 @@ def ours(machine: Machine, names: set[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("one", PROMPTS, ids=[one.tool for one in PROMPTS])
+ALL = (*PROMPTS, *SLOW) if "THV_LLM_E2E_TOOLS" in os.environ else PROMPTS
+
+
+@pytest.mark.parametrize("one", ALL, ids=[one.name for one in ALL])
 def test_a_real_tool_works_through_setup_and_is_as_before_after_teardown(
     new_machine: NewMachine, one: Prompt
 ) -> None:
