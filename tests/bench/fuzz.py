@@ -25,8 +25,8 @@ from tests.edit.invariants import check_invariants
 from thv_llm import settings, state
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
-from thv_llm.net.http_client import response_with
-from thv_llm.oidc import id_token, token_endpoint
+from thv_llm.net.http_client import json_object, response_with
+from thv_llm.oidc import id_token, published, token_endpoint
 from thv_llm.oidc import login as login_module
 from thv_llm.oidc.discovery import Metadata
 from thv_llm.proxy import framing
@@ -148,6 +148,17 @@ def token_answer(data: bytes) -> None:
             id_token.check_refreshed(found.id_token, issuer="https://id.example", client_id="c", subject="s")
 
 
+def metadata(data: bytes) -> None:
+    """What a gateway publishes: nothing of it leads to a host that it must not name."""
+    with contextlib.suppress(ThvLlmError, ValueError):  # ValueError: no JSON object
+        found = published.read(json_object(data), "URL", "https://llm.example")
+        assert found.issuers
+        assert all(one.startswith("https://") for one in found.issuers)
+        for value in found.values.values():
+            words = value if isinstance(value, tuple) else (str(value),)
+            assert all(word.isascii() and word.isprintable() for word in words)
+
+
 HEAD = b"POST /v1/messages?x=1 HTTP/1.1\r\nHost: 127.0.0.1:14000\r\n"
 SEEDS: dict[str, tuple[bytes, ...]] = {
     "request": (
@@ -166,6 +177,24 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
     ),
     "state": (json.dumps({"version": 1, "wired": [], "local_key": "thv-x", "service": {}}).encode(),),
     "redirect": (b"code=c&state=s&iss=https%3A%2F%2Fid.example", b"error=access_denied&state=s"),
+    "metadata": (
+        json.dumps(
+            {
+                "authorization_servers": ["https://id.example"],
+                "scopes_supported": ["openid", "https://llm.example/.default"],
+                **{
+                    f"com.stacklok.thv-llm.{name}": value
+                    for name, value in {
+                        "client_id": "cli",
+                        "resource": "https://llm.example/v1",
+                        "callback_port": 53180,
+                        "models": ["a", "b"],
+                        "paths": {"openai": "/o/v1", "models": "/m"},
+                    }.items()
+                },
+            }
+        ).encode(),
+    ),
     "token_answer": (
         b'{"access_token":"at","token_type":"Bearer","expires_in":3600,"refresh_token":"rt","id_token":"a.b.c"}',
     ),
@@ -176,6 +205,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "settings": _on_disk(settings.load),
     "state": _on_disk(state.load),
     "redirect": redirect,
+    "metadata": metadata,
     "token_answer": token_answer,
 } | {format.name.lower(): _editor(format) for format in Format}
 

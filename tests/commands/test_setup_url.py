@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.commands.homes import Run, free_port
 from tests.commands.machine import Machine
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
+from tests.fakes.grants import Grant
 from tests.fakes.hostile_metadata import ATTACKS, CLIENT, Attack
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
@@ -185,25 +187,52 @@ def test_metadata_of_another_issuer_is_refused(here: Machine) -> None:
     assert is_untouched(here)
 
 
-def test_a_token_for_somebody_else_does_not_reach_the_gateway(here: Machine) -> None:
-    publish(here)
-    here.provider.user = {"sub": "user-1"}
-    stolen = "https://api.bank.example"
+STOLEN = "https://api.bank.example"
+
+
+def issue_for_somebody_else(here: Machine) -> None:
+    """Have the provider ignore what the login asked for."""
     tokens = here.provider._tokens
 
-    def other(grant: object, refresh: str | None, *, has_id_token: bool) -> dict[str, object]:
-        object.__setattr__(grant, "audience", stolen)
-        return tokens(grant, refresh, has_id_token=has_id_token)  # type: ignore[arg-type]
+    def other(grant: Grant, refresh: str | None, *, has_id_token: bool) -> dict[str, object]:
+        return tokens(replace(grant, audience=STOLEN), refresh, has_id_token=has_id_token)
 
     here.provider._tokens = other  # type: ignore[method-assign]
+
+
+def test_a_token_for_somebody_else_is_not_kept_and_does_not_reach_the_gateway(here: Machine) -> None:
+    publish(here)
+    issue_for_somebody_else(here)
 
     done = setup(here)
 
     assert done.code == 1
     assert "the token is not for the gateway" in done.err
-    assert stolen in done.err
+    assert STOLEN in done.err
+    assert "the token is not for the gateway" in here.browser.page or STOLEN in here.browser.page
     assert not any(one.header("authorization") for one in here.gateway.requests)
     assert not Path(here.paths.settings).exists()
+    assert "Not logged in" in here.run("logout").err
+
+
+def test_so_it_is_after_a_lazy_setup(here: Machine) -> None:
+    publish(here)
+    assert setup(here, "--lazy").code == 0
+    issue_for_somebody_else(here)
+
+    done = here.run("login")
+
+    assert done.code == 1
+    assert STOLEN in done.err
+    assert here.run("token").code == 4
+
+
+def test_an_audience_that_the_user_has_typed_is_his_choice(here: Machine) -> None:
+    publish(here)
+
+    done = setup(here, "--audience", STOLEN)
+
+    assert done.code == 0, done.err
 
 
 # Without a terminal

@@ -65,28 +65,33 @@ class Connection(NamedTuple):
     wanted: Settings
     found: Mapping[str, object] = {}
 
-    def check_audience(self, token: Secret) -> None:
-        """Compare the audience of a token with what was shown, before the gateway gets it.
 
-        A provider may ignore what the login asked for, and issue a token for another API.
+def check_audience(wanted: Settings, token: Secret) -> None:
+    """Compare the audience of a token with what was shown, before it is kept, and before the gateway gets it.
 
-        Raises:
-            ThvLlmError: the token is for somebody else.
-        """
-        if not self.found:
-            return
-        from thv_llm.oidc import id_token, published
+    A provider may ignore what the login asked for, and issue a token for another API.
 
-        said = id_token.unchecked_claims(token).get("aud")
-        audience = [str(one) for one in said] if isinstance(said, list) else [str(said)] if said else []
-        oidc, gateway = self.wanted.oidc, self.wanted.gateway_url
-        known = {oidc.audience, oidc.resource, oidc.client_id, *oidc.scopes}
-        if audience and all(published.is_elsewhere(one, gateway) and one not in known for one in audience):
-            raise ThvLlmError(
-                "the token is not for the gateway",
-                why=f"its audience is {shown(' '.join(audience), 200)}; it was not sent to the gateway",
-                next_step="thv-llm logout, then ask the administrator of the gateway for its audience",
-            )
+    Raises:
+        ThvLlmError: the token is for somebody else.
+    """
+    from thv_llm.oidc import id_token, published
+
+    said = id_token.unchecked_claims(token).get("aud")
+    audience = [str(one) for one in said] if isinstance(said, list) else [str(said)] if said else []
+    oidc, gateway = wanted.oidc, wanted.gateway_url
+    known = {oidc.audience, oidc.resource, oidc.client_id, *oidc.scopes}
+    if audience and all(published.is_elsewhere(one, gateway) and one not in known for one in audience):
+        raise ThvLlmError(
+            "the token is not for the gateway",
+            why=f"its audience is {shown(' '.join(audience), 200)}; it was neither kept nor sent there",
+            next_step="ask the administrator of the gateway; if that is right: thv-llm setup --audience NAME",
+        )
+
+
+def is_published(context: Context, wanted: Settings) -> bool:
+    """Tell whether settings of this gateway come from what it publishes."""
+    known = state.load(context.paths.state).published
+    return bool(known.keys) and known.gateway_url == wanted.gateway_url
 
 
 def typed_url(args: argparse.Namespace) -> None:

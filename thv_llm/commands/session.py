@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm.commands import screen
+from thv_llm.commands import connection, screen
 from thv_llm.errors import LoginRequiredError, ThvLlmError, shown
 from thv_llm.settings import STORED
 from thv_llm.system import terminal
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from thv_llm.context import Context
     from thv_llm.oidc.interaction import Interaction
-    from thv_llm.oidc.login import Flow
+    from thv_llm.oidc.login import Flow, LoginResult
     from thv_llm.providers import IdentityProvider
     from thv_llm.secret import Secret
     from thv_llm.settings import Settings
@@ -64,6 +64,7 @@ def begin(
     force: bool = False,
     prompt: str | None = None,
     before_login: Callable[[], None] = lambda: None,
+    is_published: bool = False,
 ) -> Begun:
     """Log in, unless the session gives a token; say so either way.
 
@@ -74,6 +75,7 @@ def begin(
         force: log in even then.
         prompt: OIDC `prompt` for this one login.
         before_login: called when a login is needed; may raise to prevent it.
+        is_published: the gateway itself has named settings, so the token must be for it.
     """
     from thv_llm import sessions, tokens
     from thv_llm.oidc import login_once
@@ -105,6 +107,12 @@ def begin(
     before_login()
     sessions.load(context.paths.state)  # what would keep a login from being recorded is said before it
     began = context.now()
+    is_published = is_published or connection.is_published(context, wanted)
+
+    def keep(result: LoginResult) -> None:
+        if is_published:
+            connection.check_audience(wanted, result.tokens.access)
+        source.adopt(result)
 
     def of_other_login() -> Begun | None:
         """Return a token of a session that was not there at the start."""
@@ -114,7 +122,9 @@ def begin(
 
     return login_once.once(
         context.paths.lock("login"),
-        lambda interaction: _login(context, wanted, source, interaction, flow, prompt or "", passphrase),
+        lambda interaction: _login(
+            context, wanted, source, interaction, flow, prompt or "", passphrase, keep
+        ),
         interaction=Interaction(
             context.say,
             context.open_browser,
@@ -175,6 +185,7 @@ def _login(
     flow: Flow,
     prompt: str,
     passphrase: _Passphrase,
+    keep: Callable[[LoginResult], None],
 ) -> Begun:
     from thv_llm.oidc import discovery
     from thv_llm.oidc.http import Provider
@@ -197,7 +208,7 @@ def _login(
         flow=flow,
         prompt=prompt,
         claims=source.claims(),
-        keep=source.adopt,
+        keep=keep,
     )
     make_service_forget(context)  # it may still serve the person before
     context.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")

@@ -102,10 +102,17 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
             ask_once()
             wanted = _with_defaults(changes, wanted, context, session.provider(context, wanted))
         session.say_left_behind(context, flags.readable(context.paths.settings), wanted)
-        begun = session.begin(context, wanted, flow=session.flow(args), before_login=ask_once)
+        begun = session.begin(
+            context,
+            wanted,
+            flow=session.flow(args),
+            before_login=ask_once,
+            is_published=bool(connected.found),
+        )
     begun_or_stored = begun or (session.stored(context, wanted) if draft else None)
     if begun_or_stored:
-        connected.check_audience(begun_or_stored.token.value)
+        if connected.found:
+            connection.check_audience(wanted, begun_or_stored.token.value)
         # saved, so that a later run without the network writes the same
         given = [key for key, value in changes.items() if value is not None]
         found = wiring.find_prefixes(context, wanted, begun_or_stored.token.value, given=given)
