@@ -212,6 +212,8 @@ class _Run:
         """Go on without anything that was published."""
         for line in ("The gateway does not publish how to log in:", *(f"  {line}" for line in tried)):
             self._context.say(line)
+        if wanted.missing():
+            self._context.say("thv-llm help providers has the command line for each identity provider.")
         if not wanted.missing() and not self._args.url:
             return wanted
         if self._args.url:  # the saved values may be another gateway's
