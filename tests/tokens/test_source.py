@@ -203,7 +203,22 @@ def test_a_rejected_token_is_no_spare_one(rig: Rig) -> None:
 
     with pytest.raises(UnreachableError):
         rig.source.get(rejected=first.value)
-    assert rig.source.get() == first
+
+
+def test_a_rejected_token_is_given_to_nobody_else_either(rig: Rig) -> None:
+    first = rig.source.get()
+    rig.provider.alter["refresh"] = lambda _: broken()
+    rig.provider.grants.rotates = False
+
+    with pytest.raises(UnreachableError):
+        rig.source.get(rejected=first.value)
+    with pytest.raises(UnreachableError):  # the helper's call
+        rig.source.get()
+    assert rig.source.at_hand() is None
+
+    del rig.provider.alter["refresh"]
+    rig.clock.pass_(60)
+    assert rig.source.get() != first
 
 
 # Who insists on a new one

@@ -181,6 +181,7 @@ class TokenSource:
         self._failures = FailureMemory(failure_path, key, now=clock.now)
         self._turn = threading.Lock()
         self._held: _Held | None = None
+        self._refused: Secret | None = None  # by the gateway, so nobody gets it again
         self._unsaved: tuple[Secret, Secret] | None = None  # what is stored, what should be
         self._patient_until = 0.0
 
@@ -207,6 +208,8 @@ class TokenSource:
             ThvLlmError: the store or its lock cannot be used.
         """
         wish = _Wish(min_valid_s, rejected, newer_than)
+        if rejected:
+            self._refused = rejected
         return self._fresh(wish) or self._after_waiting(wish)
 
     def _after_waiting(self, wish: _Wish) -> AccessToken:
@@ -301,16 +304,19 @@ class TokenSource:
             return None
         if wish.newer_than is not None and held.arrived_at <= wish.newer_than:
             return None
-        if wish.rejected is not None and held.token.value == wish.rejected:
-            age_s = self._clock.monotonic() - held.asked_at
-            if not (held.replaced_rejected and age_s < REJECTED_AGAIN_S):
-                return None
+        refused = (wish.rejected, None if held.is_last else self._refused)
+        if held.token.value in refused and not self._has_just_replaced_one(held):
+            return None
         return held.token
+
+    def _has_just_replaced_one(self, held: _Held) -> bool:
+        """Return whether the gateway refuses this token for other reasons than its age, if it does."""
+        return held.replaced_rejected and self._clock.monotonic() - held.asked_at < REJECTED_AGAIN_S
 
     def _spare(self, wish: _Wish) -> AccessToken | None:
         """Return the token in hand where it is better than none."""
         held = self._held
-        if held is None or held.token.value == wish.rejected or wish.newer_than is not None:
+        if held is None or held.token.value in (wish.rejected, self._refused) or wish.newer_than is not None:
             return None
         return held.token if held.is_spare(self._clock) else None
 
