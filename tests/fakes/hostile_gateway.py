@@ -137,7 +137,7 @@ class HostileGateway:
         connections: how many there were.
     """
 
-    def __init__(self, script: Script, port: int = 0) -> None:
+    def __init__(self, script: Script, port: int = 0, host: str = "127.0.0.1") -> None:
         self.script = script
         self.heads: list[bytes] = []
         self.bodies: list[bytes] = []
@@ -145,9 +145,9 @@ class HostileGateway:
         self.errors: list[BaseException] = []
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(TLS / "server.pem", TLS / "server.key")
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        self._listener = socket.create_server((host, port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"https://127.0.0.1:{self.port}"
+        self.url = f"https://{host}:{self.port}"
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -166,7 +166,7 @@ class HostileGateway:
             return
         self._stopping = True
         with socket.socket() as waker:  # wakes accept()
-            waker.connect(("127.0.0.1", self.port))
+            waker.connect(self._listener.getsockname())
         self._threads[0].join()
         self._listener.close()
         with self._lock:

@@ -163,6 +163,7 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
 def running(
     script: Script,
     *,
+    host: str = "127.0.0.1",
     base: str = "",
     limits: Limits = LIMITS,
     timing: Timing = TIMING,
@@ -175,7 +176,7 @@ def running(
     no_token: Mapping[str, int] | None = None,
 ) -> Iterator[Running]:
     """Run a proxy before a gateway that follows this script."""
-    with HostileGateway(script) as gateway:
+    with HostileGateway(script, host=host) as gateway:
         tokens = Tokens()
         entries: list[LogEntry] = []
         proxy = Proxy(
