@@ -251,6 +251,10 @@ def locked_by_passphrase(here: Site) -> None:
     here.run("proxy", "restart")
 
 
+def gateway_url(here: Site) -> Mapping[str, str]:
+    return {"URL": here.machine.gateway.url}
+
+
 def mode(name: str, bits: int) -> Step:
     return lambda here: here.own(name).chmod(bits)
 
@@ -548,6 +552,7 @@ ROWS = (
         },
         "ask the administrator of the gateway for its URL",
         recovers,
+        values=gateway_url,
     ),
     Row(
         "The gateway",
@@ -556,11 +561,25 @@ ROWS = (
         {
             "token": "",
             "status": "",
+            "doctor": "a sign-in proxy stands in front of the gateway",
+            "tool": "302",
+        },
+        "ask the administrator to let requests with a token through",
+        recovers,
+    ),
+    Row(
+        "The gateway",
+        "It redirects to another address of its own",
+        gateway_returns(302, Location="/elsewhere"),
+        {
+            "token": "",
+            "status": "",
             "doctor": "it redirects, which is never followed",
             "tool": "302",
         },
         "ask the administrator of the gateway for its URL",
         recovers,
+        values=gateway_url,
     ),
     Row(
         "The gateway",
@@ -827,7 +846,7 @@ ROWS = (
             "tool": "200",
         },
         "thv-llm setup --gateway-url URL",
-        values=lambda here: {"URL": here.machine.gateway.url},
+        values=gateway_url,
     ),
     Row(
         "Files of thv-llm",
