@@ -42,11 +42,11 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 @contextlib.contextmanager
-def impatience() -> Iterator[None]:
+def impatience(seconds: float = IMPATIENT_S) -> Iterator[None]:
     """Wait for a service that is known to hang only as long as a test can afford."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(challenge, "TIMEOUT_S", IMPATIENT_S)
-        patch.setattr(background, "HUNG_TIMEOUT_S", IMPATIENT_S)
+        patch.setattr(challenge, "TIMEOUT_S", seconds)
+        patch.setattr(background, "HUNG_TIMEOUT_S", seconds)
         yield
 
 
