@@ -1082,7 +1082,7 @@ ROWS = (
         {
             "token": "",
             "status": "claude-code direct outdated",
-            "doctor": "the settings have changed since",
+            "doctor": "the settings or thv-llm have changed since",
             "tool": "200",
         },
         "thv-llm setup",
@@ -1094,7 +1094,7 @@ ROWS = (
         {
             "token": "",
             "status": "opencode proxy outdated",
-            "doctor": "the settings have changed since",
+            "doctor": "the settings or thv-llm have changed since",
             "tool": "no response",
         },
         "thv-llm setup",
@@ -1106,7 +1106,7 @@ ROWS = (
         {
             "token": "",
             "status": "opencode proxy outdated",
-            "doctor": "the settings have changed since",
+            "doctor": "the settings or thv-llm have changed since",
             "tool": "200",
         },
         "thv-llm setup",

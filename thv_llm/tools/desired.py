@@ -364,7 +364,7 @@ class Condition(Enum):
 
     OK = "ok"
     OUTDATED = "outdated"
-    """The settings have changed since, or a run was interrupted: setup brings it up to date."""
+    """The settings or thv-llm have changed since, or a run was interrupted: setup brings it up to date."""
     CHANGED = "changed"
     """Our keys were edited, or the file cannot be read any more."""
     MISSING = "missing"
@@ -436,7 +436,9 @@ def _drift(
         values = replace(values, models=values.models or wired.models or ())
         try:
             planned = plan(tool, place, values, known).files
-            outdated = {file.path: "the settings have changed since" for file in planned if file.new}
+            outdated = {
+                file.path: "the settings or thv-llm have changed since" for file in planned if file.new
+            }
             outdated |= {file.path: "not configured yet" for file in planned if not file.record.editions}
         except ForeignError as error:
             taken = error
