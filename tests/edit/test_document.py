@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from thv_llm.edit import jsonc
 from thv_llm.edit.document import Editor, refuses_deep_nesting
+from thv_llm.edit.formats import Format, editor
 from thv_llm.edit.jsonc_parse import Dialect
 from thv_llm.edit.model import Change, EditError, Json
 
@@ -170,3 +173,47 @@ def test_too_deep_is_an_error_like_any_other() -> None:
 
     with pytest.raises(EditError, match="nested too deeply"):
         dive()
+
+
+SMALL, TIMES = 1000, 8
+LONG = "x" * 250
+LARGE: dict[str, tuple[Format, Callable[[int], str], str]] = {
+    "JSON in one line": (
+        Format.JSON,
+        lambda count: json.dumps({f"k{i}": {"a": [LONG]} for i in range(count)}),
+        "/k",
+    ),
+    "JSON in lines": (Format.JSON, lambda count: json.dumps([{"a": LONG}] * count, indent=1), "/[name=k]"),
+    "one object": (
+        Format.JSONC,
+        lambda count: json.dumps({"k": {f"{i}": {LONG: 1} for i in range(count)}}),
+        "/k/x",
+    ),
+    "comments": (Format.JSONC_TRAILING, lambda count: "{" + f'"k": {{}}, // {LONG}\n' * count + "}", "/x"),
+    "TOML": (Format.TOML, lambda count: "".join(f"[t{i}]\nk = '{LONG}'\n" for i in range(count)), "k"),
+    "a map in YAML": (Format.YAML, lambda count: "".join(f"k{i}: {LONG * 4}\n" for i in range(count)), "k"),
+    "a list in YAML": (
+        Format.YAML,
+        lambda count: "".join(f"- k{i}: {LONG * 4}\n" for i in range(count)),
+        "k",
+    ),
+    "dotenv": (Format.DOTENV, lambda count: "".join(f"K{i}='{LONG}'\n" for i in range(count)), "K"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_eight_times_as_large_takes_about_eight_times_as_long(name: str) -> None:
+    kind, text_of, key = LARGE[name]
+    edit = editor(kind)
+
+    def seconds(count: int) -> float:
+        text = text_of(count)
+        value: Json = "y" if kind in (Format.DOTENV, Format.TOML) else {"x": "y", "name": "k"}
+        value = [value] if "list" in name else value
+        begin = time.process_time()
+        new, changes = edit.apply(text, {key: value})
+        assert edit.revert(new, changes) == (text, ())
+        return time.process_time() - begin
+
+    small = min(seconds(SMALL + i) for i in range(3))
+    assert min(seconds(SMALL * TIMES + i) for i in range(2)) < small * TIMES * 3

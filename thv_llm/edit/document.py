@@ -88,6 +88,10 @@ def refuses_deep_nesting(function: Callable[P, T]) -> Callable[P, T]:
     return bounded
 
 
+remembered = functools.lru_cache(maxsize=8)
+"""For `parse`: a run of setup looks at the same texts again and again, and documents never change."""
+
+
 @dataclass(frozen=True)
 class Editor:
     """The four functions of a format.

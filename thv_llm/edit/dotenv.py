@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.document import Editor
+from thv_llm.edit.document import Editor, remembered
 from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
 from thv_llm.edit.splice import eol_of, splice, whole_lines
 from thv_llm.errors import shown
@@ -142,7 +142,7 @@ def _value(raw: str) -> str:
     return text
 
 
-EDITOR = Editor(DotenvDocument, is_empty)
+EDITOR = Editor(remembered(DotenvDocument), is_empty)
 apply = EDITOR.apply
 revert = EDITOR.revert
 holds = EDITOR.holds

@@ -16,15 +16,19 @@ Pure: text in, text out.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.document import Editor
+from thv_llm.edit.document import Editor, remembered
 from thv_llm.edit.jsonc_parse import Dialect, Parsed
 from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, Step, drop
 from thv_llm.edit.splice import Entry, Node, add_entry, eol_of, indent_at, remove_entry, splice
 from thv_llm.errors import shown
+
+LOOKED_AT = 1000
+"""How many entries show a file's style; a large file of one line would show none in all of it."""
 
 _ITEM = re.compile(r"\[([^=\]]+)=(.*)\]", re.DOTALL)
 _NOTHING = re.compile(r"\s*(?:\{\s*\}|\[\s*\])?\s*")
@@ -261,9 +265,11 @@ class JsonDocument:
     def _unit(self) -> str:
         """The white space of one level: what an entry has more than the line of its container."""
         root = self._parsed.root
-        for node, entry in root.walk() if root else ():
+        for node, entry in itertools.islice(root.walk(), LOOKED_AT) if root else ():
+            if "\n" not in self.text[entry.lead : entry.start]:
+                continue
             own, base = indent_at(self.text, entry.start), indent_at(self.text, node.start)
-            starts_line = self.text[: entry.start].endswith("\n" + own)
+            starts_line = self.text.endswith("\n" + own, 0, entry.start)
             if starts_line and own != base and own.startswith(base):
                 return own[len(base) :]
         return "  "
@@ -272,7 +278,7 @@ class JsonDocument:
     def _colon(self) -> str:
         """The colon after a key, with a space unless the text is written without."""
         root = self._parsed.root
-        for _, entry in root.walk() if root else ():
+        for _, entry in itertools.islice(root.walk(), LOOKED_AT) if root else ():
             if entry.names:
                 return ":" if self.text[entry.start : entry.node.start].endswith('":') else ": "
         return ": "
@@ -334,5 +340,6 @@ def _dumps(value: Json, *, indent: str | None = None, separators: tuple[str, str
 
 
 _EDITORS = {
-    dialect: Editor(functools.partial(JsonDocument, dialect=dialect), is_empty) for dialect in Dialect
+    dialect: Editor(remembered(functools.partial(JsonDocument, dialect=dialect)), is_empty)
+    for dialect in Dialect
 }

@@ -2,7 +2,8 @@
 
 The parser accepts what the dialect's owner accepts and nothing more; it keeps positions, not
 values. Values come from the standard library's parser, which gets the text with comments and
-trailing commas blanked out.
+trailing commas blanked out. What lies inside of a container that it takes as it is (strict JSON)
+is read when somebody asks for it: an edit looks at few places of a large file.
 
 Pure: text in, positions out.
 """
@@ -17,10 +18,13 @@ from typing import NoReturn
 from thv_llm.edit.model import BOM, MISSING, EditError, Json, Missing
 from thv_llm.edit.splice import Entry, Node
 
+KINDS = {"{": ("object", "}"), "[": ("array", "]")}
 MAX_DEPTH = 128  # levels; no settings file comes near it, and Python's own stack is far from its end
 
 _BLANK = re.compile(r"[ \t\r\n]*")
+_SKIPPED = frozenset(" \t\r\n/")
 _LINE_COMMENT = re.compile(r"//[^\r\n]*")
+_PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\r\n]*:')
 _STRING_BODY = re.compile(r'[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*')
 _SCALAR = re.compile(r"true|false|null|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
@@ -61,9 +65,11 @@ class Parsed:
         for start, end in self._blanks:
             pieces += [self.text[position:start], " "]
             position = end
-        value: Json = json.loads(
-            "".join(pieces) + self.text[position:], parse_int=_number, parse_constant=_no_constant
-        )
+        text = "".join(pieces) + self.text[position:]
+        try:
+            value: Json = _STRICT.decode(text)
+        except ValueError:
+            value = json.loads(text, parse_int=_number, parse_constant=_no_constant)
         return value
 
 
@@ -78,6 +84,7 @@ class _Parser:
         self.line_comments: list[int] = []
         self.comments: list[tuple[int, int]] = []
         self.trailing_commas: list[tuple[int, int]] = []
+        self.unread = self.entries_of
 
     def document(self) -> Node | None:
         self.skip()
@@ -92,7 +99,7 @@ class _Parser:
 
     def skip(self) -> None:
         """Pass white space and comments."""
-        while True:
+        while self.text[self.position : self.position + 1] in _SKIPPED:
             blank = _BLANK.match(self.text, self.position)
             assert blank is not None
             self.position = blank.end()
@@ -120,10 +127,8 @@ class _Parser:
 
     def value(self, depth: int) -> Node:
         character = self.text[self.position : self.position + 1]
-        if character == "{":
-            return self.container("object", "}", depth)
-        if character == "[":
-            return self.container("array", "]", depth)
+        if character in KINDS:
+            return (self.passed_over(depth) if depth else None) or self.container(depth)
         start = self.position
         if character == '"':
             self.string()
@@ -134,9 +139,31 @@ class _Parser:
             self.take(scalar.end() - start)
         return Node("scalar", start, self.last)
 
-    def container(self, kind: str, closing: str, depth: int) -> Node:
+    def passed_over(self, depth: int) -> Node | None:
+        """Pass a container without a look at its entries, if it is strict JSON and not too deep."""
+        start = self.position
+        try:
+            value, end = _STRICT.raw_decode(self.text, start)
+        except (ValueError, RecursionError):
+            return None
+        brackets = self.text.count("{", start, end) + self.text.count("[", start, end)
+        if depth + brackets > MAX_DEPTH and depth + _depth(value) > MAX_DEPTH:
+            return None
+        self.position = self.last = end
+        tail = end - 1
+        while self.text[tail - 1] in " \t\r\n":
+            tail -= 1
+        return Node(KINDS[self.text[start]][0], start, end, tail, self.unread)
+
+    def entries_of(self, node: Node) -> list[Entry]:
+        """Read the entries of a container that was passed over; how deep it is has been looked at."""
+        self.position = self.last = node.start
+        return self.container(0).entries
+
+    def container(self, depth: int) -> Node:
         if depth >= MAX_DEPTH:
             self.fail("nested too deeply")
+        kind, closing = KINDS[self.text[self.position]]
         node = Node(kind, self.position, 0)
         self.take(1)
         while True:
@@ -167,16 +194,25 @@ class _Parser:
         lead, start = self.last, self.position
         names: tuple[str, ...] = ()
         if kind == "object":
-            if not self.text.startswith('"', start):
-                self.fail("expected a key in double quotes")
-            self.string()
-            names = (json.loads(self.text[start : self.last]),)
-            self.skip()
-            if not self.text.startswith(":", self.position):
-                self.fail("expected ':'")
-            self.take(1)
+            plain = _PLAIN_NAME.match(self.text, start)
+            names = (plain[1] if plain else self.name(),)
+            if plain:
+                self.take(plain.end() - start)
             self.skip()
         return Entry(names, lead, start, self.value(depth + 1))
+
+    def name(self) -> str:
+        """Pass a name and its colon; return the name."""
+        start = self.position
+        if not self.text.startswith('"', start):
+            self.fail("expected a key in double quotes")
+        self.string()
+        name: str = json.loads(self.text[start : self.last])
+        self.skip()
+        if not self.text.startswith(":", self.position):
+            self.fail("expected ':'")
+        self.take(1)
+        return name
 
     def string(self) -> None:
         body = _STRING_BODY.match(self.text, self.position + 1)
@@ -206,3 +242,15 @@ def _number(text: str) -> int | float:
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _depth(value: Json) -> int:
+    """Return how many containers lie in one another."""
+    level, depth = [value], 0
+    while level := [one for one in level if isinstance(one, dict | list)]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth

@@ -9,8 +9,8 @@ Pure: text and positions in, text out. Positions are 0-based offsets in characte
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from thv_llm.edit.model import BOM
 
@@ -38,14 +38,23 @@ class Entry:
 class Node:
     """A value in a text: from `start` up to `end`; `kind` is "object", "array" or "scalar".
 
-    `tail` is where the last token or comment before the closing bracket ends.
+    `tail` is where the last token or comment before the closing bracket ends. `unread` yields the
+    entries of a container that the parser has passed over, when somebody wants them.
     """
 
     kind: str
     start: int
     end: int
-    entries: list[Entry] = field(default_factory=list)
     tail: int = 0
+    unread: Callable[[Node], list[Entry]] | None = None
+    _entries: list[Entry] | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is in a container, in order."""
+        if self._entries is None:
+            self._entries = self.unread(self) if self.unread else []
+        return self._entries
 
     def walk(self) -> Iterator[tuple[Node, Entry]]:
         """Yield every entry in this value, each with the container that it is in."""
@@ -131,7 +140,8 @@ def whole_lines(text: str, start: int, end: int) -> tuple[int, int]:
 
 def indent_at(text: str, position: int) -> str:
     """Return the white space that the line of a position begins with."""
-    start = max(text.rfind("\n", 0, position), text.rfind("\r", 0, position)) + 1
+    start = text.rfind("\n", 0, position) + 1
+    start = max(start, text.rfind("\r", start, position) + 1)  # from there: there may be none in all the text
     stop = start
     while stop < len(text) and text[stop] in " \t":
         stop += 1
@@ -145,5 +155,6 @@ def eol_of(text: str) -> str:
 
 
 def _line_ends(text: str, position: int) -> bool:
-    rest = text[position:].lstrip(" \t")
-    return not rest or rest[0] in "\r\n"
+    while text.startswith((" ", "\t"), position):
+        position += 1
+    return position >= len(text) or text[position] in "\r\n"

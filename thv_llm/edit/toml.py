@@ -19,7 +19,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from thv_llm.edit import toml_lex
-from thv_llm.edit.document import Editor
+from thv_llm.edit.document import Editor, remembered
 from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, drop, lookup
 from thv_llm.edit.splice import Node, add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
 from thv_llm.edit.toml_lex import Pair, Place, Section, dotted, key_of, literal, steps, table
@@ -289,7 +289,7 @@ def _check_item(path: Path, value: Json) -> None:
         raise EditError(f"an item found by {shown(step.name)} needs that member")
 
 
-EDITOR = Editor(TomlDocument, is_empty)
+EDITOR = Editor(remembered(TomlDocument), is_empty)
 apply = EDITOR.apply
 revert = EDITOR.revert
 holds = EDITOR.holds

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.document import Editor
+from thv_llm.edit.document import Editor, remembered
 from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
 from thv_llm.edit.splice import eol_of, splice, whole_lines
 from thv_llm.edit.yaml_scan import Scan, Shape
@@ -27,6 +27,9 @@ _ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_scan = remembered(Scan)
+
+
 def is_empty(text: str) -> bool:
     """Tell whether there is nothing in a text but white space."""
     return not text.removeprefix(BOM).strip()
@@ -34,7 +37,7 @@ def is_empty(text: str) -> bool:
 
 def has_member(text: str, name: str) -> bool:
     """Tell whether the top level has a member of that name, or may have one by a merge key (`<<`)."""
-    return not {name, "<<"}.isdisjoint(Scan(text).keys)
+    return not {name, "<<"}.isdisjoint(_scan(text).keys)
 
 
 class YamlDocument:
@@ -46,7 +49,7 @@ class YamlDocument:
     def __init__(self, text: str) -> None:
         self.text = text
         self._eol = eol_of(text)
-        self._scan = Scan(text)
+        self._scan = _scan(text)
         self._blocks = _blocks(text)
 
     @property
@@ -92,7 +95,7 @@ class YamlDocument:
     def replace(self, key: str, raw: str) -> str:
         """Put other lines in a block."""
         start, end = self._blocks[key]
-        _check_shape(Scan(self.remove(key, {})[0]), raw)
+        _check_shape(_scan(self.remove(key, {})[0]), raw)
         return splice(self.text, [(start, end, self._block(key, raw).strip(" "))])
 
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
@@ -152,7 +155,7 @@ def _flow(value: Json) -> str:
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-EDITOR = Editor(YamlDocument, is_empty)
+EDITOR = Editor(remembered(YamlDocument), is_empty)
 apply = EDITOR.apply
 revert = EDITOR.revert
 holds = EDITOR.holds

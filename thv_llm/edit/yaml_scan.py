@@ -122,7 +122,7 @@ class Scan:
             self._fail("less indentation than at the top")
         at_top = indent == self.indent
         column = indent
-        while self._at("- ", "-\n", "-\r\n") or self._text[self._position :] == "-":
+        while self._at("- ", "-\n", "-\r\n") or self._is_last("-"):
             self._found(Shape.LIST, at_top)
             at_top = False
             self._position += 1
@@ -158,7 +158,7 @@ class Scan:
         if self._take(_QUOTED) or self._take(_PLAIN):
             if "\n" not in self._text[start : self._position]:
                 self._take(_SPACES)
-                if self._at(": ", ":\n", ":\r\n") or self._text[self._position :] == ":":
+                if self._at(": ", ":\n", ":\r\n") or self._is_last(":"):
                     self._position += 1
                     return True
             self._position = start
@@ -216,6 +216,9 @@ class Scan:
 
     def _at(self, *starts: str) -> bool:
         return self._text.startswith(starts, self._position)
+
+    def _is_last(self, character: str) -> bool:
+        return self._position == len(self._text) - 1 and self._at(character)
 
     def _take(self, pattern: re.Pattern[str]) -> bool:
         found = pattern.match(self._text, self._position)
