@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import screens as machine_screens
+from tests.e2e.real_providers import BEHAVIOR
 from tests.states import table
 from thv_llm import cli
 from thv_llm.commands import help
@@ -100,6 +101,23 @@ def gateways() -> str:
     return "\n".join(lines)
 
 
+def behavior() -> str:
+    """Return what the providers of the tests of the whole do with refresh tokens."""
+    heads = ("provider", "a refresh brings", "and ends", "a used refresh token again", "`logout` says")
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
+    for one in BEHAVIOR.values():
+        reuse = f"HTTP {one.reuse}; {'ends the session' if one.ends_session else 'the session goes on'}"
+        cells = (
+            one.title,
+            "a new refresh token" if one.rotates else "no new refresh token",
+            "the access token before" if one.ends_access else "nothing",
+            reuse,
+            one.revocation if "revoked" in one.revocation else f"not revoked: {one.revocation}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def settings() -> str:
     """Return the table of settings."""
     lines = ["| key in `llm.toml` | flag | default | what |", "|---|---|---|---|"]
@@ -156,6 +174,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "tools": tools,
     "commands": commands,
     "gateways": gateways,
+    "behavior": behavior,
     "settings": settings,
     "providers": providers,
     "setup": setup,

@@ -40,11 +40,16 @@ DEBIAN = {
     "zsh": "zsh",
     "fish": "fish",
     "ip": "iproute2",
+    "glewlwyd": "glewlwyd",
+    "openssl": "openssl",
 }
 """Program → the package that has it."""
 
 PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12", "sgpt": "3.11", "keyring": "3.11"}
 """Program → the Python its lock file was made with."""
+
+PROVIDERS = {"canaille": "3.11", "django": "3.11"}
+"""Provider in a virtual environment of its own → the Python its lock file was made with."""
 
 SCRIPTS = {
     "aicommits": "aicommits/dist/cli.mjs",
@@ -105,17 +110,22 @@ def npm() -> None:
 
 def python_tool(name: str) -> None:
     """Install one Python program in a virtual environment of its own."""
+    environment(name, PYTHON_TOOLS[name])
+    link(name, _present(E2E / name / "bin" / name))
+
+
+def environment(name: str, version: str) -> None:
+    """Install what a lock file names in a virtual environment of its own."""
     place, lock = E2E / name, HERE / f"{name}.txt"
     if not _is_fresh(place, [lock]):
-        python = interpreter(PYTHON_TOOLS[name])
+        python = interpreter(version)
         if python is None:
-            raise InstallError(f"{name} needs Python {PYTHON_TOOLS[name]}, which is not here")
+            raise InstallError(f"{name} needs Python {version}, which is not here")
         shutil.rmtree(place, ignore_errors=True)
         run(python, "-m", "venv", str(place))
         pip = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         run(*pip, "--no-deps", "--no-compile", "--only-binary=:all:", "--require-hashes", "-r", str(lock))
         _mark(place, [lock])
-    link(name, _present(place / "bin" / name))
 
 
 def _digest(files: list[Path]) -> str:
@@ -186,6 +196,8 @@ def main() -> int:
     steps: dict[str, Callable[[], None]] = {"npm packages": npm, "Debian packages": debian}
     for name in PYTHON_TOOLS:
         steps[f"{name} (PyPI)"] = lambda name=name: python_tool(name)  # type: ignore[misc]
+    for name, version in PROVIDERS.items():
+        steps[f"{name} (PyPI)"] = lambda name=name, version=version: environment(name, version)  # type: ignore[misc]
     with ThreadPoolExecutor(3) as pool:
         failures = [failure for failure in pool.map(_timed, steps, steps.values()) if failure]
     for failure in failures:

@@ -75,16 +75,17 @@ class Browser:
                 return page
             form = parser.found[0]
             body = urllib.parse.urlencode(form.fields).encode()
-            page = self._open(urllib.parse.urljoin(page.url, form.action), body)
+            page = self._open(urllib.parse.urljoin(page.url, form.action), body, page.url)
         raise RuntimeError(f"no end of forms at {page.url}")
 
     def refuse(self, url: str) -> Page:
         """Open a URL, and say no where it asks who you are."""
         return self._open(self._open(url, None).url + "/abort", None)
 
-    def _open(self, url: str, body: bytes | None) -> Page:
+    def _open(self, url: str, body: bytes | None, referer: str = "") -> Page:
+        asked = urllib.request.Request(url, body, {"Referer": referer} if referer else {})
         try:
-            with self._opener.open(url, body, timeout=20) as answer:
+            with self._opener.open(asked, timeout=20) as answer:
                 return Page(answer.url, answer.read().decode())
         except _Stopped as stop:
             return Page(stop.url, "")
