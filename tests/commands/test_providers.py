@@ -275,19 +275,55 @@ def test_a_provider_under_its_own_name_is_asked_what_it_is(here: Machine) -> Non
     here.provider.scopes = frozenset({"openid", "email"})
     here.provider.is_offline = lambda _: True
 
-    def as_gitlab(good: Answer) -> Answer:
-        return Answer(body={**good.body, "jwks_uri": f"{here.provider.url}/oauth/discovery/keys"})
-
-    def with_keys(good: Answer) -> Answer:
-        return Answer(body={"keys": [key.jwk() for key in here.provider.keys]})
-
-    here.provider.alter |= {"discovery": as_gitlab, "unknown": with_keys}
+    as_gitlab(here.provider)
 
     done = here.setup()
 
     assert done.code is ExitCode.DONE, done.err
     assert 'GitLab: --scopes "openid email"' in done.err
     assert settings.load(here.paths.settings).oidc.scopes == ("openid", "email")
+
+
+def as_gitlab(fake: FakeProvider) -> None:
+    """Make a fake one whose revocation ends one refresh token alone."""
+
+    def named(good: Answer) -> Answer:
+        return Answer(body={**good.body, "jwks_uri": f"{fake.url}/oauth/discovery/keys"})
+
+    def keys(_: Answer) -> Answer:
+        return Answer(body={"keys": [key.jwk() for key in fake.keys]})
+
+    fake.alter |= {"discovery": named, "unknown": keys}
+
+
+@pytest.mark.parametrize("is_gitlab", [True, False])
+def test_the_session_before_is_revoked_where_that_ends_it_alone(here: Machine, is_gitlab: bool) -> None:
+    if is_gitlab:
+        as_gitlab(here.provider)
+    assert here.setup("--scopes", "openid,offline_access").code is ExitCode.DONE
+    first = the_live_one(here)
+
+    assert here.run("login", "--force").code is ExitCode.DONE
+
+    revoked = [request.form["token"] for name, request in here.provider.requests if name == "revoke"]
+    assert revoked == ([first] if is_gitlab else [])
+    assert here.run("token").code is ExitCode.DONE
+
+
+def the_live_one(here: Machine) -> str:
+    """Return the only refresh token that is good."""
+    (live,) = here.provider.grants._live
+    return live
+
+
+def test_a_login_that_is_refused_leaves_no_session_at_the_provider(here: Machine) -> None:
+    as_gitlab(here.provider)
+    here.provider.alter_id_token = lambda _, claims: claims.update(aud="somebody else")
+
+    assert here.setup("--scopes", "openid,offline_access").code is not ExitCode.DONE
+
+    assert here.provider.count("revoke") == 1
+    assert not here.provider.grants._live
 
 
 def test_one_that_cannot_be_used_is_refused_with_the_reason(here: Machine) -> None:

@@ -189,19 +189,21 @@ def _login(
 ) -> Begun:
     from thv_llm.oidc import discovery
     from thv_llm.oidc.http import Provider
-    from thv_llm.oidc.login import login
+    from thv_llm.oidc.login import discard, login
     from thv_llm.tokens import AccessToken
 
     context.progress(f"Asking {wanted.oidc.issuer} how to log in …")
     http = Provider(
         wanted.ca_file, context.environ, client_secret=_stores(context, wanted, passphrase).client_secret
     )
+    metadata = discovery.discover(
+        wanted.oidc.issuer, http, cache_path=context.paths.discovery_cache, now=context.now(), fresh=True
+    )
+    before = source.stored()
     result = login(
         wanted.oidc,
         http,
-        metadata=discovery.discover(
-            wanted.oidc.issuer, http, cache_path=context.paths.discovery_cache, now=context.now(), fresh=True
-        ),
+        metadata=metadata,
         interaction=interaction,
         now=context.now,
         gateway_name=urlsplit(wanted.gateway_url).netloc,
@@ -211,6 +213,8 @@ def _login(
         keep=keep,
     )
     make_service_forget(context)  # it may still serve the person before
+    if before != result.tokens.refresh:
+        discard(metadata, wanted.oidc, http, before)
     context.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
     is_kept = result.tokens.refresh is not None
     if is_kept:

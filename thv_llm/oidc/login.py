@@ -217,6 +217,14 @@ def _values(query: str) -> dict[str, list[str]]:
         return {}
 
 
+def discard(metadata: Metadata, oidc: OidcSettings, http: Provider, refresh: Secret | None) -> None:
+    """Revoke a refresh token that nobody will use, where that ends nothing else (`providers`)."""
+    known = providers.described(metadata._asdict())
+    if refresh and known and known.revokes == "token":
+        why = token_endpoint.revoke(metadata, oidc.client_id, refresh, http)
+        log.debug(f"a discarded refresh token was not revoked: {why}" if why else "revoked a discarded one")
+
+
 @dataclass(frozen=True)
 class _Context:
     oidc: OidcSettings
@@ -243,6 +251,14 @@ class _Context:
         return self.identify(tokens, request.nonce if "openid" in self.oidc.scopes else None)
 
     def identify(self, tokens: Tokens, nonce: Secret | None) -> LoginResult:
+        """Return whose tokens these are; a session that is refused is ended."""
+        try:
+            return self._checked(tokens, nonce)
+        except ThvLlmError:
+            discard(self.metadata, self.oidc, self.http, tokens.refresh)
+            raise
+
+    def _checked(self, tokens: Tokens, nonce: Secret | None) -> LoginResult:
         usable = token_endpoint.for_gateway(tokens, self.oidc, now=self.now())
         if tokens.id_token is None:  # a plain OAuth 2.0 server: PKCE and `state` protect the login
             return LoginResult(usable, "", "")

@@ -278,6 +278,13 @@ class TokenSource:
         """Say where the session is and what protects it."""
         return self._open_store().describe()
 
+    def stored(self) -> Secret | None:
+        """Return the refresh token that is stored; None without one, or when it cannot be read."""
+        try:
+            return self._open_store().load(self._key)
+        except ThvLlmError:
+            return None
+
     def has_session(self) -> bool:
         """Tell whether a session is stored; asks nobody whether it is still good."""
         return self._open_store().load(self._key) is not None
