@@ -493,3 +493,67 @@ def test_an_error_of_the_login_is_explained_too(here: Machine) -> None:
 
     assert done.code is ExitCode.FAILED
     assert "admin consent" in done.err
+
+
+# Quirks that no entry of the table is needed for
+
+
+def only_localhost(fake: FakeProvider) -> None:
+    fake.is_registered = lambda uri: re.fullmatch(r"http://localhost:\d+/callback", uri) is not None
+
+
+def without_id_token(fake: FakeProvider) -> None:
+    changed(fake, "token", id_token=None)
+
+
+def refuses_revocation(fake: FakeProvider) -> None:
+    fake.alter["revoke"] = lambda _: Answer(401, {"error": "invalid_client"})
+
+
+def has_no_revocation(fake: FakeProvider) -> None:
+    for document in ("discovery", "oauth_metadata"):
+        changed(fake, document, revocation_endpoint=None)
+
+
+def ends_soon(fake: FakeProvider) -> None:
+    changed(fake, "token", refresh_expires_in=1800)
+
+
+def never_ends(fake: FakeProvider) -> None:
+    changed(fake, "token", refresh_expires_in=0)
+
+
+NOTHING: tuple[str, ...] = ()
+ID_TOKEN = ("--gateway-token", "id_token")
+QUIRKS = [
+    (only_localhost, ("--redirect-host", "localhost"), "token", ExitCode.DONE, ""),
+    (without_id_token, NOTHING, "token", ExitCode.DONE, ""),
+    (without_id_token, NOTHING, "status", ExitCode.DONE, ""),
+    (lambda _: None, ID_TOKEN, "token", ExitCode.LOGIN_REQUIRED, "renews no ID token"),
+    (opaque, ID_TOKEN, "token", ExitCode.DONE, ""),
+    (refuses_revocation, NOTHING, "logout", ExitCode.DONE, "HTTP 401 'invalid_client'"),
+    (has_no_revocation, NOTHING, "logout", ExitCode.DONE, "the provider offers no revocation"),
+    (ends_soon, NOTHING, "status", ExitCode.DONE, "ends in "),
+    (never_ends, NOTHING, "status", ExitCode.DONE, ""),
+]
+
+
+@pytest.mark.parametrize(("plant", "options", "verb", "code", "said"), QUIRKS)
+def test_a_quirk_of_a_provider_is_borne_or_named(
+    here: Machine,
+    plant: Callable[[FakeProvider], None],
+    options: tuple[str, ...],
+    verb: str,
+    code: ExitCode,
+    said: str,
+) -> None:
+    plant(here.provider)
+    if options == ID_TOKEN:
+        here.gateway.check = id_token_check(here.provider, "thv-llm")
+    setup = here.setup("--models", "m-1", *options)
+    assert setup.code is ExitCode.DONE, setup.err
+
+    done = here.run(verb)
+
+    assert done.code is code or (verb == "status" and done.code is ExitCode.FAILED), done.err
+    assert said in done.out + done.err

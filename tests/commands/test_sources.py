@@ -75,6 +75,8 @@ SPECIAL = {
     "oidc.extra_params": "a=b c",
     "gateway.token": "id_token",
     "gateway.idle_timeout": "60",
+    "gateway.headers": "X-Team: a",
+    "gateway.header_file": "stored",
     "oidc.client_secret": CA_FILE,
     "oidc.grant": "federated",
     "oidc.token_file": "/t",
@@ -86,6 +88,7 @@ SPECIAL = {
     "models_path": "/m",
     "token_store": "file",
     "service.network": "NO_PROXY=a",
+    "login.on_demand": "browser",
 }
 
 
