@@ -49,6 +49,7 @@ def test_every_member_becomes_its_setting() -> None:
             "callback_port": 53180,
             "redirect_host": "localhost",
             "models": ["a", "b"],
+            "headers": {"X-Team": "a b", "x-portkey-provider": "@b"},
             "paths": {"openai": "/o/v1", "anthropic": "/a", "gemini": "/g", "models": "/m"},
         }.items()
     }
@@ -65,11 +66,23 @@ def test_every_member_becomes_its_setting() -> None:
         "oidc.callback_port": 53180,
         "oidc.redirect_host": "localhost",
         "models": ("a", "b"),
+        "gateway.headers": ("X-Team: a b", "x-portkey-provider: @b"),
         "openai_path_prefix": "/o",
         "anthropic_path_prefix": "/a",
         "gemini_path_prefix": "/g",
         "models_path": "/m",
     }
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "x-api-key", "Cookie", "X-Anything", "", "x-team\r\nx-api-key"]
+)
+def test_a_header_that_could_carry_a_credential_is_for_a_user_to_type(name: str) -> None:
+    for headers in ({name: "x"}, [f"{name}: x"]):
+        with pytest.raises(InvalidResponseError) as caught:
+            read({"com.stacklok.thv-llm.headers": headers})
+        assert "headers" in str(caught.value)
+    assert read({"com.stacklok.thv-llm.headers": ["X-Team: a"]}, named=("gateway.headers",)).values == {}
 
 
 def test_the_other_profile_is_read_where_ours_is_silent() -> None:

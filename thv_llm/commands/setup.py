@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from thv_llm import files, paths, providers, settings, state
+from thv_llm import files, paths, policy, providers, settings, state
 from thv_llm.checks.local import no_command, path_advice
 from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
@@ -170,7 +170,7 @@ def _with_defaults(
         taken = settings.options(f"Taken for {known.title}:", needed).replace(" \\\n ", "")
         context.say(screen.wrapped(f"{taken} (thv-llm help providers)", 0))
     changes |= found
-    return settings.overlaid(wanted, found)
+    return settings.overlaid(wanted, found, policy.load())
 
 
 def _is_new(wanted: Settings, context: Context) -> bool:

@@ -48,6 +48,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "oidc.callback_port": (f"{PROFILE}callback_port",),
     "oidc.redirect_host": (f"{PROFILE}redirect_host",),
     "models": (f"{PROFILE}models",),
+    "gateway.headers": (f"{PROFILE}headers",),
 }
 """By key of a setting, the members that may say it; the first one that is there counts."""
 PATHS = {
@@ -57,6 +58,19 @@ PATHS = {
     "models": "models_path",
 }
 """By member of our `paths`, the key of the setting: paths below the gateway's URL."""
+HEADERS = frozenset(
+    {
+        "x-portkey-provider",
+        "x-portkey-config",
+        "x-litellm-tags",
+        "x-databricks-use-coding-agent-mode",
+        "x-snowflake-authorization-token-type",
+        "x-tenant-id",
+        "x-team",
+        "x-project",
+    }
+)
+"""Names in our `headers`: they choose a route, and none of them carries a credential."""
 UNUSABLE = {
     "dpop_bound_access_tokens_required": "tokens that are bound to a key (DPoP)",
     "tls_client_certificate_bound_access_tokens": "tokens that are bound to a client's certificate",
@@ -360,7 +374,16 @@ def _values(document: JsonObject, gateway_url: str, named: Collection[str]) -> d
 
 def _value(gateway_url: str, key: str, member: str, value: object) -> Value:
     row = next(row for row in ROWS if row.key == key)
+    if isinstance(value, dict):
+        value = [f"{name}: {text}" for name, text in value.items()]
     found = _words(gateway_url, member, value) if row.type is tuple else value
+    for line in found if key == "gateway.headers" and isinstance(found, tuple) else ():
+        if line.partition(":")[0].lower() not in HEADERS:
+            why = f"{member} names a header that only a user can set: {shown(line.partition(':')[0], 200)}"
+            next_step = (
+                f'if that is right, type it: thv-llm setup {gateway_url} --gateway-header "Name: value"'
+            )
+            raise _unusable(gateway_url, why, next_step)
     if isinstance(found, str):
         _check_text(gateway_url, member, found)
     try:
