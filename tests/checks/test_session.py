@@ -5,6 +5,7 @@ import os
 import pytest
 
 from tests.checks.finding import connection, faults, look, one_fault
+from tests.fakes.web import Answer
 from tests.service.lab import Lab
 from thv_llm.checks import Level
 
@@ -45,6 +46,18 @@ def test_a_token_that_lives_too_short(lab: Lab) -> None:
 
     assert fault.level is Level.WARN
     assert "120 s" in fault.reason or "119 s" in fault.reason
+
+
+def test_a_token_that_is_too_long_for_some_servers(lab: Lab) -> None:
+    def long(good: Answer) -> Answer:
+        return Answer(body={**good.body, "access_token": "a" * 7000})
+
+    lab.provider.alter["refresh"] = long
+
+    fault = one_fault(lab, "token")
+
+    assert fault.level is Level.WARN
+    assert "7000 bytes" in fault.reason
 
 
 def test_a_token_for_another_audience(lab: Lab) -> None:

@@ -11,6 +11,8 @@ from thv_llm.oidc.id_token import unchecked_claims
 from thv_llm.tokens.failure import FailureMemory
 
 LOGIN_AGAIN = (*LOGIN, "--force")
+LONG_TOKEN = 6144
+"""Bytes that still fit into a header line of 8 KiB, the default of nginx and Kong."""
 SHORT_LIFE_S = 300.0
 """Tools ask the helper every five minutes; a token of less life dies in their hands."""
 
@@ -56,6 +58,11 @@ def token(here: Installation) -> Iterator[Check]:
         yield warn("token", reason, "ask the administrator of the provider for a longer lifetime")
     else:
         yield ok("token", f"expires in {left / 60:.0f} min, {kind}")
+    if (length := len(found.value.reveal())) > LONG_TOKEN:
+        reason = f"it has {length} bytes; servers that take 8 KiB for a header line return HTTP 400 or 431"
+        yield warn(
+            "token", reason, "ask the administrator of the provider to leave claims such as groups out"
+        )
     oidc = here.settings.oidc
     wanted = oidc.audience if oidc.gateway_token == "access_token" else oidc.client_id
     if claims and wanted and wanted not in _audiences(claims):
