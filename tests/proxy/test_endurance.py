@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation
-from tests.proxy.running import KEY, OK, Running, running, until
+from tests.bench import serve
+from tests.bench.stage import TOP, memory_mb
+from tests.fakes.hostile_gateway import CA, Conversation, HostileGateway
+from tests.proxy.running import KEY, OK, Client, Running, running, until
 
 REQUESTS = int(os.environ.get("THV_LLM_MUTATIONS", "2000")) // 10 * 10
 BROKEN = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"
@@ -76,3 +81,41 @@ def test_many_requests_half_of_them_bad_leave_nothing_behind() -> None:
         assert run.proxy.stats().ok >= REQUESTS // 2
         # Pooled connections and idle threads may differ by a few; a leak grows with the requests.
         assert all(now - then <= 10 for now, then in zip(after, before, strict=True)), (before, after)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_forty_streams_after_large_prompts_leave_little_in_memory() -> None:
+    """Bodies that were kept for a repeat go back to the system; from the heap they would not."""
+    size, streams = 4_000_000, 40
+    go_on = threading.Event()
+
+    def stream(conversation: Conversation) -> None:
+        while conversation.head():
+            conversation.exactly(size)
+            conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            go_on.wait(30)
+            conversation.send(b"0\r\n\r\n")
+
+    def ask(port: int, client: Client) -> None:
+        head = f"POST /v1/messages HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nx-api-key: {serve.KEY}\r\n"
+        client.send(f"{head}Content-Length: {size}\r\n\r\n".encode())
+        client.send(bytes(size))
+        assert client.until(b"hello").startswith(b"HTTP/1.1 200 OK")
+
+    with HostileGateway(stream) as gateway, contextlib.ExitStack() as stack:
+        command = [sys.executable, "-m", "tests.bench.serve", "0", gateway.url, CA]
+        process = stack.enter_context(subprocess.Popen(command, cwd=TOP, stdout=subprocess.PIPE))
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        before = memory_mb(process.pid)
+        clients = [stack.enter_context(Client(port)) for _ in range(streams)]
+        threads = [threading.Thread(target=ask, args=(port, client)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        meanwhile = memory_mb(process.pid)
+        go_on.set()
+
+    assert meanwhile - before < 30, (before, meanwhile)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 
 import pytest
@@ -313,3 +314,16 @@ def test_keys_come_and_go_while_the_proxy_runs() -> None:
 
         assert shows("thv-aider-0123456789") == 401
         assert run.proxy.stats().tools.keys() == {"aider", "cline"}
+
+
+@pytest.mark.parametrize("size", [128 * 1024, 384 * 1024, 3_000_001])
+def test_a_large_body_is_repeated_byte_for_byte(size: int) -> None:
+    body = random.Random(size).randbytes(size)
+
+    def script(conversation: Conversation) -> None:
+        while head := conversation.request():
+            conversation.send(REFUSED if b"canary-token-1" in head else OK)
+
+    with running(script) as run:
+        assert status(run.get("/v1/messages", method="POST", body=body)) == 200
+        assert run.gateway.bodies == [body, body]
