@@ -3,11 +3,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"sort"
@@ -23,6 +25,7 @@ func emit(w http.ResponseWriter, r *http.Request) {
 	rate, _ := strconv.Atoi(r.URL.Query().Get("rate"))
 	count, _ := strconv.Atoi(r.URL.Query().Get("count"))
 	offset, _ := strconv.Atoi(r.URL.Query().Get("offset")) // microseconds, so that streams do not beat as one
+	io.Copy(io.Discard, r.Body)
 	w.Header().Set("Content-Type", "text/event-stream")
 	flusher := w.(http.Flusher)
 	flusher.Flush()
@@ -40,7 +43,8 @@ func emit(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func read(url, key, ca string, streams, rate, count int) {
+func read(url, key, ca string, streams, rate, count, body int) {
+	prompt := bytes.Repeat([]byte("x"), body)
 	roots := x509.NewCertPool()
 	if pem, err := os.ReadFile(ca); err == nil {
 		roots.AppendCertsFromPEM(pem)
@@ -56,6 +60,9 @@ func read(url, key, ca string, streams, rate, count int) {
 			offset := i * 1000000 / rate / streams
 			full := fmt.Sprintf("%s/events?rate=%d&count=%d&offset=%d", url, rate, count, offset)
 			request, _ := http.NewRequest("GET", full, nil)
+			if body > 0 {
+				request, _ = http.NewRequest("POST", full, bytes.NewReader(prompt))
+			}
 			request.Header.Set("Authorization", "Bearer "+key)
 			answer, err := client.Do(request)
 			if err != nil {
@@ -105,9 +112,10 @@ func main() {
 	streams := flag.Int("streams", 1, "at once")
 	rate := flag.Int("rate", 50, "events per second and stream")
 	count := flag.Int("count", 100, "events per stream")
+	body := flag.Int("body", 0, "bytes of each request's body")
 	flag.Parse()
 	if *listen == "" {
-		read(*url, *key, *ca, *streams, *rate, *count)
+		read(*url, *key, *ca, *streams, *rate, *count, *body)
 		return
 	}
 	http.HandleFunc("/events", emit)

@@ -14,7 +14,7 @@ from thv_llm.proxy.upstream import Gateway
 from thv_llm.secret import Secret
 from thv_llm.system import memory
 
-KEY = "bench-key"
+KEY = "thv-bench-0123456789"
 
 
 def _tell_defects(entry: LogEntry) -> None:

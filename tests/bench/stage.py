@@ -151,8 +151,14 @@ class Stage:
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time a process (not its children) has used. Linux."""
+    return sum(cpu_times(pid).values())
+
+
+def cpu_times(pid: int) -> dict[str, float]:
+    """Return the same in seconds of its own and of the kernel's on its behalf."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    ticks = os.sysconf("SC_CLK_TCK")
+    return {"user": int(words[11]) / ticks, "system": int(words[12]) / ticks}
 
 
 def memory_mb(pid: int) -> float:

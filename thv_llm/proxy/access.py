@@ -18,6 +18,7 @@ from thv_llm.proxy.http1 import Fields, Rejected, RequestHead
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE would hand our token back in the response; CONNECT would open a tunnel to anywhere."""
 HOSTS = (b"127.0.0.1", b"localhost", b"[::1]")
+SAME_SITE = frozenset({b"none", b"same-origin"})
 HEALTH = b"/healthz"
 NO_KEY = "this needs the local key, which `thv-llm setup` writes into the tools' settings"
 
@@ -44,8 +45,10 @@ class Keys:
     def owner(self, candidates: Iterable[bytes]) -> str | None:
         """Return whose key is among the candidates, None when there is none."""
         # No timing tells of a key: a dict compares the bytes of two keys when their hashes are the same.
-        known = self._known
-        return next((known[candidate] for candidate in candidates if candidate in known), None)
+        for candidate in candidates:
+            if candidate in self._known:
+                return self._known[candidate]
+        return None
 
     def are_in(self, text: bytes) -> bool:
         """Return whether one of the keys is in a text, also one that was made a moment ago."""
@@ -115,16 +118,16 @@ class Rules:
 
 def _check_no_page(fields: Fields) -> None:
     """Refuse what a page in a browser sends. No client that is wired runs in a page."""
-    if fields.values(b"origin"):
+    if b"origin" in fields.named:
         raise Rejected(403, "requests of web pages are refused (Origin)")
-    if not {b"none", b"same-origin"}.issuperset(fields.values(b"sec-fetch-site")):
+    if not SAME_SITE.issuperset(fields.named.get(b"sec-fetch-site", ())):
         raise Rejected(403, "requests of web pages are refused (Sec-Fetch-Site)")
 
 
 def _candidates(fields: Fields) -> list[bytes]:
     found = []
-    for name in headers.CREDENTIALS:
-        for value in fields.values(name):
+    for name in headers.CREDENTIALS & fields.named.keys():
+        for value in fields.named[name]:
             if name != b"authorization":
                 found.append(value)
             elif value[:7].lower() == b"bearer ":

@@ -82,7 +82,7 @@ def send(
         Rejected: the body is malformed or too large.
         GatewayError: no usable response.
     """
-    upstream = yield from gateway.connection()
+    upstream = gateway.pooled() or (yield from gateway.connection())
     while True:
         transports[1:] = [upstream]
         exchange = Exchange(gateway, transports[0], upstream, request, head, token)

@@ -16,7 +16,7 @@ Pure: bytes in, heads or a `Rejected` out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -32,6 +32,8 @@ MAX_FIELDS = 200
 """Fields in a head. Clients send 10 to 25."""
 MAX_NAME_BYTES = 256
 """Of a field. Longest seen: 41 (anthropic-dangerous-direct-browser-access); names are remembered."""
+MAX_REMEMBERED_BYTES = 4096
+"""Of a head whose lines are remembered: most of them come again with the next one."""
 MAX_LENGTH_DIGITS = 18
 """Digits in a Content-Length: what fits into 64 bits with room for adding."""
 
@@ -61,26 +63,36 @@ class Rejected(Exception):
 
 
 class Fields(list[Field]):
-    """Header fields in order, which can be looked up by name as well. They do not change."""
+    """Header fields in order, which can be looked up by name as well. They do not change.
 
-    __slots__ = ("_named",)
+    Attributes:
+        named: the values by name, in lower case.
+    """
+
+    __slots__ = ("named",)
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
         super().__init__(fields)
-        self._named: dict[bytes, list[bytes]] = {}
+        self.named: dict[bytes, list[bytes]] = {}
+        named = self.named
         for name, value in self:
-            self._named.setdefault(_lower(name), []).append(value)
+            lower = _lower(name)
+            if lower in named:
+                named[lower].append(value)
+            else:
+                named[lower] = [value]
 
-    def values(self, name: bytes) -> list[bytes]:
+    def values(self, name: bytes) -> Sequence[bytes]:
         """Return the values of every field with this name, given in lower case."""
-        return self._named.get(name, [])
+        return self.named.get(name, ())
 
     def listed(self, name: bytes) -> frozenset[bytes]:
         """Return the members of a comma-separated field, in lower case."""
-        return _members(b",".join(self._named[name])) if name in self._named else frozenset()
+        return _members(b",".join(self.named[name])) if name in self.named else NO_MEMBERS
 
 
 NO_FIELDS = Fields()
+NO_MEMBERS: frozenset[bytes] = frozenset()
 
 
 @lru_cache(maxsize=32)
@@ -198,14 +210,16 @@ def parse_fields(block: bytes) -> Fields:
         raise Rejected(400, "control byte or bare line break in a header")
     if breaks >= MAX_FIELDS:
         raise Rejected(431, "too many header fields")
-    fields = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon:
-            raise Rejected(400, "malformed header")
-        fields.append((name, value.strip(b" \t")))
     # A folded line begins with white space, which no name may hold, so it is refused by this as well.
-    return Fields(fields)
+    return Fields(map(_field if len(block) <= MAX_REMEMBERED_BYTES else _field.__wrapped__, lines))
+
+
+@lru_cache(maxsize=512)
+def _field(line: bytes) -> Field:
+    name, colon, value = line.partition(b":")
+    if not colon:
+        raise Rejected(400, "malformed header")
+    return name, value.strip(b" \t")
 
 
 class HeadReader:

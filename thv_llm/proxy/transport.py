@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 import selectors
 import socket
 import ssl
@@ -18,6 +19,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from thv_llm.system.peers import Peers
@@ -221,8 +223,7 @@ class UpstreamConnection(Transport):
         self.idle_since = 0.0
         self.keep_s = math.inf
         self.pool: deque[UpstreamConnection] = deque()
-        self._poll = Poll()
-        self._poll.register(self.fd, READ)
+        self._is_readable = _looking(self.fd)
         self._tls = tls
         self._received = received
         self._to_send = to_send
@@ -298,12 +299,21 @@ class UpstreamConnection(Transport):
 
     def is_alive(self) -> bool:
         """Look whether the gateway closed this idle connection, or said something unasked."""
-        if not self._poll.select(0):
+        if not self._is_readable():
             return True
         try:
             return self.read() is None
         except OSError:
             return False
+
+
+def _looking(fd: int) -> Callable[[], object]:
+    """Return what tells at once whether a socket is readable. For each request, so without `selectors`."""
+    if not hasattr(select, "poll"):
+        return lambda: select.select([fd], (), (), 0)[0]
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return partial(poll.poll, 0)
 
 
 def tune(sock: socket.socket) -> None:
