@@ -94,11 +94,17 @@ def test_only_a_yes_is_a_yes(here: Machine, answer: str) -> None:
     assert here.snapshot() == before
 
 
-def test_a_host_alone_means_https(here: Machine) -> None:
-    publish(here)
+@pytest.mark.parametrize("typed", ["{host}", "{host}/", "HTTPS://{host}", "https://LOCALHOST:{port}/"])
+def test_a_host_alone_means_https_and_its_case_means_nothing(here: Machine, typed: str) -> None:
+    url = here.gateway.url
+    if "LOCALHOST" in typed:
+        url = url.replace("127.0.0.1", "localhost")
+    publish(here, {"resource": url})
 
-    assert setup(here, url=here.gateway.url.removeprefix("https://")).code == 0
-    assert saved(here).gateway_url == here.gateway.url
+    done = setup(here, url=typed.format(host=url.removeprefix("https://"), port=here.gateway.port))
+
+    assert done.code == 0, done.err
+    assert saved(here).gateway_url == url
 
 
 @pytest.mark.parametrize("url", ["http://llm.example.com", "ftp://llm.example.com", "https://a@b.example"])
@@ -227,10 +233,12 @@ def test_so_it_is_after_a_lazy_setup(here: Machine) -> None:
     assert here.run("token").code == 4
 
 
-def test_an_audience_that_the_user_has_typed_is_his_choice(here: Machine) -> None:
+@pytest.mark.parametrize("words", [("--audience", STOLEN), ("--scopes", f"openid {STOLEN}/.default")])
+def test_an_audience_that_the_user_has_typed_is_taken(here: Machine, words: tuple[str, str]) -> None:
     publish(here)
+    issue_for_somebody_else(here)
 
-    done = setup(here, "--audience", STOLEN)
+    done = setup(here, *words)
 
     assert done.code == 0, done.err
 

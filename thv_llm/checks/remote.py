@@ -79,7 +79,7 @@ def published(here: Installation) -> Iterator[Check]:
     here.progress(f"Asking {wanted.gateway_url} how to log in …")
     remedy = ("thv-llm", "setup", wanted.gateway_url)
     try:
-        found, _ = oidc_published.find(wanted.gateway_url, wanted.ca_file, here.environ)
+        found, _ = oidc_published.find(wanted.gateway_url, wanted.ca_file, here.network)
     except InvalidResponseError as error:
         yield warn("published", f"{error.what}: {error.why}", ASK_ADMINISTRATOR)
         return
@@ -88,7 +88,7 @@ def published(here: Installation) -> Iterator[Check]:
         yield warn("published", f"{reason}; what it published at setup stays in use", ASK_ADMINISTRATOR)
         return
     issuer = wanted.oidc.issuer if wanted.oidc.issuer in found.issuers else found.issuers[0]
-    http = Provider(wanted.ca_file, here.environ)
+    http = Provider(wanted.ca_file, here.network)
     metadata = discovery.discover(issuer, http, cache_path="", now=here.now())
     values = oidc_published.proposed(found, issuer, metadata)
     differences = []

@@ -80,6 +80,7 @@ def check_audience(wanted: Settings, token: Secret) -> None:
     audience = [str(one) for one in said] if isinstance(said, list) else [str(said)] if said else []
     oidc, gateway = wanted.oidc, wanted.gateway_url
     known = {oidc.audience, oidc.resource, oidc.client_id, *oidc.scopes}
+    known |= {scope.rpartition("/")[0] for scope in oidc.scopes}  # Entra: a scope is below its audience
     if audience and all(published.is_elsewhere(one, gateway) and one not in known for one in audience):
         raise ThvLlmError(
             "the token is not for the gateway",
@@ -95,11 +96,16 @@ def is_published(context: Context, wanted: Settings) -> bool:
 
 
 def typed_url(args: argparse.Namespace) -> None:
-    """Take the URL without a flag as the gateway's; one without a scheme is https."""
+    """Take the URL without a flag as the gateway's; one without a scheme is https.
+
+    Scheme and host are compared with what the gateway says of itself, which has them in lower case.
+    """
     if not args.url:
         return
-    url = _with_scheme(args.url)
-    if getattr(args, GATEWAY) not in (None, url):
+    scheme, mark, rest = _with_scheme(args.url).partition("://")
+    host, slash, path = rest.partition("/")
+    url = f"{scheme.lower()}{mark}{host.lower()}{slash}{path}".rstrip("/")
+    if (getattr(args, GATEWAY) or url).rstrip("/") != url:
         raise UsageError(
             "two gateways are named", why="by URL and by --gateway-url", next_step="thv-llm setup --help"
         )
