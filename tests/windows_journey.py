@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import random
+import re
 import selectors
 import shutil
 import signal
@@ -248,7 +249,7 @@ def setup(computer: Windows, before: dict[str, bytes]) -> Done:
 def test_setup_logs_in_by_the_browser_and_configures_what_is_there(
     computer: Windows, provider: FakeProvider, setup: Done
 ) -> None:
-    for words in ("Found Claude Code, Codex, OpenCode", "Logged in", "Started the service"):
+    for words in ("Found Claude Code, Codex, OpenCode", "Logged in", "now and at every login"):
         assert words in setup.err, setup.said
     assert provider.count("token") == 1
     assert (computer.prefix / "browser.log").read_text().startswith(provider.issuer)
@@ -311,6 +312,28 @@ def test_status_and_doctor_find_nothing_wrong(computer: Windows) -> None:
     doctor = computer.thv("doctor", fails=True)
     assert "FAIL" not in doctor.out, doctor.said
     assert "chmod" not in doctor.out
+
+
+@pytest.mark.usefixtures("setup")
+def test_windows_starts_the_service_at_login(computer: Windows) -> None:
+    line = at_login(computer)
+    computer.thv("proxy", "stop")
+
+    service = computer.start(*line)  # as Windows does when the user logs in
+    until = time.monotonic() + TIMEOUT_S
+    while computer.thv("proxy", "status", fails=True).code and time.monotonic() < until:
+        time.sleep(POLL_S)
+    assert ask(computer)[1] == 200
+    assert computer.thv("proxy", "restart").code == 0
+    assert ended(service).code == 0
+    assert ask(computer)[1] == 200
+
+
+def at_login(computer: Windows) -> list[str]:
+    """Return what Windows starts at login for us; nothing when we have not asked for it."""
+    key = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run"
+    found = re.search(r"(?m)^    thv-llm    REG_SZ    (.+?)\r?$", computer.run("reg", "query", key).out)
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]+)"|(\S+)', found[1])] if found else []
 
 
 @pytest.mark.usefixtures("setup")
@@ -384,6 +407,7 @@ def test_teardown_and_uninstall_leave_every_byte_as_it_was(
     computer: Windows, before: dict[str, bytes]
 ) -> None:
     computer.thv("teardown")
+    assert at_login(computer) == []
     assert computer.snapshot() == before
 
     done = computer.thv("uninstall")

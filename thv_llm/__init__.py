@@ -79,7 +79,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
 4  service.agent               the socket that answers the helper
 4  service.agent_protocol      what the lines between agent and client mean
-4  service.autostart           have the service started at every login: systemd user unit, launchd agent
+4  service.autostart           have the service started at every login: systemd, launchd, Run key
 4  service.background          the detached service process: start it, find it, stop it
 4  service.challenge           is the other end our own service? It proves that it knows the local key
 4  service.helper              the helper: the small program that direct tools run for a token

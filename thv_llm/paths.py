@@ -13,7 +13,6 @@ are found is in `agent_client`, which has no time to import this module.
 from __future__ import annotations
 
 import os
-import sys
 
 from thv_llm import agent_client, system
 
@@ -188,7 +187,7 @@ def own_command(*arguments: str) -> list[str]:
 
     `-I` keeps the caller's `PYTHONPATH` and current directory out of the child.
     """
-    return [sys.executable, "-I", program(), *arguments]
+    return [system.interpreter(), "-I", program(), *arguments]
 
 
 def bundled(name: str) -> str:

@@ -15,6 +15,7 @@ from thv_llm.paths import Paths
 from thv_llm.service import autostart
 from thv_llm.service.autostart import Autostart
 from thv_llm.service.pid_file import STOP_TIMEOUT_S
+from thv_llm.system import detach
 
 
 class Manager:
@@ -299,3 +300,81 @@ def test_an_outdated_file_is_noticed(
 
     assert systemd.is_installed(where)
     assert not systemd.is_current(where, environ)
+
+
+class RunKey(dict[str, str]):
+    """Stands for Windows' Run key."""
+
+    def set(self, name: str, line: str | None) -> None:
+        if line is None:
+            del self[name]
+        else:
+            self[name] = line
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    found: list[list[str]] = []
+    monkeypatch.setattr(detach, "start", lambda command, environ: found.append(list(command)))
+    return found
+
+
+def test_windows_gets_one_value_that_starts_the_service_at_login(
+    where: Paths, environ: dict[str, str], started: list[list[str]]
+) -> None:
+    key = RunKey({"OneDrive": "theirs"})
+    one = autostart.of(environ, "win32", run_key=key)
+    assert one.is_available()
+    assert not one.is_installed(where)
+
+    one.install(where, environ)
+
+    assert one.kind == "Windows"
+    assert one.file == r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run\thv-llm"
+    assert key["thv-llm"].endswith(
+        " -I " + subprocess.list2cmdline([paths.program()]) + " proxy start --managed"
+    )
+    assert "canary" not in key["thv-llm"]
+    assert started == [paths.own_command("proxy", "start", "--managed")]
+    assert one.is_installed(where)
+    assert one.is_current(where, environ)
+    assert not one.start(where)
+
+    assert one.uninstall(where)
+    assert not one.uninstall(where)
+    assert key == {"OneDrive": "theirs"}
+
+
+def test_the_value_of_another_directory_of_ours_is_another_one(
+    tmp_path: Path, environ: dict[str, str], started: list[list[str]]
+) -> None:
+    key, elsewhere = RunKey(), {**environ, "THV_LLM_HOME": str(tmp_path / "it's here")}
+    for each in (environ, elsewhere):
+        autostart.of(each, "win32", run_key=key).install(paths.find(each), each)
+
+    assert len(key) == 2
+    line = key[f"thv-llm {tmp_path}/it's here"]
+    assert line.endswith(f'proxy start --managed --at "{tmp_path}/it\'s here"')
+
+    autostart.of(elsewhere, "win32", run_key=key).uninstall(paths.find(elsewhere))
+    assert list(key) == ["thv-llm"]
+
+
+def test_a_command_line_that_windows_would_not_run_is_refused(
+    tmp_path: Path, environ: dict[str, str], started: list[list[str]]
+) -> None:
+    key, deep = RunKey(), {**environ, "THV_LLM_HOME": str(tmp_path / ("x" * 250))}
+
+    with pytest.raises(ThvLlmError, match="Windows cannot start the service at login"):
+        autostart.of(deep, "win32", run_key=key).install(paths.find(deep), deep)
+    assert key == {}
+    assert started == []
+
+
+def test_a_run_key_that_may_not_be_written_is_an_error(where: Paths, environ: dict[str, str]) -> None:
+    class Refusing(RunKey):
+        def set(self, name: str, line: str | None) -> None:
+            raise PermissionError(13, "Access is denied")
+
+    with pytest.raises(ThvLlmError, match=r"(?s)did not take the service.*Access is denied"):
+        autostart.of(environ, "win32", run_key=Refusing()).install(where, environ)

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("--background", action="store_true", help="start it detached and return")
     start.add_argument("--detach", action="store_true", help=DETACHED)
     start.add_argument("--managed", action="store_true", help=DETACHED)
+    start.add_argument("--at", help=DETACHED)
     for name, (about, _) in _ACTIONS.items():
         action = actions.add_parser(name, help=about, description=about, examples=f"thv-llm proxy {name}")
         if name == "status":
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     if args.detach:
         return _serve_detached(context)
     if args.managed:
+        if args.at:
+            context = replace(context, environ={**context.environ, "THV_LLM_HOME": args.at})
         return _serve_managed(context)
     return start_background(context) if args.background else _serve_here(args, context)
 
@@ -305,6 +308,9 @@ _ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Context], ExitCode]
     "restart": ("stop it and start it again, with today's program and settings", _restart),
     "status": ("is it running, since when, how many requests, how fast", _status),
     "logs": ("the last lines of its log; with --follow, new ones too", _logs),
-    "install": ("have it started at every login (systemd user unit, launchd agent)", _install),
+    "install": (
+        "have it started at every login (systemd user unit, launchd agent, Windows' Run key)",
+        _install,
+    ),
     "uninstall": ("undo install", _uninstall),
 }

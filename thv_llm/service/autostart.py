@@ -1,9 +1,12 @@
-"""Have the service started at every login: a systemd user unit, or a launchd agent.
+"""Have the service started at every login: a systemd user unit, a launchd agent, Windows' Run key.
 
 Rule 1: we write one file of our own, and remove only a file that says it is ours.
 Rule 2: the service finds its settings by itself, those of the network too. Only the variables
         that say where they are go in; no secret does.
 Rule 3: the file still works when the Python that wrote it has been replaced by another.
+
+Windows' Run key has one line for each program, of at most 260 characters. Nothing watches what it starts;
+a service that ended is brought back by the next helper.
 """
 
 from __future__ import annotations
@@ -18,14 +21,27 @@ from functools import partial
 from thv_llm import agent_client, files, paths, system
 from thv_llm.errors import ThvLlmError, shown
 from thv_llm.service.pid_file import STOP_TIMEOUT_S
-from thv_llm.system import processes
+from thv_llm.system import detach, processes
 from thv_llm.system.processes import Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from thv_llm.paths import Paths
 
+    class RunKey(Protocol):
+        """What is started when this user logs in: names, and command lines."""
+
+        def get(self, name: str) -> str | None:
+            """Return a command line, None when there is none of that name."""
+
+        def set(self, name: str, line: str | None) -> None:
+            """Set a command line, or remove it."""
+
+
 LABEL = "thv-llm"
+RUN_KEY = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run"
 LAUNCHD_LABEL = "dev.thv-llm.service"
 MARK = "written by thv-llm proxy install"
 TOOL_TIMEOUT_S = STOP_TIMEOUT_S + 10.0
@@ -37,6 +53,7 @@ SESSION = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 KEPT = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "PYTHON_KEYRING_BACKEND")
 ANY_PYTHON = '[ -x "$0" ] && exec "$0" "$@"; exec python3 "$@"'
 """A shell command: run the named Python, or another one when it is gone."""
+MAX_RUN_LINE = 260
 FOR_DIRECTORY = re.compile(rf"{MARK} for (?P<directory>.+?)\.(?: thv-llm proxy uninstall|</string>)")
 
 
@@ -45,7 +62,7 @@ class Autostart:
     """The service manager of this machine.
 
     Attributes:
-        kind: `systemd` or `launchd`.
+        kind: `systemd`, `launchd` or `Windows`.
         file: the unit or property list, ours alone.
         socket: where the manager of this user's sessions listens; "" where it always runs.
         run: runs the manager's tool; what it prints, "" on failure.
@@ -156,6 +173,75 @@ class Autostart:
         return True
 
 
+@dataclass(frozen=True)
+class AtWindowsLogin(Autostart):
+    """The Run key of this user, as a service manager that only starts.
+
+    Attributes:
+        file: the value's full name, for people.
+        key: the values of the key.
+    """
+
+    key: RunKey | None = None
+
+    @property
+    def _key(self) -> RunKey:
+        return system.run_key() if self.key is None else self.key
+
+    @property
+    def _name(self) -> str:
+        return self.file.removeprefix(f"{RUN_KEY}\\")
+
+    def is_installed(self, where: Paths) -> bool:  # noqa: ARG002 - the name says which directory it is for
+        """Tell whether our value is there."""
+        return self._key.get(self._name) is not None
+
+    def is_current(self, where: Paths, environ: Mapping[str, str]) -> bool:  # noqa: ARG002
+        """Tell whether it says what `install` would write today."""
+        return self._key.get(self._name) == _run_line(environ)
+
+    def install(self, where: Paths, environ: Mapping[str, str]) -> None:  # noqa: ARG002
+        """Write the value, and start the service as the next login will.
+
+        Raises:
+            ThvLlmError: Windows would not take so long a line, or refuses.
+        """
+        line = _run_line(environ)
+        if len(line) > MAX_RUN_LINE:
+            raise ThvLlmError(
+                "Windows cannot start the service at login",
+                why=f"its command line has {len(line)} characters, and {MAX_RUN_LINE} are allowed",
+                next_step="move the program, or Python, to a shorter path",
+            )
+        try:
+            self._key.set(self._name, line)
+        except OSError as error:
+            why = f"cannot write {self.file}: {error.strerror or type(error).__name__}"
+            raise ThvLlmError("Windows did not take the service", why=why) from error
+        detach.start(paths.own_command("proxy", "start", "--managed"), environ)
+
+    def uninstall(self, where: Paths) -> bool:
+        """Remove the value; False when it was not there. Whoever asks stops the service."""
+        if not self.is_installed(where):
+            return False
+        self._key.set(self._name, None)
+        return True
+
+    def start(self, where: Paths) -> bool:  # noqa: ARG002
+        """Say that it is started in another way."""
+        return False
+
+
+def _run_line(environ: Mapping[str, str]) -> str:
+    """Return the command line that starts the service, without a window, where $THV_LLM_HOME points to."""
+    import subprocess
+
+    python, *command = paths.own_command("proxy", "start", "--managed")
+    if environ.get("THV_LLM_HOME"):  # the key has no place for variables
+        command += ["--at", agent_client.directory(environ)]
+    return subprocess.list2cmdline([system.windowless(python), *command])
+
+
 def mark(where: Paths) -> str:
     """Return the words by which we know a file of ours; XML-escaped, which most paths do not show."""
     from xml.sax.saxutils import escape
@@ -163,12 +249,19 @@ def mark(where: Paths) -> str:
     return f"{MARK} for {escape(where.directory)}."
 
 
-def of(environ: Mapping[str, str], platform: str, run: Run | None = None) -> Autostart:
+def of(
+    environ: Mapping[str, str], platform: str, run: Run | None = None, run_key: RunKey | None = None
+) -> Autostart:
     """Return the service manager for a user of this platform."""
     if run is None:
         session = {name: environ[name] for name in SESSION if name in environ}
         run = partial(processes.run, environ=session, timeout_s=TOOL_TIMEOUT_S)
     home = agent_client.home(environ)
+    if platform == "win32":
+        own = agent_client.directory(environ)
+        is_usual = own == agent_client.directory({**environ, "THV_LLM_HOME": ""})
+        name = LABEL if is_usual else f"{LABEL} {own}"
+        return AtWindowsLogin("Windows", f"{RUN_KEY}\\{name}", run, key=run_key)
     if platform == "darwin":
         return Autostart(
             "launchd", os.path.join(home, "Library", "LaunchAgents", f"{LAUNCHD_LABEL}.plist"), run

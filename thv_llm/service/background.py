@@ -252,7 +252,7 @@ def manage(where: Paths, environ: Mapping[str, str], manager: Autostart) -> Runn
     Raises:
         ThvLlmError: the manager did not take it; the service is as it was before.
     """
-    new = files.missing_directories(manager.file)
+    new = files.missing_directories(manager.file) if os.path.isabs(manager.file) else ()
     stop(where)
     try:
         manager.install(where, environ)
@@ -269,6 +269,7 @@ def unmanage(where: Paths, manager: Autostart) -> bool:
     """Take the service from the service manager, which ends it; False when it did not have it."""
     if not manager.uninstall(where):
         return False
+    stop(where)  # not every manager does
     made = state.load(where.state).service.created_dirs
     if made:
         files.remove_empty_directories(made)

@@ -19,7 +19,6 @@ import ast
 import os
 import re
 import shlex
-import sys
 
 from thv_llm import files, system
 from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
@@ -128,12 +127,13 @@ sys.exit(main())
 """On Windows the start of Python is nine tenths of the time, so the helper uses the program's own modules."""
 
 
-def write(where: Paths, *, python: str = sys.executable, program_path: str | None = None) -> None:
+def write(where: Paths, *, python: str = "", program_path: str | None = None) -> None:
     """Write the helper, or make it what this version would write.
 
     Raises:
         ThvLlmError: a path in it has a line break, or the file cannot be written.
     """
+    python = python or system.interpreter()
     directory = os.path.dirname(where.helper)
     files.private_directory(directory)
     text = script(where, python=python, program_path=program_path or program())
@@ -141,13 +141,13 @@ def write(where: Paths, *, python: str = sys.executable, program_path: str | Non
         files.replace(where.helper, text, mode=0o700)
     os.chmod(where.helper, 0o700)
     if system.NEEDS_INTERPRETER:
-        line = f'@"{python}" -I "{program_path or program()}" %*\r\n'
-        files.replace(where.launcher, line.encode("utf-8", "replace"))
+        words = f'"{python}" -I "{program_path or program()}"'.replace("%", "%%")
+        files.replace(where.launcher, system.batch_file(f"@{words} %*"))
 
 
 def command(where: Paths) -> list[str]:
     """Return the words that run the helper."""
-    return [sys.executable, "-I", "-S", where.helper] if system.NEEDS_INTERPRETER else [where.helper]
+    return [system.interpreter(), "-I", "-S", where.helper] if system.NEEDS_INTERPRETER else [where.helper]
 
 
 def script(where: Paths, *, python: str, program_path: str) -> bytes:

@@ -18,6 +18,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
 NAME = sys.platform
 """`linux`, `darwin` or `win32`: for tables that have a row for each system."""
@@ -71,6 +72,29 @@ def has_display(environ: Mapping[str, str]) -> bool:
     return NAME in ("darwin", "win32") or any(environ.get(name) for name in wanted)
 
 
+def run_key() -> Any:
+    """Return what starts when this user logs in to Windows: `get` and `set` of command lines by name."""
+    if sys.platform == "win32":
+        from thv_llm.system import windows
+
+        return windows.RunKey()
+    raise NotImplementedError
+
+
+def interpreter() -> str:
+    """Return the Python that runs this, as the program that has streams."""
+    above, name = sys.executable, "pythonw.exe"
+    return above[: -len(name)] + "python.exe" if above.lower().endswith(name) else above
+
+
+def windowless(python: str) -> str:
+    """Return the program beside a Python that shows no window, where there is one."""
+    import os
+
+    found = os.path.join(os.path.dirname(python), "pythonw.exe")
+    return found if os.path.exists(found) else python
+
+
 def command_line(words: Sequence[str]) -> str:
     """Return a command as it is typed in the usual shell of this system."""
     if NAME == "win32":
@@ -80,6 +104,14 @@ def command_line(words: Sequence[str]) -> str:
     import shlex
 
     return shlex.join(words)
+
+
+def batch_file(line: str) -> bytes:
+    """Return a batch file of one line, as cmd reads it: in the console's encoding, or one that it is told."""
+    try:
+        return f"{line}\r\n".encode("oem")
+    except (UnicodeEncodeError, LookupError):  # LookupError: this is not Windows
+        return f"@chcp 65001 >nul\r\n{line}\r\n".encode("utf-8", "replace")
 
 
 def removal_of(path: str) -> str:

@@ -348,6 +348,35 @@ def write_no_dumps() -> None:
         kernel.WerSetFlags(NO_HEAP_IN_REPORTS)
 
 
+# --- the registry ---
+
+RUN_KEY = r"Software\Microsoft\Windows\CurrentVersion\Run"
+
+
+class RunKey:
+    """The command lines that Windows runs when this user logs in, by name."""
+
+    def get(self, name: str) -> str | None:
+        """Return one of them, None when there is none of that name."""
+        import winreg
+
+        try:
+            with winreg.OpenKey(winreg.HKEY_CURRENT_USER, RUN_KEY) as key:
+                return str(winreg.QueryValueEx(key, name)[0])
+        except FileNotFoundError:
+            return None
+
+    def set(self, name: str, line: str | None) -> None:
+        """Set one of them, or remove it."""
+        import winreg
+
+        with winreg.CreateKey(winreg.HKEY_CURRENT_USER, RUN_KEY) as key:
+            if line is None:
+                winreg.DeleteValue(key, name)
+            else:
+                winreg.SetValueEx(key, name, 0, winreg.REG_SZ, line)
+
+
 # --- consoles ---
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -51,7 +50,7 @@ def of(wanted: Settings, known: State, helper_path: str, models: tuple[str, ...]
         local_key=PLACEHOLDER_KEY,
         keys={**known.keys, "": known.local_key} if known.local_key else known.keys,
         helper_path=helper_path,
-        helper_python=sys.executable if system.NEEDS_INTERPRETER else "",
+        helper_python=system.interpreter() if system.NEEDS_INTERPRETER else "",
         models=wanted.models if models is None else models,
         headers=wanted.headers,
         ca_file=wanted.ca_file,
