@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -111,7 +112,22 @@ def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, fir
     assert home.run("env").out.startswith(first)
 
 
-@pytest.mark.parametrize("shell", ["sh", "fish", "powershell"])
+def test_on_windows_it_is_powershell_unless_something_else_says_so(home: Home) -> None:
+    for environ, shell in (
+        ({}, "powershell"),
+        ({"SHELL": r"/usr/bin/bash.exe"}, "sh"),
+        ({"SHELL": "/c/pwsh.exe"}, "powershell"),
+    ):
+        context = dataclasses.replace(home.context(), environ=environ, platform="win32")
+        assert env._own_shell(context) == shell
+
+
+def test_cmd_gets_a_line_in_which_nothing_is_escaped() -> None:
+    assert env.SET["cmd"]("X", "a'b c&d") == 'set "X=a\'b c&d"'
+    assert env.UNSET["cmd"].format(name="X") == 'set "X="'
+
+
+@pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "cmd"])
 def test_unset_names_every_variable_and_needs_no_settings(tmp_path: Path, shell: str) -> None:
     lines = homes.make(tmp_path).run("env", "--unset", "--shell", shell).out.splitlines()
 

@@ -26,6 +26,7 @@ EXAMPLES = """
 eval "$(thv-llm env)"                 for this shell
 thv-llm env --shell fish | source     the same in fish
 thv-llm env --shell powershell | Out-String | Invoke-Expression
+for /f "delims=" %i in ('thv-llm env --shell cmd') do @%i
 eval "$(thv-llm env --unset)"         the reverse
 thv-llm run -- python script.py       for one command only
 """
@@ -34,7 +35,7 @@ thv-llm run -- python script.py       for one command only
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the shell, the tool, and the reverse."""
     parser.add_argument(
-        "--shell", choices=sorted(SET), help="sh (bash, zsh, …), fish or powershell; else $SHELL"
+        "--shell", choices=sorted(SET), help="sh (bash, zsh, …), fish, powershell or cmd; else $SHELL"
     )
     add_tool(parser)
     parser.add_argument("--unset", action="store_true", help="lines that take the variables away again")
@@ -138,17 +139,30 @@ def _powershell(name: str, value: str) -> str:
     return f"$env:{name} = '{quoted}'"
 
 
-SET: dict[str, Callable[[str, str], str]] = {"sh": _posix, "fish": _fish, "powershell": _powershell}
+def _cmd(name: str, value: str) -> str:
+    # Nothing is escaped between these quotes: it ends with the last one of the line.
+    return f'set "{name}={value}"'
+
+
+SET: dict[str, Callable[[str, str], str]] = {
+    "sh": _posix,
+    "fish": _fish,
+    "powershell": _powershell,
+    "cmd": _cmd,
+}
 UNSET = {
     "sh": "unset {name}",
     "fish": "set -e {name}",
     "powershell": "Remove-Item Env:{name} -ErrorAction SilentlyContinue",
+    "cmd": 'set "{name}="',
 }
 
 
 def _own_shell(context: Context) -> str:
-    name = os.path.basename(context.environ.get("SHELL", ""))
-    return {"fish": "fish", "pwsh": "powershell"}.get(name, "sh")
+    # Windows has no such variable, but what was made for Unix sets it there, too.
+    usual = "powershell" if context.platform == "win32" else "sh"
+    name = os.path.basename(context.environ.get("SHELL", usual)).removesuffix(".exe")
+    return {"fish": "fish", "pwsh": "powershell", "powershell": "powershell"}.get(name, "sh")
 
 
 def _warn(context: Context, port: int) -> None:
