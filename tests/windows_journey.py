@@ -96,6 +96,10 @@ class Windows:
             stderr=subprocess.PIPE,
         )
 
+    def add_to_path(self, *directories: Path) -> None:
+        """Put directories of Linux in front of Windows' own."""
+        self.environ["WINEPATH"] = ";".join(map(windows.windows_path, directories))
+
     def run(self, *command: str, timeout_s: float = TIMEOUT_S) -> Done:
         """Run a program, and wait for it."""
         done = ended(self.start(*command), timeout_s)
@@ -418,3 +422,33 @@ def test_teardown_and_uninstall_leave_every_byte_as_it_was(
     while computer.processes("thv-llm") and time.monotonic() < until:
         time.sleep(POLL_S)
     assert computer.processes("thv-llm") == []
+
+
+CLAUDE_PACKAGE, CODEX_PACKAGE = windows.TOOLS
+QUESTION = "say pong"
+ANSWER = "Pong: seventeen green parrots."
+
+
+def test_real_tools_ask_the_gateway_with_our_tokens(
+    tmp_path: Path, provider: FakeProvider, gateway: FakeGateway
+) -> None:
+    gateway.text = ANSWER
+    with machine(tmp_path, provider, gateway) as computer:
+        claude, codex = windows.tool(CLAUDE_PACKAGE), windows.tool(CODEX_PACKAGE)
+        computer.add_to_path(claude.parent, codex.parent)
+        computer.file(
+            ".codex/installation_id", b"00000000-0000-4000-8000-000000000000"
+        )  # Wine cannot lock it
+        computer.environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+        computer.environ["CODEX_CA_CERTIFICATE"] = windows.windows_path(Path(provider.ca_file))
+        done = computer.setup()
+        assert "Found Claude Code, Codex." in done.err, done.said
+
+        for route, command in {
+            "/anthropic/v1/messages": ("claude", "-p", QUESTION),
+            "/v1/responses": ("codex", "exec", "--skip-git-repo-check", QUESTION),
+        }.items():
+            before = len(gateway.answered(route))
+            done = computer.run(*command)
+            assert ANSWER in " ".join(done.out.split()), done.said
+            assert len(gateway.answered(route)) > before
