@@ -110,6 +110,11 @@ class Paths:
         """Its time tells when the user was last told that a tool needs a login."""
         return os.path.join(self.directory, "llm-login-asked")
 
+    @property
+    def login_url(self) -> str:
+        """Where the login that is under way can be finished."""
+        return os.path.join(self.directory, "llm-login.url")
+
     def lock(self, name: str) -> str:
         """Return the lock file of that name, one of `LOCKS`."""
         return os.path.join(self.directory, f"llm-{name}.lock")
@@ -117,7 +122,7 @@ class Paths:
     def files(self) -> tuple[str, ...]:
         """Return every file that may be ours, but for locks and socket."""
         session = (self.session_file, self.session_file_key, f"{self.session_file}.broken")
-        memory = (self.discovery_cache, self.refresh_failure, self.login_asked)
+        memory = (self.discovery_cache, self.refresh_failure, self.login_asked, self.login_url)
         service = (self.pid, self.log, f"{self.log}.1", *memory)
         commands = (self.helper, self.launcher) if system.NEEDS_INTERPRETER else (self.helper,)
         return (self.settings, self.ca, self.state, *commands, *session, *service)

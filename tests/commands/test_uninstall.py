@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.commands.machine import Machine
+from tests.tools.killing import killed_before
 from thv_llm import state
 from thv_llm.service import background
 
@@ -44,6 +47,35 @@ def test_a_half_finished_setup_is_removed(here: Machine) -> None:
     here.run("config", "set", "--gateway-url", here.gateway.url)
     state.local_key(here.paths)
     Path(here.paths.directory, ".thv-llm-llm-state.json").write_text("{")
+
+    assert here.run("uninstall").code == 0
+    assert everything(here.home) == before
+
+
+@pytest.mark.parametrize(("options", "step"), [(("--lazy",), 1), ((), 13)])
+def test_a_setup_that_was_killed_at_any_moment_leaves_nothing_behind(
+    here: Machine, options: tuple[str, ...], step: int
+) -> None:
+    before = everything(here.home)
+    number, is_over = 0, False
+    while not is_over:
+        with killed_before(number) as has_come_so_far:
+            here.setup("--yes", "--token-store", "file", *options)
+        is_over = not has_come_so_far()
+
+        done = here.run("uninstall")
+
+        assert done.code == 0, done.err
+        assert everything(here.home) == before, f"killed before change {number}"
+        number += step
+    assert number > 20
+
+
+def test_a_login_that_was_killed_leaves_nothing_behind(here: Machine) -> None:
+    before = everything(here.home)
+    Path(here.paths.directory).mkdir(mode=0o700, parents=True)
+    for name in ("llm-login.lock", "llm-login.url", ".thv-llm-llm-login.url", "llm-discovery.json"):
+        Path(here.paths.directory, name).write_text("https://id.example.com")
 
     assert here.run("uninstall").code == 0
     assert everything(here.home) == before
