@@ -129,7 +129,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 7  commands.teardown           `thv-llm teardown`: put back what setup changed
 7  commands.token              `thv-llm token`: print one fresh access token, for programs
-7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and wired, and how
+7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and configured, and how
 7  commands.uninstall          `thv-llm uninstall`: teardown, logout, and remove all that is ours
 7  commands.version            `thv-llm version`: what is installed, and the licenses of what is inside
 7  commands.watching           how the service is shown: one line per request, counts, its log

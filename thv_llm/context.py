@@ -105,8 +105,11 @@ class Context:
         """Whether a user is there, who can be asked."""
         return terminal.is_one(self.stdin) and terminal.is_one(self.stderr)
 
-    def ask(self, question: str) -> str:
+    def ask(self, question: str, why: str = NOTHING_CHANGED) -> str:
         """Return the line that the user at the terminal types.
+
+        Args:
+            why: of the error; what the end of the input means.
 
         Raises:
             ThvLlmError: the input ended instead.
@@ -116,14 +119,17 @@ class Context:
         answer = self.stdin.readline()
         if not answer:  # the line of the question must end, too
             self.say("")
-            raise ThvLlmError(CANCELLED, why=NOTHING_CHANGED)
+            raise ThvLlmError(CANCELLED, why=why)
         return answer.strip()
 
-    def confirm(self, what: str, question: str = "Continue?", *, default: bool = True) -> None:
+    def confirm(
+        self, what: str, question: str = "Continue?", *, default: bool = True, kept: str = ""
+    ) -> None:
         """Ask the user at a terminal whether to go on; elsewhere nobody could answer, and it goes on.
 
         Args:
             default: what a bare Enter means.
+            kept: what stays all the same when the user says no.
 
         Raises:
             ThvLlmError: the user says no.
@@ -135,9 +141,10 @@ class Context:
             return
         if what:
             self.say(what)
-        answer = self.ask(f"{question} {'[Y/n]' if default else '[y/N]'}").lower()
+        why = f"{NOTHING_CHANGED}; {kept}" if kept else NOTHING_CHANGED
+        answer = self.ask(f"{question} {'[Y/n]' if default else '[y/N]'}", why).lower()
         if answer not in ("y", "yes") and not (default and not answer):
-            raise ThvLlmError(CANCELLED, why=NOTHING_CHANGED)
+            raise ThvLlmError(CANCELLED, why=why)
 
     def answer(self, line: str) -> None:
         """Print one line of what was asked for."""

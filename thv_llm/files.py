@@ -100,7 +100,9 @@ def read_settled(path: str) -> bytes | None:
         if data != b"" or not _has_just_changed(path):
             return data
         time.sleep(READ_AGAIN_S)
-    why = f"it is empty and was changed less than {SETTLED_S:.0f} seconds ago; a program may be writing it"
+    why = (
+        f"it is empty and was changed less than {SETTLED_S:.0f} seconds ago; a program is perhaps writing it"
+    )
     raise _refused(path, why, "run it again")
 
 

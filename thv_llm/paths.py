@@ -175,7 +175,7 @@ def require_socket(path: str) -> None:
 
         raise ThvLlmError(
             f"there can be no socket at {path}",
-            why=f"a socket's path may have {MAX_SOCKET_PATH_BYTES} bytes, this one is longer",
+            why=f"a socket's path can have {MAX_SOCKET_PATH_BYTES} bytes, this one is longer",
             next_step="set THV_LLM_SOCKET to a shorter path in a directory of your own",
         )
 

@@ -85,14 +85,14 @@ PROVIDERS = (
         notes=(
             "The issuer holds the tenant's id, not `common` and not a domain.",
             "`--resource` is refused unless it belongs to the scopes. Without an API of its own, the access"
-            " token is for Microsoft Graph: then the gateway has to take ID tokens"
+            " token is for Microsoft Graph: then the gateway must take ID tokens"
             " (`--gateway-token id_token`).",
             "A session lasts 90 days after its last use; a changed password ends it. Entra has no revocation"
             " endpoint, so `logout` deletes the session here only.",
         ),
         errors={
             "AADSTS50011": "the redirect URI is not registered for this client",
-            "AADSTS65001": "nobody has consented to these scopes: ask your administrator for admin consent",
+            "AADSTS65001": "these scopes need consent: ask your administrator for admin consent",
             "AADSTS500011": "no such API in this tenant: check oidc.scopes",
             "AADSTS70011": "no such scope: check oidc.scopes",
             "AADSTS700016": "no such client in this tenant: check oidc.client_id and oidc.issuer",
@@ -145,7 +145,7 @@ PROVIDERS = (
         takes_any_port=False,
         defaults={"oidc.callback_port": PORT, "gateway.token": "id_token"},
         register=("The application is registered as above.",),
-        notes=("Its access tokens are for Okta's own API alone, so the gateway has to take ID tokens.",),
+        notes=("Its access tokens are for Okta's own API alone, so the gateway must take ID tokens.",),
         revokes="token",
     ),
     IdentityProvider(
@@ -226,7 +226,7 @@ PROVIDERS = (
         notes=(
             "There is no `offline_access`: `access_type=offline` and `prompt=consent` bring the refresh"
             " token.",
-            "Access tokens are opaque and for Google's APIs alone, so the gateway has to take ID tokens,"
+            "Access tokens are opaque and for Google's APIs alone, so the gateway must take ID tokens,"
             " whose audience is the client id. Where a refresh brings no new one, the session ends with that"
             " reason after an hour.",
             "A client whose consent screen is in testing gives sessions of 7 days.",
@@ -292,7 +292,7 @@ PROVIDERS = (
             " redirect URI; the port is compared. The lifetimes of its tokens are in the same place.",
         ),
         notes=(
-            "Its access tokens are for OneLogin alone, so the gateway has to take ID tokens; with an API"
+            "Its access tokens are for OneLogin alone, so the gateway must take ID tokens; with an API"
             " authorization server, `--gateway-token access_token`.",
         ),
     ),
@@ -308,7 +308,7 @@ PROVIDERS = (
             "SSO Applications, Custom OIDC App: grant types *Authorization Code* and *Refresh Token*, client"
             " authentication *Public (None PKCE)*, and this redirect URI; the port is compared.",
         ),
-        notes=("Access tokens are opaque, so the gateway has to take ID tokens.",),
+        notes=("Access tokens are opaque, so the gateway must take ID tokens.",),
     ),
     IdentityProvider(
         id="gitlab",
@@ -322,8 +322,8 @@ PROVIDERS = (
             " URI, which takes every port. Not with `localhost`: its port is compared.",
         ),
         notes=(
-            "There is no `offline_access`; the refresh token comes without it, and is good for one use.",
-            "Access tokens are opaque and last 2 hours: the gateway has to ask GitLab about them.",
+            "There is no `offline_access`; the refresh token comes without it, and works once.",
+            "Access tokens are opaque and last 2 hours: the gateway must ask GitLab about them.",
             "`--device-code` works from GitLab 17.1 on. GitHub has no login of this kind, only tokens for"
             " its jobs (`thv-llm help scripts`).",
         ),

@@ -209,7 +209,7 @@ def test_powershell_gets_every_command_option_and_value_in_quotes(root: Node) ->
     script = completion.powershell(root)
 
     assert "'proxy logs' = @(@(), @(" in script
-    assert '"--follow`tgo on showing new lines, until Ctrl-C"' in script
+    assert '"--follow`tkeep showing new lines, until Ctrl-C"' in script
     assert '\'status --format\' = @("text`ttext", "json`tjson")' in script
     assert '"--no-tls-skip-verify`tturn off: ' in script
     tables = script.partition("$at = ''")[0]

@@ -60,7 +60,7 @@ def test_the_variables_of_a_configured_direct_tool_stay_out_of_it(logged_in: Mac
     named = thv(logged_in, "run", "--tool", "anthropic", "--", "sh", "-c", "env | grep ANTHROPIC_AUTH_TOKEN")
 
     assert done.stdout == "0\n"
-    assert "Left out ANTHROPIC_BASE_URL" in done.stderr
+    assert "Without ANTHROPIC_BASE_URL" in done.stderr
     assert named.stdout == f"ANTHROPIC_AUTH_TOKEN={state.keys(logged_in.paths, ['run'])['run'].reveal()}\n"
 
 

@@ -62,5 +62,5 @@ def test_a_forwarded_socket_is_all_that_another_machine_needs(
     assert by_helper == by_program
     assert provider.verify(by_program[1].removesuffix("\n"))
     assert (code, out) == (6, "")
-    assert f"nobody listens at {there}" in err
+    assert f"connection refused by {there}" in err
     assert not Path(environ["HOME"]).exists()

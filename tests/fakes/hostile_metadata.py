@@ -106,7 +106,7 @@ ATTACKS = (
     Attack(
         "Graph by its number",
         scopes("00000003-0000-0000-c000-000000000000/.default"),
-        "good elsewhere",
+        "valid elsewhere",
     ),
     Attack("Okta's own API", scopes("okta.users.manage"), "'okta.users.manage'"),
     Attack("a scope for administrators", scopes("openid", "realm:admin"), "'realm:admin'"),

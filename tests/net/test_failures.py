@@ -29,11 +29,11 @@ def error(code: int, message: str = "message of OpenSSL") -> ssl.SSLCertVerifica
         (20, "does not trust", "--ca-file"),
         (21, "does not trust", "--ca-file"),
         (26, "another purpose", "administrator"),
-        (32, "may not issue it", "--ca-file"),
+        (32, "must not issue it", "--ca-file"),
         (62, "not valid for idp.example", "pose"),
         (64, "not valid for idp.example", "pose"),
         (66, "too weakly", "administrator"),
-        (79, "may not issue it", "--ca-file"),
+        (79, "must not issue it", "--ca-file"),
         (12345, "message of OpenSSL", "--ca-file"),
     ],
 )

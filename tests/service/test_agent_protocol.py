@@ -44,5 +44,5 @@ def test_what_follows_ok_is_the_content() -> None:
 
 def test_what_the_system_refuses_is_told_in_its_words_and_is_no_bug() -> None:
     assert failure_line(OSError(24, "Too many open files")) == (
-        f"err 1 the system refused{BREAK}  why:  Too many open files"
+        f"err 1 the system returned an error{BREAK}  why:  Too many open files"
     )

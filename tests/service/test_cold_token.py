@@ -180,6 +180,6 @@ def test_where_only_a_forwarded_socket_is_and_nobody_listens_it_is_named(
         done = user.run(command, HOME=str(tmp_path), THV_LLM_SOCKET=there)
 
         assert done.returncode == 6
-        assert f"nobody listens at {there}" in done.stderr
+        assert f"connection refused by {there}" in done.stderr
         assert "thv-llm proxy start --background" in done.stderr
     assert not list(tmp_path.glob(".config"))

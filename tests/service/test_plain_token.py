@@ -56,4 +56,4 @@ def test_a_system_that_has_no_process_or_descriptor_left_is_told_in_its_words(
     done = user.run([sys.executable, "-I", "-c", program, "token"])
 
     assert (done.stdout, done.returncode) == ("", 1)
-    assert done.stderr == "thv-llm: error: the system refused\n  why:  no more\n"
+    assert done.stderr == "thv-llm: error: the system returned an error\n  why:  no more\n"

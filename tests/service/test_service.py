@@ -132,7 +132,7 @@ def test_a_taken_port_is_told_by_whom_and_nothing_stays_open(
         monkeypatch.setattr(processes, "listener", lambda port: "")
         with pytest.raises(ThvLlmError) as caught:
             service(lab).run(nothing)
-        assert caught.value.why == "another program listens there"
+        assert caught.value.why == "it is used by another program"
         assert "setup --proxy-port" in caught.value.next_step  # which tells the wired tools, too
 
     assert not Path(lab.paths.pid).exists()

@@ -521,7 +521,7 @@ ROWS = (
         {
             "token": "",
             "status": "",
-            "doctor": "it may be meant for another audience",
+            "doctor": "it is perhaps meant for another audience",
             "tool": "401",
         },
         "thv-llm setup --audience NAME",

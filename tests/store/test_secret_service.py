@@ -108,7 +108,7 @@ def test_a_dismissed_prompt_is_a_locked_keyring(bus: FakeSecretService) -> None:
 def test_an_entry_that_needs_a_person_each_time_is_no_place_for_a_session(bus: FakeSecretService) -> None:
     bus.guards = True
 
-    with pytest.raises(LockedError, match="asks a person about each program"):
+    with pytest.raises(LockedError, match="asks the user about each program"):
         SecretService(bus.environ, interactive=True).save(KEY, Secret("rt-1"))  # as a login does
 
     with pytest.raises(LockedError, match="KeePassXC"):

@@ -88,7 +88,7 @@ def test_a_tool_that_cannot_be_wired_says_why_and_what_to_do(machine: Machine, t
     assert tool.reason
     assert tool.snippet or tool.remedy
     assert engine.mode(tool) in (Mode.MANUAL, Mode.NONE)
-    with pytest.raises(ThvLlmError, match="cannot be wired by setup"):
+    with pytest.raises(ThvLlmError, match="cannot be configured by setup"):
         machine.plan(tool)
 
 

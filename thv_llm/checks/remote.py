@@ -180,7 +180,7 @@ def _not_accepted(url: str, found: Response, without: int) -> Check:
         return _in_front(url, host)
     seen = f"HTTP {status} from {url} with a new access token"
     if status == 401:
-        return fail("gateway", f"{seen}; it may be meant for another audience", ASK_AUDIENCE)
+        return fail("gateway", f"{seen}; it is perhaps meant for another audience", ASK_AUDIENCE)
     if status == 403:
         return fail("gateway", f"{seen}: access denied", "ask the administrator of the gateway for access")
     if status in (404, 405, 410, 501):

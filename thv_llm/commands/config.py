@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     change = actions.add_parser(
         "set",
-        help="change settings; services and wired tools stay as they are",
+        help="change settings; the service and configured tools stay as they are",
         description="change settings; an empty value means the default, unless the flag says otherwise",
         examples='thv-llm config set --gateway-url https://llm.example.com\nthv-llm config set --audience ""',
     )
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser(
         "show",
         help="print all settings in effect",
-        description="print all settings in effect, the session and the wired tools",
+        description="print all settings in effect, the session and the configured tools",
         examples="thv-llm config show\nthv-llm config show --format json\n"
         "thv-llm config show --export > team.toml",
     )
@@ -101,7 +101,7 @@ def _set(args: argparse.Namespace, context: Context) -> ExitCode:
         tools = [tool for tool in engine.TOOLS if tool.id in ids]
         wiring.say_without_effect(context, after, changes, tools)
         context.say(
-            "Wired tools and the running service still use the old values; thv-llm setup updates them."
+            "Configured tools and the running service still use the old values; thv-llm setup updates them."
         )
     return ExitCode.DONE
 
@@ -131,7 +131,7 @@ def _export(found: Settings, context: Context) -> ExitCode:
     tables, left_out = sources.exported(found, context.paths.home)
     context.answer(tomli_w.dumps(tables, multiline_strings=True).rstrip("\n"))
     if left_out:
-        context.say(f"Left out, as it is for this machine alone: {', '.join(left_out)}.")
+        context.say(f"Not exported, as it is for this machine alone: {', '.join(left_out)}.")
     return ExitCode.DONE
 
 
@@ -147,10 +147,10 @@ def _show_text(
     context.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:
         context.answer(
-            f"{'wired':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}"
+            f"{'configured':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}"
         )
     if not known.wired:
-        context.answer(f"{'wired':<24}none")
+        context.answer(f"{'configured':<24}none")
 
 
 def _text(value: Value | None) -> str:
@@ -179,7 +179,7 @@ def _reset(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG
     if known.wired:
         raise ThvLlmError(
             "there are configured tools",
-            why=f"their files hold our values: {', '.join(tool.tool for tool in known.wired)}",
+            why=f"their files hold values of thv-llm: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
     from thv_llm.commands import uninstall

@@ -293,7 +293,7 @@ class _Run:
         say(f"The gateway publishes how to log in ({found.url}):")
         note = ""
         if published.is_foreign(issuer, gateway):
-            note = "  (NOT in the gateway's domain; go on only if you know it)"
+            note = "  (NOT in the gateway's domain; continue only if you know it)"
         lines = {"gateway": gateway, "issuer": f"{shown(issuer, 200)}{note}"}
         for row in ROWS:
             value = wanted.get(row)
@@ -302,7 +302,7 @@ class _Run:
                 words = " ".join(value) if isinstance(value, tuple) else value
                 lines[SHOWN[row.key]] = shown(words, 1000) if value is not None else "-"
         if registers:
-            lines[SHOWN[CLIENT_ID]] = "a new one, which the issuer gives to whoever asks"
+            lines[SHOWN[CLIENT_ID]] = "a new one, which the issuer gives to any client that asks"
         for name, text in lines.items():
             say(f"  {name:<16}{text}")
         whose = wanted.oidc.audience or wanted.oidc.resource or wanted.oidc.client_id or "thv-llm"

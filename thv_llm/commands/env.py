@@ -77,7 +77,7 @@ def variables(context: Context, found: Settings, tool: str | None, *, command: s
         left_out = _overriding(context)
         for kind, title in left_out.items():
             names = ", ".join(CLIENTS[kind])
-            context.say(f"Left out {names}: {title} is configured without them and would use them.")
+            context.say(f"Without {names}: {title} is configured without them and would use them.")
             context.say(f"  next: thv-llm run --tool {kind} -- CMD, for a program that needs them")
         templates = {
             name: template

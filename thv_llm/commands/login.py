@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 SUMMARY = "log in at the provider"
 EXAMPLES = """
 thv-llm login                            in the browser
-thv-llm login --skip-browser             print the URL; takes a pasted answer
+thv-llm login --skip-browser             print the URL; takes a pasted address
 thv-llm login --device-code              by a code to type on another device
-thv-llm login --prompt select_account    as somebody else
+thv-llm login --prompt select_account    as another user
 """
 
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     session.add_flow(parser)
     add_format(parser)
-    parser.add_argument("--force", action="store_true", help="log in even if the session is good")
+    parser.add_argument("--force", action="store_true", help="log in even if the session works")
     parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
 
 

@@ -191,7 +191,7 @@ def warn(wanted: Settings, say: Callable[[str], None]) -> None:
     """Shout about a setting that gives the token away."""
     if wanted.tls_skip_verify:
         say("WARNING: the gateway's certificate is NOT checked (tls_skip_verify).")
-        say("  why:  whoever is on the way to it can read your access token and all that is said")
+        say("  why:  any machine on the way to it can read your access token and every request")
         say("  next: thv-llm config set --no-tls-skip-verify --ca-file FILE")
 
 

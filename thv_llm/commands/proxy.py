@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name == "status":
             add_format(action)
         if name == "logs":
-            action.add_argument("--follow", action="store_true", help="go on showing new lines, until Ctrl-C")
+            action.add_argument("--follow", action="store_true", help="keep showing new lines, until Ctrl-C")
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
@@ -91,7 +91,7 @@ def _serve_here(args: argparse.Namespace, context: Context) -> ExitCode:
         context.say(f"{'time':<10}{watching.HEADING}")
 
     def ending() -> None:
-        context.say(f"Stopping; running answers get {DRAIN_S:.0f} s (Ctrl-C again: none).")
+        context.say(f"Stopping; running responses get {DRAIN_S:.0f} s (Ctrl-C again: none).")
 
     with service.ended_by_signals(serving, ending):
         serving.run(ready)
@@ -215,7 +215,7 @@ def _stop(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG0
     background.stop(context.paths, waiting=lambda: context.say(WAITING))
     context.say(f"Stopped the service (pid {found.record.pid}).")
     if wired:
-        context.say(f"Until thv-llm proxy start --background these tools cannot work: {', '.join(wired)}.")
+        context.say(f"{', '.join(wired)} will not work until you run: thv-llm proxy start --background")
     return ExitCode.DONE
 
 
@@ -304,7 +304,7 @@ def _uninstall(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa:
 
 
 _ACTIONS: dict[str, tuple[str, Callable[[argparse.Namespace, Context], ExitCode]]] = {
-    "stop": ("stop it; running answers may end first", _stop),
+    "stop": ("stop it; running responses can end first", _stop),
     "restart": ("stop it and start it again, with today's program and settings", _restart),
     "status": ("is it running, since when, how many requests, how fast", _status),
     "logs": ("the last lines of its log; with --follow, new ones too", _logs),

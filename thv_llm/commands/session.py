@@ -87,7 +87,7 @@ def begin(
 
         begun = Begun(cold_token.try_session(wanted, context.environ))
         _note_session(context, begun, "", is_new=False)
-        context.say(f"Nobody need log in: got an access token (oidc.grant = {wanted.oidc.grant}).")
+        context.say(f"No login needed: got an access token (oidc.grant = {wanted.oidc.grant}).")
         return begun
     source = tokens.open(
         wanted,

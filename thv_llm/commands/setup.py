@@ -41,13 +41,13 @@ thv-llm setup --gateway-url https://llm.example.com \\
 thv-llm setup --dry-run           show every change as a diff, make none
 thv-llm setup --client codex      only this tool
 thv-llm setup                     again: put right what has changed
-thv-llm setup --lazy --yes …      unattended; people log in later
+thv-llm setup --lazy --yes …      unattended; users log in later
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what setup takes besides the settings."""
-    parser.add_argument("url", metavar="URL", nargs="?", help="the gateway, which may publish the rest")
+    parser.add_argument("url", metavar="URL", nargs="?", help="the gateway, which can publish the rest")
     parser.add_argument(
         "--client", metavar="TOOL", action="append", default=[], help="only this tool; repeatable"
     )
@@ -301,8 +301,10 @@ class Setup:
         changed = [file.path for plan in plans for file in plan.files if file.before != file.after]
         if changed and not assume_yes:
             listed = "\n".join(f"  {path}" for path in changed)
+            facts = state.load(self.context.paths.state).sessions.of(self.wanted.session_id)
             self.context.confirm(
-                f"These files will be changed (thv-llm setup --dry-run shows how):\n{listed}"
+                f"These files will be changed (thv-llm setup --dry-run shows how):\n{listed}",
+                kept="you stay logged in (thv-llm logout ends the session)" if facts.store else "",
             )
 
     def models(self, plans: Sequence[Plan], wanted: Settings, begun: session.Begun | None) -> tuple[str, ...]:
@@ -376,6 +378,8 @@ class Setup:
             self.context.say(
                 "Settings saved. No AI tool found yet; run thv-llm setup again after installing one."
             )
+            if is_lazy:
+                self.context.say("What is left to do:\n  thv-llm login")
         if advice := path_advice(self.context.environ, paths.program()):
             self.context.say(f"Note: {no_command(self.context.environ)}.\n  next: {advice}")
         if configured and self.skipped:

@@ -36,7 +36,7 @@ CHECKED = ("provider", "session", "token", "gateway")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the form of the answer, and whether to ask around."""
     parser.add_argument(
-        "--check", action="store_true", help="ask provider and gateway whether the session is good"
+        "--check", action="store_true", help="ask provider and gateway whether the session works"
     )
     add_format(parser)
 

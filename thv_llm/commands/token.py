@@ -23,7 +23,7 @@ SUMMARY = "print one fresh access token"
 EXAMPLES = """
 thv-llm token                   what the helper prints: the token, a line end
 thv-llm token --format json     with type and end, in seconds since 1970
-thv-llm token --min-valid 60    one that is good for a minute will do
+thv-llm token --min-valid 60    one that is valid for a minute will do
 curl -H "Authorization: Bearer $(thv-llm token)" https://HOST/v1/models
 """
 
@@ -35,13 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=MIN_VALID_S,
         metavar="SECONDS",
-        help="how long the token must be good for at least (or half of its life, if that is less)",
+        help="how long the token must still be valid (or half of its life, if that is less)",
     )
     parser.add_argument(
         "--force-refresh", action="store_true", help="a new one; several commands at once share it"
     )
     add_format(parser)
-    parser.add_argument("--login", action="store_true", help="log in first if nobody is")
+    parser.add_argument("--login", action="store_true", help="log in first if not logged in")
     parser.add_argument(detach.WORKER_FLAG, help=argparse.SUPPRESS)
 
 

@@ -1,4 +1,4 @@
-"""`thv-llm tools [NAME]`: what is supported, found and wired, and how."""
+"""`thv-llm tools [NAME]`: what is supported, found and configured, and how."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GROUPS = {
     "Not possible (thv-llm tools NAME says why, and what else can be done)": (Mode.NONE.value,),
 }
 
-SUMMARY = "what is supported, found and wired"
+SUMMARY = "what is supported, found and configured"
 EXAMPLES = """
 thv-llm tools                     the table
 thv-llm tools codex               what setup writes for it, or what to paste

@@ -20,7 +20,7 @@ from thv_llm.settings import Settings
 if TYPE_CHECKING:
     from thv_llm.context import Context
 
-SUMMARY = "teardown, logout, and remove all that is ours"
+SUMMARY = "teardown, logout, and remove settings, service and helper"
 EXAMPLES = """
 thv-llm uninstall          asks first
 thv-llm uninstall --yes    without a question

@@ -125,7 +125,7 @@ def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Explanation:
     if code in WRONG_HOST:
         return Explanation(
             f"the certificate shown is not valid for {host}",
-            f"check the address; another server may pose as {host}",
+            f"check the address; another server perhaps poses as {host}",
         )
     if code == SELF_SIGNED:
         return Explanation(f"the certificate of {host} is self-signed", OWN_AUTHORITY)
@@ -138,7 +138,7 @@ def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Explanation:
         return Explanation(f"the certificate of {host} is signed too weakly", contact)
     if code in INVALID_AUTHORITY:
         return Explanation(
-            f"the certificate of {host} comes from an authority that may not issue it", OWN_AUTHORITY
+            f"the certificate of {host} comes from an authority that must not issue it", OWN_AUTHORITY
         )
     return Explanation(
         f"the certificate of {host} cannot be verified ({error.verify_message})", OWN_AUTHORITY

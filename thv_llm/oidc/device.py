@@ -129,7 +129,7 @@ def _show(offer: Offer, say: Callable[[str], None]) -> None:
     say(f"  ┌{'─' * width}┐\n  │   {offer.user_code}   │\n  └{'─' * width}┘\n")
     if offer.verification_uri_complete:
         say(f"Or open this one, which has the code in it:\n\n  {offer.verification_uri_complete}\n")
-    say(f"The code is good for {offer.lifetime_s / 60:.0f} minutes. Waiting …")
+    say(f"The code expires in {offer.lifetime_s / 60:.0f} minutes. Waiting …")
 
 
 def _poll(

@@ -194,7 +194,7 @@ def _check_authorized_party(claims: JsonObject, client_id: str) -> None:
     if azp is not None and azp != client_id:
         raise _wrong(f"azp is {shown(azp)}, not {client_id!r}")
     if len(_audience(claims)) > 1 and azp is None:
-        raise _wrong("aud names others besides us, and azp does not say that it was made for us")
+        raise _wrong("aud names other clients, too, and azp does not say that it was made for this one")
 
 
 def _audience(claims: JsonObject) -> list[str]:

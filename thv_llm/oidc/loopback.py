@@ -347,7 +347,7 @@ def success_page(gateway_name: str) -> bytes:
         "done",
         _TICK,
         f"<p>Your AI tools can now use <strong>{escape(gateway_name)}</strong>.</p>"
-        "<p>You can close this window.</p>",
+        "<p>You can close this window. Go back to your terminal.</p>",
     )
 
 
@@ -363,18 +363,18 @@ def failure_page(why: str, next_step: str) -> bytes:
         "The login failed",
         "failed",
         _CROSS,
-        f"<p>{escape(_sentence(why))}</p>{advice}<p>You can close this window.</p>",
+        f"<p>{escape(_sentence(why))}</p>{advice}<p>You can close this window. Go back to your terminal.</p>",
     )
 
 
 def stray_page() -> bytes:
     """Return the page for a request that is not the expected one."""
     return _page(
-        "Nothing to see here",
+        "Not the expected page",
         "other",
         _POINT,
         "<p>This address takes the redirect of one login, and this was not it. A login that is under way "
-        "goes on.</p>",
+        "continues: go back to your terminal, which shows its address.</p>",
     )
 
 

@@ -396,7 +396,7 @@ def _value(gateway_url: str, key: str, member: str, value: object) -> Value:
             if is_host or is_elsewhere(name, gateway_url):
                 raise _unusable(
                     gateway_url,
-                    f"{member} asks for a token that is good elsewhere: {shown(name, 200)}",
+                    f"{member} asks for a token that is valid elsewhere: {shown(name, 200)}",
                     f"if that is right, type it: thv-llm setup {gateway_url} {row.flag} {row.metavar}",
                 )
     return checked

@@ -45,7 +45,7 @@ def ask(socket_path: str, line: str, *, timeout_s: float) -> str:
     """
     answer = converse(socket_path, line, timeout_s)
     if answer is None:
-        raise ConnectionRefusedError(f"nobody listens at {socket_path}")
+        raise ConnectionRefusedError(f"connection refused by {socket_path}")
     return content(answer)
 
 
@@ -64,7 +64,7 @@ def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: 
         if not peers.is_own_user(sock):
             raise ForeignAgentError(
                 "the token was not handed to the background service",
-                why=f"a process of another user listens at {socket_path}",
+                why=f"a process of another user has the socket {socket_path}",
                 next_step="unset THV_LLM_SOCKET, then thv-llm login",
             )
 
@@ -102,7 +102,7 @@ def failure_line(error: BaseException) -> str:
     if isinstance(error, ThvLlmError):
         code, text = error.exit_code, str(error)
     elif isinstance(error, OSError) and error.strerror:  # no process or descriptor left, a broken disk
-        code, text = ExitCode.FAILED, f"the system refused\n  why:  {error.strerror}"
+        code, text = ExitCode.FAILED, f"the system returned an error\n  why:  {error.strerror}"
     else:
         from thv_llm import log
 

@@ -327,7 +327,7 @@ def taken(port: int, owner: str) -> ThvLlmError:
     """Return the error for a port that somebody else has."""
     return ThvLlmError(
         f"port {port} on 127.0.0.1 is taken",
-        why=f"{owner} listens there" if owner else "another program listens there",
+        why=f"it is used by {owner or 'another program'}",
         next_step="end that program, or thv-llm setup --proxy-port PORT",
     )
 

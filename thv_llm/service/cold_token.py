@@ -117,7 +117,7 @@ def _not_forwarded(where: Paths) -> str:
     """Return the answer where the socket of another machine is all there is, and nobody listens at it."""
     from thv_llm.errors import NO_TOKEN, UnreachableError
 
-    why = f"nobody listens at {where.socket} (THV_LLM_SOCKET)"
+    why = f"connection refused by {where.socket} (THV_LLM_SOCKET)"
     next_step = "where you are logged in: thv-llm proxy start --background; then forward its socket again"
     return agent_protocol.failure_line(UnreachableError(NO_TOKEN, why=why, next_step=next_step))
 

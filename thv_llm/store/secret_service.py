@@ -296,8 +296,8 @@ def _locked(why: str = "it must be unlocked first") -> LockedError:
 
 def _guarded() -> LockedError:
     return LockedError(
-        "the keyring is locked for us",
-        why="it asks a person about each program that reads the entry",
+        "the keyring is locked for thv-llm",
+        why="it asks the user about each program that reads the entry",
         next_step="let programs read without asking (KeePassXC: Settings, Secret Service Integration),"
         f" or: {CHOOSE_FILE}",
     )

@@ -147,12 +147,12 @@ def _targets(edit: Edit, place: Place, known: Mapping[str, WiredFile]) -> Iterat
 def _require_wirable(tool: Tool, values: Values) -> None:
     if not tool.edits:
         raise ThvLlmError(
-            f"{tool.title} cannot be wired by setup",
+            f"{tool.title} cannot be configured by setup",
             why=tool.reason or "its settings are not a file that can be edited safely",
             next_step=f"thv-llm tools {tool.id}",
         )
     if (why := templates.unfit_for_commands(values)) and templates.used(tool) & templates.HELPER_VALUES:
-        raise ThvLlmError(f"{tool.title} cannot be wired", why=why)
+        raise ThvLlmError(f"{tool.title} cannot be configured", why=why)
 
 
 class _Start(NamedTuple):

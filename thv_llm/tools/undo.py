@@ -213,8 +213,8 @@ def _wired(paths: Paths, tool_ids: Sequence[str] | None) -> tuple[WiredTool, ...
     known = [tool.tool for tool in wired]
     for name in tool_ids or ():
         if name not in known:
-            why = f"wired are: {', '.join(known)}" if known else "no tool is wired"
-            raise UsageError(f"{name} is not wired", why=why, next_step="thv-llm status")
+            why = f"configured: {', '.join(known)}" if known else "no tool is configured"
+            raise UsageError(f"{name} is not configured", why=why, next_step="thv-llm status")
     return tuple(tool for tool in wired if tool_ids is None or tool.tool in tool_ids)
 
 

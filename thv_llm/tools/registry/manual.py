@@ -181,7 +181,7 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
         id="xcode",
         title="Xcode",
         found_by=(App("/Applications/Xcode.app"),),
-        reason="its Coding Intelligence is set in its window only, and sends no key",
+        reason="its Coding Intelligence is set only in its user interface, and sends no key",
         remedy="set require_key = false (thv-llm config set), then in Xcode: Settings, Intelligence, "
         "Add a Model Provider, Locally Hosted, the proxy's port",
         checked="from documentation, 2026-11-23",
@@ -226,7 +226,7 @@ NOT_POSSIBLE: tuple[Tool, ...] = (
                 )
             ),
         ),
-        reason="it is set in its window only",
+        reason="it is set only in its user interface",
         remedy="Settings, Tools, AI Assistant, Models: OpenAI-compatible, with what `thv-llm env` prints",
         checked="from documentation, 2026-11-23",
     ),

@@ -553,7 +553,7 @@ OPENCOMMIT = Tool(
             },
         ),
     ),
-    afterwards=("its first run may bring the file up to date, and ask to be run again",),
+    afterwards=("its first run can bring the file up to date, and ask to be run again",),
     overridden_by=(
         Overrides("OCO_API_KEY", "OpenCommit sends it instead of our key"),
         Overrides("OCO_API_URL", "OpenCommit goes there instead"),
