@@ -121,6 +121,7 @@ def bounded(arguments: list[str], context: Context) -> int:
         error, code = found, ExitCode.BUG
         _complain(context, _bug(found))
         _trace(found)
+    context.settle()
     if is_for_program:
         _result(arguments[0], context, int(code), error)
     return code

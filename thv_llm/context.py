@@ -7,6 +7,7 @@ values (a path, a `now` function, an environment mapping).
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -24,6 +25,7 @@ from thv_llm.paths import Paths
 from thv_llm.system import terminal
 
 BROWSER_START_S = 2.0
+IN_ASCII = "thv-llm-ascii"
 SCHEMA = 1
 """Of the lines of `--format json`; another number would mean that a member changed its meaning."""
 CANCELLED, NOTHING_CHANGED = "cancelled", "nothing was changed"
@@ -66,6 +68,7 @@ class Context:
         began: when this run began, on the monotonic clock.
         in_json: a command that acts tells a program on stdout what happens (`event`), a line for each.
         facts: what the last of these lines holds besides (`note`).
+        passing: the line of `progress` that is on the terminal now, if any.
     """
 
     environ: Mapping[str, str]
@@ -79,6 +82,7 @@ class Context:
     began: float = field(default_factory=time.monotonic)
     in_json: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+    passing: list[str] = field(default_factory=list)
 
     @cached_property
     def paths(self) -> Paths:
@@ -90,15 +94,32 @@ class Context:
 
         Nobody may be listening any more (`2>&1 | head`): no reason to stop half-way.
         """
+        self.settle()
         try:
-            print(line, file=self.stderr, flush=True)
+            print(self._fitted(line, self.stderr), file=self.stderr, flush=True)
         except (OSError, ValueError):
             discard(self.stderr)
 
     def progress(self, line: str) -> None:
-        """Tell somebody who is watching what takes a moment; nobody reads that in a pipe."""
-        if terminal.is_one(self.stderr):
-            self.say(line)
+        """Tell somebody who is watching what takes a moment, until there is something else to say."""
+        if terminal.is_one(self.stderr) and self.environ.get("TERM") != "dumb":
+            self.settle()
+            width = terminal.columns(self.stderr, self.environ) or terminal.USUAL_COLUMNS
+            self.stderr.write(line if len(line) < width else f"{line[: width - 2]}…")
+            self.stderr.flush()
+            self.passing.append(line)
+
+    def settle(self) -> None:
+        """Take the line of `progress` back."""
+        if self.passing:
+            self.passing.clear()
+            with contextlib.suppress(OSError, ValueError):
+                self.stderr.write(terminal.ERASE)
+                self.stderr.flush()
+
+    def _fitted(self, text: str, stream: TextIO) -> str:
+        width = terminal.columns(stream, self.environ)
+        return terminal.fitted(text, width) if width else text
 
     @property
     def has_terminal(self) -> bool:
@@ -114,6 +135,7 @@ class Context:
         Raises:
             ThvLlmError: the input ended instead.
         """
+        self.settle()
         self.stderr.write(f"{question} ")
         self.stderr.flush()
         answer = self.stdin.readline()
@@ -146,8 +168,13 @@ class Context:
         if answer not in ("y", "yes") and not (default and not answer):
             raise ThvLlmError(CANCELLED, why=why)
 
+    def show(self, text: str) -> None:
+        """Print what was asked for by a person, in lines that fit the terminal."""
+        self.answer(self._fitted(text, self.stdout))
+
     def answer(self, line: str) -> None:
-        """Print one line of what was asked for."""
+        """Print one line of what was asked for, as it is."""
+        self.settle()
         print(line, file=self.stdout, flush=True)
 
     def event(self, name: str, **members: object) -> None:
@@ -184,13 +211,14 @@ def discard(stream: TextIO) -> None:
 def real() -> Context:
     """Return the context of this process; streams that were closed before it began are stood in for.
 
-    What a stream's encoding lacks is shown as an escape: a locale is no reason to say nothing.
+    What a stream's encoding lacks is shown in ASCII: a locale is no reason to say nothing.
     """
+    codecs.register_error(IN_ASCII, terminal.in_ascii)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             if system.NAME == "win32":  # whose own encoding of a pipe has 200 characters
                 stream.reconfigure(encoding="utf-8", newline="\n")
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=IN_ASCII)
     return Context(
         environ=os.environ,
         stdin=sys.stdin or io.StringIO(),

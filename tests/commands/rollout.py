@@ -29,7 +29,7 @@ from tests.oidc.test_bad_tls import Leaf, World
 
 TOP = Path(__file__).parents[2]
 ETC = Path("/etc/toolhive")
-HOMES, AT_ONCE = 30, 4
+HOMES, AT_ONCE = 30, 2
 CLAUDE, OPENCODE = '{\r\n\t"model": "opus"\r\n}\r\n', '{\n  // mine\n  "theme": "gruvbox",\n}\n'
 
 

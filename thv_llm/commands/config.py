@@ -121,7 +121,7 @@ def _show(args: argparse.Namespace, context: Context) -> ExitCode:
     elif configured:
         _show_text(found, known, context, origin, decided.locked)
     else:
-        context.answer(NOT_CONFIGURED)
+        context.show(NOT_CONFIGURED)
     return ExitCode.DONE
 
 
@@ -142,15 +142,15 @@ def _show_text(
     for row in ROWS:
         notes = [origin[row.key]] if row.key in origin else ["default"]
         notes += ["locked"] if row.key in locked else []
-        context.answer(f"{row.key:<24}{_text(found.get(row))}  ({', '.join(notes)})")
+        context.show(f"{row.key:<24}{_text(found.get(row))}  ({', '.join(notes)})")
     store = known.sessions.of(found.session_id).store
-    context.answer(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
+    context.show(f"{'session':<24}{f'kept in {store}' if store else 'none'}")
     for tool in known.wired:
-        context.answer(
+        context.show(
             f"{'configured':<24}{tool.tool} ({tool.mode})  {' '.join(file.path for file in tool.files)}"
         )
     if not known.wired:
-        context.answer(f"{'configured':<24}none")
+        context.show(f"{'configured':<24}none")
 
 
 def _text(value: Value | None) -> str:

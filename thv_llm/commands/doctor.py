@@ -47,8 +47,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         context.say("Nothing here can be fixed without a user.")
     fails, warns = (sum(check.level.value == level for check in found) for level in ("FAIL", "warn"))
     if is_text:
-        context.answer("")
-        context.answer(_verdict(fails, warns))
+        context.show("")
+        context.show(_verdict(fails, warns))
     else:
         document = {"failed": fails, "warned": warns, "checks": [_plain(check) for check in found]}
         if args.fix:
@@ -90,9 +90,9 @@ def _show(check: Check, context: Context) -> None:
     word = check.level.value
     painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLOURS[word], on=_in_colour(context))
     gap = " " * (TEXT_COLUMN - NAME_COLUMN - len(check.name)) or " "
-    context.answer(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
+    context.show(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
     if check.remedy:
-        context.answer(f"{'':<{TEXT_COLUMN - 6}}next: {check.next_step}")
+        context.show(f"{'':<{TEXT_COLUMN - 6}}next: {check.next_step}")
 
 
 def _in_colour(context: Context) -> bool:

@@ -6,13 +6,20 @@ The manual's pages are the files of `thv_llm/manual`; the first line of each is 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from thv_llm.errors import ExitCode, UsageError, did_you_mean, shown
+from thv_llm.system import terminal
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
+
+MARK = re.compile(r"<!-- /?\w+ -->")
+"""Around the parts that are generated."""
+ITEM = re.compile(r"\s*([-*]|\d+\.) ")
 
 SUMMARY = "the commands and the manual; help COMMAND, help TOPIC"
 EXAMPLES = """
@@ -33,11 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the overview, the help of one command, or a page."""
     if not args.words:
-        context.answer(args.overview())
+        context.show(args.overview())
         return ExitCode.DONE
     pages = topics()
     if len(args.words) == 1 and args.words[0] in pages:
-        context.answer(page(args.words[0]).rstrip())
+        lines = [line for line in page(args.words[0]).rstrip().splitlines() if not MARK.fullmatch(line)]
+        has_width = terminal.columns(context.stdout, context.environ)
+        context.show("\n".join(_reflowed(lines) if has_width else lines))
         return ExitCode.DONE
     found = args.whole_parser()
     known = [*pages, *children(found)]
@@ -48,7 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
             raise UsageError(what, why=why, next_step="thv-llm help")
         found = below[word]
         known = list(children(found))
-    context.answer(found.format_help().rstrip())
+    context.show(found.format_help().rstrip())
     return ExitCode.DONE
 
 
@@ -60,6 +69,21 @@ def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
         if isinstance(action, argparse._SubParsersAction)
         for name, child in action.choices.items()
     }
+
+
+def _reflowed(lines: Sequence[str]) -> list[str]:
+    """Return a page with each paragraph and item in one line, which the terminal's width will break."""
+    found: list[str] = []
+    is_code = is_open = False
+    for line in lines:
+        is_code ^= line.startswith("```")
+        is_block = is_code or not line.strip() or line[0] in "|#`>"
+        if is_open and not is_block and not ITEM.match(line):
+            found[-1] += f" {line.strip()}"
+        else:
+            found.append(line)
+        is_open = not is_block
+    return found
 
 
 def topics() -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -10,6 +12,7 @@ from typing import Any, NoReturn
 from thv_llm import settings
 from thv_llm.errors import ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
+from thv_llm.system import terminal
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +56,13 @@ class Parser(argparse.ArgumentParser):
                     )
                 )
         return " ".join(words)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help in lines that fit the terminal."""
+        out = file or sys.stdout
+        width = terminal.columns(out, os.environ)
+        text = self.format_help()
+        out.write(terminal.fitted(text, width) if width else text)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing; `cli.main` prints."""
@@ -113,7 +123,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """80 columns whatever the terminal, so that help in the README and on the screen agree."""
+    """80 columns, so that help in the README and on the screen agree; narrower terminals break its lines."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=80)

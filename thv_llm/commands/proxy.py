@@ -256,7 +256,7 @@ def _status(args: argparse.Namespace, context: Context) -> ExitCode:
         context.answer(screen.as_json(watching.document(found, facts, reasons)))
     else:
         for line in watching.lines(found, facts, reasons, now=context.now()):
-            context.answer(line)
+            context.show(line)
     return ExitCode.DONE if found and found.answers else ExitCode.FAILED
 
 

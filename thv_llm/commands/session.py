@@ -324,6 +324,7 @@ class _Passphrase:
     def __init__(self, context: Context) -> None:
         self.typed: Secret | None = None
         self._stderr = context.stderr
+        self._settle = context.settle
         self.ask = self._ask if terminal.is_one(context.stdin) else None
 
     def _ask(self) -> Secret:
@@ -332,6 +333,7 @@ class _Passphrase:
 
             from thv_llm.secret import Secret
 
+            self._settle()
             try:
                 typed = getpass.getpass("Passphrase of the session file: ", stream=self._stderr)
             except EOFError:  # the input ended, and so must the line of the question

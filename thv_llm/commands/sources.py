@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import files, policy, sessions, settings
+from thv_llm import files, policy, sessions, settings, validation
 from thv_llm.commands import parser as flags
 from thv_llm.errors import NoResponseError, ThvLlmError, UsageError, did_you_mean
 from thv_llm.settings import ROWS, Row, Settings
@@ -131,10 +131,11 @@ def _environment(context: Context) -> _Source:
         row = VARIABLES.get(name)
         if row and text:
             values[row.key], names[row.key] = _parsed(row, text), name
-            if row.key == "oidc.client_secret" and not os.path.isfile(text):  # the secret itself, perhaps
+            is_secret = row.check is validation.file_or_stored and text != settings.STORED
+            if is_secret and not os.path.isfile(text):  # the secret itself, perhaps
                 raise UsageError(
                     f"{name} cannot be used",
-                    why="it must be the path of a file that holds the secret",
+                    why="it must be the path of a file with the secret",
                     next_step=f"unset {name}, then give {row.flag} {row.metavar}",
                 )
         is_unknown = not row and name.startswith(PREFIX) and name not in OTHER_VARIABLES

@@ -155,7 +155,7 @@ def _show(context: Context, title: str, lines: Sequence[str]) -> None:
     on = screen.colours(context.stdout, context.environ)
     for number, line in enumerate(lines):
         head = screen.painted(f"{title:<{COLUMN}}", "bold", on=on) if number == 0 else " " * COLUMN
-        context.answer(f"{head}{line}")
+        context.show(f"{head}{line}")
 
 
 def _next(command: str) -> list[str]:

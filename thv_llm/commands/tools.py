@@ -85,15 +85,15 @@ def _table(rows: list[dict[str, Any]], form: str, context: Context) -> None:
         return
     here = [row for row in rows if row["found"] or row["wired"]]
     elsewhere = [row for row in rows if row not in here]
-    context.answer("On this machine:" if here else "None of the tools was found on this machine.")
+    context.show("On this machine:" if here else "None of the tools was found on this machine.")
     for row in here:
         for line in _lines(row, context):
-            context.answer(line)
+            context.show(line)
     for title, modes in GROUPS.items():
         names = [row["tool"] for row in elsewhere if row["mode"] in modes]
         if names:
-            context.answer(f"\n{title}:")
-            context.answer(f"  {screen.wrapped(', '.join(names), 2)}")
+            context.show(f"\n{title}:")
+            context.show(f"  {screen.wrapped(', '.join(names), 2)}")
 
 
 def _lines(row: dict[str, Any], context: Context) -> Iterator[str]:
@@ -127,14 +127,14 @@ def _one(tool: Tool, form: str, context: Context) -> None:
     if form == "json":
         context.answer(screen.as_json(details))
         return
-    context.answer(f"{tool.title} ({tool.id}), {details['mode']}")
+    context.show(f"{tool.title} ({tool.id}), {details['mode']}")
     for label in ("checked", "reason", "remedy", "note"):
         if details[label]:
-            context.answer(f"{label + ':':<10}{details[label]}")
+            context.show(f"{label + ':':<10}{details[label]}")
     for step in tool.afterwards:
-        context.answer(f"{'then:':<10}{step}")
+        context.show(f"{'then:':<10}{step}")
     for line in watching.tool_lines(seen, found, context.now()):
-        context.answer(f"{'seen:':<10}{screen.wrapped(line, 10)}")
+        context.show(f"{'seen:':<10}{screen.wrapped(line, 10)}")
     for file in details["files"]:
         context.answer(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
     if details["snippet"]:

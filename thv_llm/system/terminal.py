@@ -1,4 +1,4 @@
-"""The person's terminal: is there one, one typed line at a time, colours.
+"""The person's terminal: is there one, one typed line at a time, colours, its width, its characters.
 
 It is read by `select`, not by a thread: a thread would still sit in the terminal when what it reads for
 has ended another way, and take the next thing that is typed. Windows' console has no `select`, but tells
@@ -9,12 +9,13 @@ of Windows calls itself a terminal, NUL too, so that it is the console that is a
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Protocol, TextIO
 
     class Keys(Protocol):
@@ -36,6 +37,12 @@ POLL_S = 0.02
 INTERRUPT, BACKSPACE = "\x03", "\b"
 SPECIAL = ("\0", "\xe0")
 """What an arrow or function key begins with; a second character says which."""
+USUAL_COLUMNS = 80
+COLOUR = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
+LABEL = re.compile(r" *(?:\S+(?: \S+)* {2,}|\w+: +)")
+ERASE = "\r\x1b[K"
+"""Takes back the line that the cursor is on."""
+ASCII = {"…": "...", "·": "-", "→": "->", "–": "-", "─": "-", "│": "|", **dict.fromkeys("┌┐└┘", "+")}
 SHOWS_COLOURS = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
@@ -62,6 +69,64 @@ def takes_colours(stream: TextIO) -> bool:
 
         return windows.add_console_mode(stream.fileno(), SHOWS_COLOURS)
     return True
+
+
+def columns(stream: TextIO, environ: Mapping[str, str]) -> int:
+    """Return how wide a terminal is; 0 for what is none, or does not tell."""
+    if not is_one(stream):
+        return 0
+    named = environ.get("COLUMNS", "")
+    if named.isascii() and named.isdigit() and int(named) > 0:
+        return int(named)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS
+    except (OSError, ValueError):
+        return 0
+
+
+def fitted(text: str, width: int) -> str:
+    """Return text whose lines are broken between words where they are wider than a terminal.
+
+    What follows a label (`next: …`, or a word and a wide gap) stays in its column. A word that is wider
+    than the terminal stays whole.
+    """
+    return "\n".join(_fitted(line, width) for line in text.split("\n"))
+
+
+def _fitted(line: str, width: int) -> str:
+    if _width(line) <= width:
+        return line
+    plain = COLOUR.sub("", line)
+    margin = len(plain) - len(plain.lstrip())
+    label = LABEL.match(plain)
+    hang = label.end() if label else margin
+    if hang > width // 2:
+        hang = min(margin + 2, width // 4)
+    first, *words = re.findall(r"\s*\S+", line)
+    if margin > width // 2:
+        first = " " * hang + first.lstrip()
+    lines = [first]
+    for spaced in words:
+        if _width(lines[-1]) + _width(spaced) <= width:
+            lines[-1] += spaced
+        else:
+            word = spaced.lstrip()
+            lines.append(" " * max(0, min(hang, width - _width(word))) + word)
+    return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    return len(COLOUR.sub("", text))
+
+
+def in_ascii(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding lacks: a handler for `codecs.register_error`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(
+        ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lost
+    ), error.end
 
 
 def lines(stream: TextIO) -> Callable[[float], str | None] | None:

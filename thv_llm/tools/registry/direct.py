@@ -122,7 +122,7 @@ CODEX_CLI = Tool(
                 "model_provider": NAME,
                 "model": IfAbsent(
                     Value.MODEL_IF_ANY,  # else it asks for its own, whatever the gateway has
-                    otherwise="your model stays; the gateway has to have it",
+                    otherwise="your model stays; the gateway must have it",
                 ),
             },
         ),
