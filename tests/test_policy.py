@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import plistlib
+import pwd
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,17 @@ def test_managed_preferences_of_macos_come_last(tmp_path: Path) -> None:
     (tmp_path / "com.stacklok.thv-llm.plist").write_bytes(b"<plist>")
     with pytest.raises(ThvLlmError, match="cannot use the settings of this machine"):
         policy.load(str(tmp_path / "llm.toml"), str(tmp_path), user="jo", owners=OWNERS)
+
+
+def test_no_variable_says_whose_preferences_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / pwd.getpwuid(os.getuid()).pw_name
+    own.mkdir()
+    (own / "com.stacklok.thv-llm.plist").write_bytes(plistlib.dumps({"locked": ["models"]}))
+    (own / "com.stacklok.thv-llm.plist").chmod(0o644)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "another")
+
+    assert policy.load(str(tmp_path / "none"), str(tmp_path), owners=OWNERS).locked == ("models",)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 2. They count only when nobody but the administrator can change them, nor any directory or link on the
    way to them (Nix links from /etc into its store); else they are an error, because rule 1 could be
    switched off by taking them away.
-3. No variable of the environment names them: a project's `.envrc` could.
+3. No variable of the environment says where they are, or whose: a project's `.envrc` could.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ from thv_llm import system
 from thv_llm.errors import ThvLlmError
 from thv_llm.system import file_system
 
-FILES = {
-    "darwin": "/Library/Application Support/toolhive/llm.toml",
-    "win32": r"%ProgramData%\toolhive\llm.toml",
-}
-FILE = os.path.expandvars(FILES.get(system.NAME, "/etc/toolhive/llm.toml"))
+FILE = os.path.join(file_system.directory_for_all(), "toolhive", "llm.toml")
 PREFERENCES = "/Library/Managed Preferences"
 """Of macOS: `DOMAIN.plist` in it is for every user, `USER/DOMAIN.plist` for one."""
 DOMAIN = "com.stacklok.thv-llm"
@@ -92,12 +88,9 @@ def contents() -> bytes:
 def _read(file: str, preferences: str, user: str, owners: Collection[int]) -> Iterator[tuple[str, bytes]]:
     paths = [file]
     if preferences:
-        import getpass
-
-        paths += [
-            os.path.join(preferences, f"{DOMAIN}.plist"),
-            os.path.join(preferences, user or getpass.getuser(), f"{DOMAIN}.plist"),
-        ]
+        paths.append(os.path.join(preferences, f"{DOMAIN}.plist"))
+        if user := user or file_system.account():
+            paths.append(os.path.join(preferences, user, f"{DOMAIN}.plist"))
     for path in paths:
         try:
             descriptor = file_system.open_file(path, os.O_RDONLY)

@@ -157,6 +157,25 @@ def is_own(found: os.stat_result) -> bool:
     return sys.platform == "win32" or found.st_uid == os.geteuid()
 
 
+def directory_for_all() -> str:
+    """Return the directory of settings for all users; no variable of the environment says which it is."""
+    if sys.platform == "win32":
+        return windows.directory_for_all()
+    return "/Library/Application Support" if sys.platform == "darwin" else "/etc"
+
+
+def account() -> str:
+    """Return the name of this user's account, by its number; "" when it has none."""
+    if sys.platform == "win32":
+        return ""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
 def changeable_by_others(path: str, owners: Collection[int]) -> str:
     """Return what others than these users can change of a file, its directories and the links to it; or "".
 

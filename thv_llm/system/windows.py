@@ -47,6 +47,7 @@ TOKEN_QUERY, TOKEN_USER = 8, 1
 DACL, OWNER = 4, 1  # SECURITY_INFORMATION
 SE_FILE_OBJECT = 1
 SDDL_REVISION = 1
+SHELL_FOLDERS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\Shell Folders"
 ADMINISTRATORS = ("BA", "SY", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464")
 """Administrators, the system, and the installer of Windows, in SDDL."""
 READ_RIGHTS = ("FR", "FX", "FRFX", "0x120089", "0x1200a9", "GR", "GRGX")
@@ -91,6 +92,17 @@ class Overlapped(ctypes.Structure):
 
 
 @functools.cache
+def directory_for_all() -> str:
+    """Return the directory of settings for all users, as the registry names it."""
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, SHELL_FOLDERS) as key:
+            return str(winreg.QueryValueEx(key, "Common AppData")[0])
+    except OSError:
+        return r"C:\ProgramData"
+
+
 def library(name: str) -> Any:
     """Return a system library; its functions give handles of full width where `handles` says so."""
     loaded = ctypes.WinDLL(name, use_last_error=True)
