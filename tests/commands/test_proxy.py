@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import homes
+from tests.commands.machine import Machine
 from tests.service.lab import Lab
 from thv_llm import paths, state
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -270,3 +271,9 @@ def test_options_of_our_own_processes_are_not_in_the_help(lab: Lab) -> None:
     assert "--background" in done.stdout
     assert "--detach" not in done.stdout
     assert "--managed" not in done.stdout
+
+
+def test_proxy_alone_is_its_status_in_both_formats(here: Machine) -> None:
+    assert here.run("proxy").out == here.run("proxy", "status").out
+    assert here.run("proxy", "--format", "json").out == here.run("proxy", "status", "--format", "json").out
+    assert here.run("proxy", "--format", "json").out.startswith("{")

@@ -32,7 +32,7 @@ WAITING = "Waiting for the token refresh that it is at …"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    parser.set_defaults(format="text")
+    add_format(parser)
     start = actions.add_parser(
         "start",
         help="run it here, one line per request; with --background, detached",

@@ -205,4 +205,4 @@ def _was_replaced(file: BinaryIO, path: str) -> bool:
 
 
 def _print(context: Context, line: bytes) -> None:
-    context.answer(log.redact(line.decode("utf-8", "replace").rstrip("\r\n")))
+    context.show(log.redact(line.decode("utf-8", "replace").rstrip("\r\n")))
