@@ -17,6 +17,7 @@ import pytest
 
 from tests.fakes.gateway import Received
 from tests.fakes.web import Answer
+from tests.proxy.running import Client
 from tests.service.lab import Lab, impatience, until
 from thv_llm import agent_client, paths, state
 from thv_llm.errors import ExitCode, NotConfiguredError, ThvLlmError
@@ -492,3 +493,28 @@ def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
 
     assert "GET  /v1/models" in lab.log()
     assert [secret for secret in secrets if secret in seen] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_200_streams_are_served_where_256_descriptors_are_the_limit(lab: Lab) -> None:
+    """As many desktops have it; 82 of 200 got a 502."""
+    import resource
+
+    lab.gateway.gap_s = 0.2
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        lab.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    body = b'{"model": "m-1", "stream": true, "messages": [{"role": "user", "content": "hi"}]}'
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{lab.port}\r\nx-api-key: {lab.key()}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(lab.port)) for _ in range(200)]
+        for client in clients:
+            client.sock.settimeout(60)
+            client.send(head.encode() + body)
+        answers = [client.everything() for client in clients]
+
+    assert [answer[:15] for answer in answers if b"[DONE]" not in answer] == []
