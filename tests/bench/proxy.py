@@ -331,7 +331,12 @@ def main(arguments: list[str]) -> int:
                             "memory-growth",
                         ):
                             continue
-                        found.setdefault(row.name, {}).setdefault(place.name, []).append(row.measure(place))
+                        try:
+                            figure = row.measure(place)
+                        except RuntimeError as error:  # a busy machine; the other rounds have it
+                            print(f"\r{row.name}: {error}", file=sys.stderr)
+                            continue
+                        found.setdefault(row.name, {}).setdefault(place.name, []).append(figure)
                         print(f"\r{row.name} {place.name}        ", end="", file=sys.stderr)
             print("\r", file=sys.stderr)
             print(f"ours on {at.python_version()}, {ROUNDS} rounds of {SECONDS} s\n")
