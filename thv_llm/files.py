@@ -21,6 +21,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -168,6 +169,7 @@ def replace(
     expected: bytes | EllipsisType | None = ...,
     denied: int = 0,
     temporary: str | None = None,
+    is_ours: bool = False,
 ) -> None:
     """Replace a file's bytes, or create it with `mode`. The directory must exist.
 
@@ -179,6 +181,7 @@ def replace(
             file in a directory of ours.
         expected: what the caller read before (None = no such file); left out, anything goes.
         denied: permissions that an existing file loses.
+        is_ours: whether it is a file of our own, which is written although it is read-only.
 
     Raises:
         FileChangedError: the file no longer holds `expected`; it stays as it is.
@@ -186,7 +189,7 @@ def replace(
             bytes are intact.
     """
     with _named("write", path):
-        target, found = _replaceable(path)
+        target, found = _replaceable(path, is_ours=is_ours)
         directory = os.path.dirname(target)
         temp, descriptor = _temporary(path, target, temporary)
         try:
@@ -215,19 +218,34 @@ def replace(
         sync_directory(directory)
 
 
-def require_writable(path: str) -> None:
+def require_writable(path: str, *, is_ours: bool = False) -> None:
     """Raise unless `replace` could write there; nothing is touched.
 
     Raises:
-        ThvLlmError: the file must not be replaced, or its directory (or the one to make it in) is read-only.
+        ThvLlmError: the file must not or cannot be replaced, or its directory (or the one to make it in)
+            is read-only. Without a next step, only an edit by hand can help.
     """
+    parent = os.path.dirname(path)
+    while not os.path.exists(parent):
+        if os.path.islink(parent):
+            why = f"{parent} is a symbolic link to a directory that does not exist"
+            raise _refused(path, why, "make that directory or remove the link, and run it again")
+        parent = os.path.dirname(parent)
     with _named("write", path):
-        target, _ = _replaceable(path)
+        target, found = _replaceable(path, is_ours=is_ours)
+        if found and file_system.is_mount_point(target):
+            raise _refused(path, "it is mounted by itself (a bind mount), so that no new file can replace it")
     directory = os.path.dirname(target)
     while not os.path.lexists(directory):
         directory = os.path.dirname(directory)
     if not os.access(directory, os.W_OK | os.X_OK):
         raise _refused(path, f"the directory {directory} cannot be written")
+    if found and not is_ours:
+        try:
+            os.close(file_system.open_file(target, os.O_WRONLY))
+        except PermissionError as error:
+            if error.errno == errno.EPERM:  # its mode alone would let us
+                raise _immutable(path, target) from error
 
 
 def delete(path: str, *, expected: bytes) -> None:
@@ -295,7 +313,7 @@ def _remove_if_abandoned(temp: str) -> None:
         os.close(descriptor)
 
 
-def _replaceable(path: str) -> tuple[str, os.stat_result | None]:
+def _replaceable(path: str, *, is_ours: bool = False) -> tuple[str, os.stat_result | None]:
     """Return what `path` leads to, and its state (None: to be created), if it may be replaced."""
     target = os.path.realpath(path)
     try:
@@ -309,9 +327,28 @@ def _replaceable(path: str) -> tuple[str, os.stat_result | None]:
     if found.st_nlink > 1:
         raise _refused(path, f"it has {found.st_nlink} hard links, and replacing it would part them")
     # The owner's bit is asked for by itself, because access() lets root write anything.
-    if not found.st_mode & stat.S_IWUSR or not os.access(target, os.W_OK):
-        raise _refused(path, "it is read-only", "make it writable (chmod u+w) and run it again")
+    is_writable = found.st_mode & stat.S_IWUSR and os.access(target, os.W_OK)
+    if not is_writable and not (is_ours and file_system.is_own(found) and not os.path.islink(path)):
+        raise _read_only(path, target, found)
     return target, found
+
+
+def _read_only(path: str, target: str, found: os.stat_result) -> ThvLlmError:
+    """Return the refusal of a read-only file, with what helps; nothing does where a link leads to a store."""
+    directory = os.path.dirname(target)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        where = f"; it lies at {target}" if target != os.path.abspath(path) else ""
+        return _refused(path, f"it is read-only, and so is its directory{where}")
+    if not file_system.is_own(found):
+        return _refused(path, "it is read-only and belongs to another user")
+    if found.st_mode & stat.S_IWUSR:
+        return _immutable(path, target)
+    return _refused(path, "it is read-only", "make it writable (chmod u+w) and run it again")
+
+
+def _immutable(path: str, target: str) -> ThvLlmError:
+    next_step = f"sudo chattr -ia {shlex.quote(target)}, and run it again"
+    return _refused(path, "it is immutable or append-only (chattr)", next_step)
 
 
 def _refused(path: str, why: str, next_step: str = "") -> ThvLlmError:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import select
+import shutil
 import socket
+import stat
+import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.commands.homes import Run
-from tests.commands.machine import Machine
+from tests.commands.machine import CLAUDE, Machine
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import Answer
 from thv_llm import settings, state
 from thv_llm.tools import engine
+
+BY_HAND = "thv-llm tools claude-code (shows what to add by hand)"
 
 
 def test_setup_logs_in_and_wires_every_tool_that_it_finds(here: Machine) -> None:
@@ -339,7 +346,11 @@ def _is_waiting(listener: socket.socket) -> bool:
 def test_settings_that_cannot_be_saved_stop_setup_before_anything_is_changed(here: Machine) -> None:
     here.setup()
     before = here.snapshot()
-    Path(here.paths.settings).chmod(0o400)
+    elsewhere = here.home.parent / "settings.toml"
+    shutil.move(here.paths.settings, elsewhere)
+    elsewhere.chmod(0o444)
+    Path(here.paths.settings).symlink_to(elsewhere)
+    before = here.snapshot()
     here.open_browser = no_browser
 
     done = here.setup("--audience", "other")
@@ -348,6 +359,18 @@ def test_settings_that_cannot_be_saved_stop_setup_before_anything_is_changed(her
     assert f"cannot write {here.paths.settings}" in done.err
     assert here.snapshot() == before
     assert here.setup().code == 0, "nothing has to be saved"
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o400, 0o644])
+def test_our_own_settings_are_saved_whatever_their_mode(here: Machine, mode: int) -> None:
+    here.setup()
+    Path(here.paths.settings).chmod(mode)
+
+    done = here.setup("--models", "m-1")
+
+    assert done.code == 0, done.err
+    assert settings.load(here.paths.settings).models == ("m-1",)
+    assert stat.S_IMODE(Path(here.paths.settings).stat().st_mode) == mode
 
 
 def test_a_read_only_file_of_one_tool_is_found_before_the_login(here: Machine) -> None:
@@ -359,6 +382,111 @@ def test_a_read_only_file_of_one_tool_is_found_before_the_login(here: Machine) -
     assert "Skipped Claude Code: cannot write" in done.err
     assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
     assert here.wired == ["opencode"]
+
+
+def a_dangling_directory(path: Path) -> str:
+    shutil.rmtree(path.parent)
+    path.parent.symlink_to("/nonexistent/place")
+    return f"{path.parent} is a symbolic link to a directory that does not exist"
+
+
+def a_file_in_a_store(path: Path) -> str:
+    store = path.parent.parent.parent / "store"
+    store.mkdir()
+    shutil.move(path, store / "settings")
+    path.symlink_to(store / "settings")
+    (store / "settings").chmod(0o444)
+    store.chmod(0o555)
+    return f"it is read-only, and so is its directory; it lies at {store / 'settings'}"
+
+
+@pytest.mark.parametrize(
+    ("make", "next_step"),
+    [(a_dangling_directory, "make that directory or remove the link"), (a_file_in_a_store, BY_HAND)],
+)
+def test_what_cannot_be_written_is_found_before_the_login(
+    here: Machine, make: Callable[[Path], str], next_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if make is a_file_in_a_store and os.geteuid() == 0:  # whom modes do not stop
+        really = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: "store" not in str(path) and really(path, mode))
+    why = make(here.claude)
+
+    done = here.setup()
+
+    assert done.code == 0, done.err
+    assert f"Skipped Claude Code: cannot write {here.claude}: {why}\n  next: {next_step}" in done.err
+    assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
+    assert here.wired == ["opencode"]
+    assert here.run("tools", "claude-code").code == 0
+
+
+@contextlib.contextmanager
+def mounted(*arguments: str) -> Iterator[None]:
+    subprocess.run(["mount", *arguments], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", arguments[-1]], check=True)  # a worker lingers
+
+
+@contextlib.contextmanager
+def immutable(path: Path, flag: str) -> Iterator[None]:
+    subprocess.run(["chattr", f"+{flag}", path], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", f"-{flag}", path], check=True)
+
+
+@pytest.mark.root
+def test_a_file_that_is_mounted_by_itself_is_found_before_the_login(here: Machine) -> None:
+    here.write(here.home / "on the host", CLAUDE)
+    here.claude.unlink()
+    here.claude.with_name("a b").write_text("")
+    here.claude.symlink_to("a b")
+    with mounted("--bind", str(here.home / "on the host"), str(here.claude.with_name("a b"))):
+        done = here.setup()
+        assert here.claude.read_text() == CLAUDE.replace("\r", "")
+
+    assert done.code == 0, done.err
+    assert "it is mounted by itself (a bind mount)" in done.err
+    assert f"  next: {BY_HAND}\n" in done.err
+    assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
+    assert here.wired == ["opencode"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_a_file_that_the_system_protects_is_found_before_the_login(here: Machine, flag: str) -> None:
+    with immutable(here.claude, flag):
+        done = here.setup()
+
+    assert done.code == 0, done.err
+    assert "it is immutable or append-only (chattr)\n" in done.err
+    assert f"  next: sudo chattr -ia {here.claude}" in done.err
+    assert done.err.index("Skipped Claude Code") < done.err.index("Logged in")
+    assert here.wired == ["opencode"]
+
+
+@pytest.mark.root
+def test_in_a_directory_without_programs_the_shell_runs_the_helper(here: Machine) -> None:
+    own = Path(here.paths.directory)
+    own.mkdir(parents=True)
+    own.chmod(0o700)
+    with mounted("-t", "tmpfs", "-o", "noexec,mode=0700", "tmpfs", str(own)):
+        done = here.setup("--client", "claude-code")
+        command = json.loads(here.claude.read_text())["apiKeyHelper"]
+        token = subprocess.run(command, shell=True, env=here.environ, capture_output=True, check=False)
+        checks = json.loads(here.run("doctor", "--format", "json").out)["checks"]
+        torn_down = here.run("teardown")
+
+    assert done.code == 0, done.err
+    assert command.startswith(f"/bin/sh {here.paths.helper}")
+    assert token.stdout, token.stderr
+    assert [one["level"] for one in checks if one["name"] == "helper"] == ["ok"]
+    assert torn_down.code == 0
+    assert here.claude.read_bytes() == CLAUDE.encode()
 
 
 def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here: Machine) -> None:

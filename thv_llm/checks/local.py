@@ -153,7 +153,7 @@ def helper_program(here: Installation) -> Iterator[Check]:
     if not is_there and all(tool.mode != "direct" for tool in here.state.wired):
         return
     if fault := helper.fault(path):
-        mode = ("chmod", "u+x", path) if is_there and not os.access(path, os.X_OK) else ()
+        mode = ("chmod", "u+x", path) if is_there and not helper.is_executable(path) else ()
         yield fail("helper", f"{path} {fault}", mode or SETUP, mode or here.setup_of_sound_tools)
     elif not _has_token(here):
         yield ok("helper", f"{path} installed; not tested (no access token)")

@@ -18,7 +18,6 @@ from thv_llm.checks.local import no_command, path_advice
 from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
-from thv_llm.system import file_system
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool
 from thv_llm.tools.ownership import ForeignError
@@ -249,7 +248,7 @@ class Setup:
             )
             self._skip(plan.tool, why, f"thv-llm setup --proxy-port {number + 1}")
             return False
-        if plan.mode is Mode.DIRECT and not file_system.may_run_programs(self.context.paths.directory):
+        if plan.values.helper_shell and engine.needs_program(plan.tool):
             why = f"its credential helper could not be run from {self.context.paths.directory} (noexec)"
             self._skip(plan.tool, why, "set THV_LLM_HOME to a directory that allows programs")
             return False
@@ -258,7 +257,8 @@ class Setup:
                 if file.before != file.after:
                     files.require_writable(file.path)
         except ThvLlmError as error:
-            self._skip(plan.tool, f"{error.what}: {error.why}", error.next_step)
+            by_hand = f"thv-llm tools {plan.tool.id} (shows what to add by hand)"
+            self._skip(plan.tool, f"{error.what}: {error.why}", error.next_step or by_hand)
             return False
         return True
 
@@ -275,7 +275,7 @@ class Setup:
         where = self.context.paths
         paths.require_socket(where.socket)
         if flags.readable(where.settings) != self.wanted:
-            files.require_writable(where.settings)
+            files.require_writable(where.settings, is_ours=True)
 
     def show(self, plans: Sequence[Plan]) -> ExitCode:
         """Print the diffs; nothing else happens."""

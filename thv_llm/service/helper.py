@@ -24,6 +24,7 @@ from thv_llm import files, system
 from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
 from thv_llm.errors import ThvLlmError
 from thv_llm.paths import Paths, program
+from thv_llm.system import file_system
 
 PATIENCE_S = 1.0
 """How long it waits for the agent; the program waits longer, and tells a refresh from an agent that hangs."""
@@ -147,7 +148,10 @@ def write(where: Paths, *, python: str = "", program_path: str | None = None) ->
 
 def command(where: Paths) -> list[str]:
     """Return the words that run the helper."""
-    return [system.interpreter(), "-I", "-S", where.helper] if system.NEEDS_INTERPRETER else [where.helper]
+    if system.NEEDS_INTERPRETER:
+        return [system.interpreter(), "-I", "-S", where.helper]
+    may_run = file_system.may_run_programs(os.path.dirname(where.helper))
+    return [where.helper] if may_run else ["/bin/sh", where.helper]
 
 
 def script(where: Paths, *, python: str, program_path: str) -> bytes:
@@ -193,10 +197,15 @@ def fault(path: str) -> str:
     """Return why the helper cannot give a token to anybody, in words after its path; "" when it can run."""
     if not os.path.exists(path):
         return "is missing"
-    if not os.access(path, os.X_OK):
+    if not is_executable(path):
         return "is not executable"
     gone = [word for word in names(path) if not os.path.exists(word)]
     return f"was written for {gone[0]}, which is gone" if gone else ""
+
+
+def is_executable(path: str) -> bool:
+    """Tell whether the helper can be run, by a shell where its directory does not allow programs."""
+    return os.access(path, os.X_OK) or not file_system.may_run_programs(os.path.dirname(path))
 
 
 def _quoted(path: str) -> str:

@@ -269,11 +269,25 @@ def _rename(source: str, target: str, linux_flag: int, mac_flag: int) -> bool:
     return not failed
 
 
+def is_mount_point(path: str) -> bool:
+    """Tell whether something is mounted at this very path; a file then cannot be replaced (Linux)."""
+    escaped = os.fsencode(path).replace(b"\\", b"\\134")
+    for character in b" \t\n":
+        escaped = escaped.replace(bytes([character]), b"\\%03o" % character)
+    try:
+        with open("/proc/self/mountinfo", "rb") as mounts:
+            return any(line.split(b" ")[4] == escaped for line in mounts)
+    except OSError:
+        return False
+
+
 def may_run_programs(directory: str) -> bool:
     """Tell whether a program in this directory, or in one made there, can be started."""
-    while not os.path.exists(directory):
+    while directory and not os.path.exists(directory):
         directory = os.path.dirname(directory)
-    return not (hasattr(os, "statvfs") and os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0))
+    return not (
+        directory and hasattr(os, "statvfs") and os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 0)
+    )
 
 
 def other_owner(directory: str) -> str:

@@ -21,7 +21,16 @@ from thv_llm.tools.machine import Place
 from thv_llm.tools.model import Mode, Text, Tool, Values
 from thv_llm.tools.registry import TOOLS
 from thv_llm.tools.undo import Done, Undone, revert
-from thv_llm.tools.values import Absent, has_key, is_told_apart, mode, resolve, takes_models, token_command
+from thv_llm.tools.values import (
+    Absent,
+    has_key,
+    is_told_apart,
+    mode,
+    needs_program,
+    resolve,
+    takes_models,
+    token_command,
+)
 from thv_llm.tools.values import of as values_of
 
 __all__ = (
@@ -49,6 +58,7 @@ __all__ = (
     "is_told_apart",
     "loopback_through_proxy",
     "mode",
+    "needs_program",
     "plan",
     "preview",
     "revert",

@@ -296,6 +296,7 @@ class Values:
         anthropic_path, openai_path, gemini_path: where the gateway serves each API; "" = at its root.
         models: model ids, best first.
         helper_python: the interpreter that must be named to run the helper (Windows); "" = none.
+        helper_shell: the shell that must be named to run it, in a directory without programs; "" = none.
     """
 
     gateway_url: str
@@ -303,6 +304,7 @@ class Values:
     local_key: Secret
     helper_path: str
     helper_python: str = ""
+    helper_shell: str = ""
     anthropic_path: str = ""
     openai_path: str = ""
     gemini_path: str = ""

@@ -1,11 +1,12 @@
 """Turn an entry's templates into plain values, and say what they tell about the entry.
 
-Pure.
+Pure, but for one look at the file system that the helper is on.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,6 +16,7 @@ from thv_llm import system
 from thv_llm.edit.formats import Format
 from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
+from thv_llm.system.file_system import may_run_programs
 from thv_llm.tools.model import (
     PLACEHOLDER_KEY,
     EachModel,
@@ -51,6 +53,7 @@ def of(wanted: Settings, known: State, helper_path: str, models: tuple[str, ...]
         keys={**known.keys, "": known.local_key} if known.local_key else known.keys,
         helper_path=helper_path,
         helper_python=system.interpreter() if system.NEEDS_INTERPRETER else "",
+        helper_shell="" if may_run_programs(os.path.dirname(helper_path)) else SHELL,
         models=wanted.models if models is None else models,
         headers=wanted.headers,
         ca_file=wanted.ca_file,
@@ -212,6 +215,8 @@ TIERS: Mapping[Value, _Tier] = {
 }
 
 
+SHELL = "/bin/sh"
+"""What runs the helper where a directory does not allow programs (noexec)."""
 PYTHON_OPTIONS = ("-I", "-S")
 """Nothing of the current directory, PYTHONPATH or site-packages is imported."""
 
@@ -222,8 +227,9 @@ def _forward(path: str) -> str:
 
 
 def _helper_args(values: Values) -> tuple[str, ...]:
-    script = (*PYTHON_OPTIONS, _forward(values.helper_path)) if values.helper_python else ()
-    return (*script, *_caller(values))
+    if values.helper_python:
+        return (*PYTHON_OPTIONS, _forward(values.helper_path), *_caller(values))
+    return (*([values.helper_path] if values.helper_shell else []), *_caller(values))
 
 
 def _caller(values: Values) -> tuple[str, ...]:
@@ -233,7 +239,7 @@ def _caller(values: Values) -> tuple[str, ...]:
 
 def token_command(values: Values) -> str:
     """Return the command line of the helper; on Windows one that cmd and bash understand alike."""
-    words = [shlex.quote(values.helper_path)]
+    words = [shlex.quote(word) for word in (values.helper_shell, values.helper_path) if word]
     if values.helper_python:
         words = [f'"{_forward(values.helper_python)}"', *PYTHON_OPTIONS, f'"{_forward(values.helper_path)}"']
     return " ".join([*words, *_caller(values)])
@@ -259,7 +265,9 @@ SOURCES: Mapping[Value, Callable[[Values], Json]] = {
     Value.TOKEN_COMMAND: token_command,
     Value.TOKEN_COMMAND_STRING: lambda values: json.dumps(token_command(values)),
     Value.TOKEN_COMMAND_WORD: lambda values: shlex.quote(token_command(values)),
-    Value.HELPER_PATH: lambda values: _forward(values.helper_python) or values.helper_path,
+    Value.HELPER_PATH: lambda values: (
+        _forward(values.helper_python) or values.helper_shell or values.helper_path
+    ),
     Value.HELPER_ARGS_IF_ANY: lambda values: list(_helper_args(values)),
     Value.HELPER_FILE: lambda values: values.helper_path,
     Value.GATEWAY_ANTHROPIC: lambda values: gateway_root(values.gateway_url) + values.anthropic_path,
@@ -317,6 +325,11 @@ def used(tool: Tool) -> frozenset[Value]:
     if tool.snippet and not tool.edits:
         templates.append(tool.snippet)
     return frozenset(leaf for template in templates for leaf in leaves(template) if isinstance(leaf, Value))
+
+
+def needs_program(tool: Tool) -> bool:
+    """Whether a tool starts the helper by its path alone, which takes a directory that allows programs."""
+    return Value.HELPER_FILE in used(tool)
 
 
 def mode(tool: Tool) -> Mode:
