@@ -687,3 +687,27 @@ def test_each_proxy_tool_has_a_key_of_its_own_until_its_teardown(here: Machine) 
         assert not state.load(here.paths.state).keys
     finally:
         here.run("proxy", "stop")
+
+
+def test_a_user_who_does_not_continue_is_told_what_stays(here: Machine) -> None:
+    told = here.setup("--skip-browser", is_terminal=True, stdin="n\n").err
+    assert "why:  nothing was changed\n" in told
+
+    here.run("config", "set", *here.connection)
+    here.run("login")
+    for answer in ("n\n", ""):
+        told = here.setup(is_terminal=True, stdin=answer).err
+        assert "nothing was changed; you stay logged in (thv-llm logout ends the session)" in told
+    assert here.run("token").code == 0
+
+
+def test_without_a_tool_a_lazy_setup_still_names_the_login(here: Machine) -> None:
+    for path in (here.claude, here.opencode, here.home / "bin" / "claude", here.home / "bin" / "opencode"):
+        path.unlink()
+    for path in (here.claude.parent, here.opencode.parent):
+        path.rmdir()
+
+    told = here.setup("--lazy").err
+
+    assert "Settings saved. No AI tool found yet" in told
+    assert "What is left to do:\n  thv-llm login" in told
