@@ -221,10 +221,25 @@ def test(found: Sequence[Python], arguments: Sequence[str]) -> int:
     return 1 if failed or missed or not totals["passed"] else 0
 
 
+AS_ON_WINDOWS = (
+    *("--platform", "win32", "--no-warn-unreachable", "--follow-imports", "silent"),
+    *(
+        "--cache-dir",
+        ".mypy_cache/win32",
+        "-m",
+        "thv_llm.system.windows",
+        "-m",
+        "thv_llm.system.windows_pipe",
+    ),
+    *("-m", "thv_llm.system.terminal", "-m", "tests.system.on_windows"),
+)
+"""What is only there on Windows, as mypy on Linux would leave it out."""
+
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "--quiet", "."),
     ("mypy", "-p", "thv_llm", "-p", "tests"),
+    ("mypy", *AS_ON_WINDOWS),
     ("pytest", "tests/test_architecture.py"),
     ("tests.figures",),
 )

@@ -487,3 +487,21 @@ def test_parallel_writers_never_tear_a_file(old: Path) -> None:
     for thread in threads:
         thread.join()
     assert os.listdir(old.parent) == [old.name]
+
+
+@pytest.mark.parametrize("number", [32, 33])
+def test_a_file_that_another_program_has_open_is_not_called_forbidden(
+    old: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*_: object) -> None:
+        error = PermissionError(errno.EACCES, "The process cannot access the file")
+        error.winerror = number  # type: ignore[attr-defined,unused-ignore]
+        raise error
+
+    monkeypatch.setattr(file_system, "replace", failing)
+
+    with pytest.raises(ThvLlmError, match="another program has it open") as caught:
+        files.replace(str(old), NEW)
+    assert "permission" not in str(caught.value)
+    assert old.read_bytes() == OLD
+    assert os.listdir(old.parent) == [old.name]

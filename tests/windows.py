@@ -61,11 +61,15 @@ PURE = (
     "tests/oidc/test_signatures.py",
     "tests/proxy/test_framing.py",
     "tests/proxy/test_http1.py",
+    "tests/system/on_windows.py",
     "tests/test_errors.py",
     "tests/test_secret.py",
     "tests/test_validation.py",
 )
-"""What must pass there today: rooms without I/O. The fixtures of `conftest.py` need a whole POSIX system."""
+"""What must pass there: rooms without I/O, and the one that is about Windows.
+
+The fixtures of `conftest.py` need a whole POSIX system.
+"""
 
 JOURNEY = "tests/windows_journey.py"
 

@@ -67,8 +67,11 @@ def _named(what: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "")
-        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        if file_system.is_in_use(error):
+            why, remedy = "another program has it open", "close it there, and run it again"
+        else:
+            why = os.strerror(error.errno) if error.errno else error.strerror or type(error).__name__
+            remedy = REMEDIES.get(error.errno or 0, "")
         raise ThvLlmError(f"cannot {what} {path}", why=why, next_step=remedy) from error
 
 

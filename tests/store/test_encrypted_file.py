@@ -8,7 +8,7 @@ import pytest
 
 from tests import canaries
 from tests.store.contract import KEY, StoreContract
-from thv_llm import files
+from thv_llm import files, system
 from thv_llm.errors import ThvLlmError
 from thv_llm.secret import Secret
 from thv_llm.store import DamagedError, LockedError, StoreError, encrypted_file
@@ -208,3 +208,64 @@ def test_ready_says_beforehand_that_a_save_would_fail(tmp_path: Path) -> None:
 
     with pytest.raises(ThvLlmError):
         at(tmp_path).ready()
+
+
+class TestContractWhereTheSystemEncrypts(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path, sealing: list[OSError]) -> EncryptedFile:
+        return at(tmp_path)
+
+
+@pytest.fixture
+def sealing(monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
+    """Stand for a system that encrypts for its user (Windows); an error in the list is its answer."""
+    refusals: list[OSError] = []
+
+    def seal(data: bytes, bound_to: bytes) -> bytes:
+        if refusals:
+            raise refusals[0]
+        return bound_to[::-1] + bytes(byte ^ 0x5A for byte in data)
+
+    def unseal(data: bytes, bound_to: bytes) -> bytes:
+        if refusals or not data.startswith(bound_to[::-1]):
+            raise refusals[0] if refusals else OSError(13, "The data is invalid.")
+        return bytes(byte ^ 0x5A for byte in data[len(bound_to) :])
+
+    for name, value in {"SEALS": True, "seal": seal, "unseal": unseal}.items():
+        monkeypatch.setattr(system, name, value)
+    return refusals
+
+
+@pytest.mark.usefixtures("sealing")
+def test_no_key_lies_about_where_the_system_encrypts(tmp_path: Path) -> None:
+    at(tmp_path).save(KEY, Secret("rt-1"))
+
+    assert at(tmp_path).load(KEY) == Secret("rt-1")
+    assert os.listdir(tmp_path / "toolhive") == ["s.enc"]
+    assert "encrypted by Windows for your account" in at(tmp_path).describe()
+
+
+def test_a_logon_without_its_keys_is_an_error_and_nothing_weaker_is_used(
+    tmp_path: Path, sealing: list[OSError]
+) -> None:
+    sealing.append(OSError(13, "Key not valid for use in specified state."))
+
+    with pytest.raises(StoreError, match="Windows does not encrypt for this logon") as caught:
+        at(tmp_path).save(KEY, Secret("rt-1"))
+    assert "THV_LLM_PASSPHRASE" in caught.value.next_step
+    assert os.listdir(tmp_path / "toolhive") == []
+
+
+def test_what_another_logon_encrypted_is_told_from_no_session(tmp_path: Path, sealing: list[OSError]) -> None:
+    at(tmp_path).save(KEY, Secret("rt-1"))
+    sealing.append(OSError(13, "Key not valid for use in specified state."))
+
+    with pytest.raises(DamagedError, match="this logon cannot use the keys of your account"):
+        at(tmp_path).load(KEY)
+
+
+def test_a_passphrase_is_used_where_the_system_encrypts_too(tmp_path: Path, sealing: list[OSError]) -> None:
+    sealing.append(OSError("this must not be asked"))
+    at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
+
+    assert at(tmp_path, RIGHT).load(KEY) == Secret("rt-1")

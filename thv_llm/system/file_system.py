@@ -78,6 +78,11 @@ def open_file(path: str, flags: int, *, follow: bool = True, renamed: bool = Fal
     return os.open(path, flags | OPENED | (0 if follow else NO_LINK), 0o600)
 
 
+def is_in_use(error: OSError) -> bool:
+    """Tell whether that failed because another program has the file open, which Windows alone minds."""
+    return getattr(error, "winerror", None) in (32, 33)  # sharing violation, lock violation
+
+
 def try_lock(descriptor: int) -> None:
     """Take the lock of an open file, which lasts until its last descriptor is closed.
 

@@ -57,7 +57,7 @@ class Connection:
             if error.winerror in GONE or (self._is_shut and error.winerror == ABORTED):
                 return b""
             raise
-        return bytes(pending.getbuffer()[:count])
+        return bytes(pending.getbuffer() or b"")[:count]
 
     def sendall(self, data: bytes) -> None:
         """Send all of it."""
