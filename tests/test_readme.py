@@ -17,7 +17,10 @@ EVERY_TEXT = "\n".join(document.read_text() for document in readme.DOCUMENTS)
 COMMANDS = re.findall(r"^\S*\$ .*?\bthv-llm ([a-z][^|&()#\n]*)", EVERY_TEXT, re.MULTILINE) + re.findall(
     r"`thv-llm (?!is )([a-z][^`…]*)`", EVERY_TEXT
 )
-TOPICS = "ai-tools decisions gateways json providers remote rollout scripts security settings troubleshooting"
+TOPICS = (
+    "ai-tools decisions gateways json providers remote rollout scripts security settings troubleshooting"
+    " windows"
+)
 TROUBLE = (
     (readme.MANUAL / "troubleshooting.md").read_text().partition("## By the text")[2].partition("\n## ")[0]
 )
