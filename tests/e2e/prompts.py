@@ -152,9 +152,11 @@ SLOW: tuple[Prompt, ...] = (
     Prompt("cecli", ("cecli", *PLAIN, "--message", QUESTION), ("cecli", "--version"), CHAT),
     Prompt(
         "mini-swe-agent",
-        ("mini-swe-agent", "-y", "--exit-immediately", "-t", QUESTION),
+        # it shows commands alone, and what else was said is in its file
+        ("sh", "-c", f"mini-swe-agent -y --exit-immediately -o said.json -t '{QUESTION}'; cat said.json"),
         ("mini-swe-agent", "--help"),
         CHAT,
+        named="mini-swe-agent",
     ),
     Prompt("hermes-agent", ("hermes", "chat", "-Q", "-q", QUESTION), ("hermes", "--version"), CHAT),
 )

@@ -94,7 +94,7 @@ CLAUDE_CODE = Tool(
     note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there. It repeats a "
     "request twice instead of ten times (CLAUDE_CODE_MAX_RETRIES): errors show within seconds, and an "
     "overloaded gateway is given up earlier. /model lists what the gateway has of Claude",
-    checked="Claude Code 2.1.330, run headless against a recording gateway, 2026-11-23",
+    checked="Claude Code 2.1.332, run headless against a recording gateway, 2026-11-29",
 )
 
 CODEX_CLI = Tool(
@@ -131,7 +131,7 @@ CODEX_CLI = Tool(
     ca_env="CODEX_CA_CERTIFICATE",
     note="its IDE extension and app use the same file; “failed to decode models response” is harmless: "
     "the gateway lists its models as OpenAI does",
-    checked="Codex 0.169.0, run headless against a recording gateway, 2026-11-23; app not run",
+    checked="Codex 0.171.0, run headless against a recording gateway, 2026-11-29; app not run",
 )
 
 CLAUDE_DESKTOP = Tool(
@@ -207,7 +207,8 @@ PI_AGENT = Tool(
     ),
     afterwards=("restart pi; another model: /model",),
     ca_env="NODE_EXTRA_CA_CERTS",
-    checked="pi 0.87.1, run headless against a recording gateway, 2026-11-23",
+    note="the npm package @earendil-works/pi-coding-agent, or its old name @mariozechner/pi-coding-agent",
+    checked="pi 1.6.0, run headless against a recording gateway, 2026-11-29",
 )
 
 GOOSE_CLI = Tool(

@@ -96,7 +96,7 @@ OPENCODE_CLI = Tool(
         ),
     ),
     afterwards=("restart OpenCode and pick a model of “thv-llm gateway” (/models)",),
-    checked="OpenCode 1.18.33, run headless against a recording gateway, 2026-11-23",
+    checked="OpenCode 1.18.34, run headless against a recording gateway, 2026-11-29",
 )
 
 KILO_CODE = Tool(
@@ -112,7 +112,7 @@ KILO_CODE = Tool(
         ),
     ),
     afterwards=("restart Kilo and pick a model of “thv-llm gateway”",),
-    checked="Kilo CLI 7.7.7, run headless against a recording gateway, 2026-11-23; extension not run",
+    checked="Kilo CLI 7.7.9, run headless against a recording gateway, 2026-11-29; extension not run",
 )
 
 GEMINI_CLI = Tool(
@@ -144,7 +144,7 @@ GEMINI_CLI = Tool(
         Overrides("GOOGLE_GEMINI_BASE_URL", "Gemini CLI goes there instead"),
         Overrides("GOOGLE_GENAI_USE_VERTEXAI", "Gemini CLI goes to Google Vertex instead"),
     ),
-    checked="Gemini CLI 0.61.0, run headless against a recording gateway, 2026-11-23",
+    checked="Gemini CLI 0.61.0, run headless against a recording gateway, 2026-11-29",
 )
 
 COPILOT_CLI = Tool(
@@ -188,7 +188,7 @@ COPILOT_CLI = Tool(
         "\nexport COPILOT_MODEL=",
         Value.MODEL,
     ),
-    checked="GitHub Copilot CLI 1.0.102, run headless against a recording gateway, 2026-11-23",
+    checked="GitHub Copilot CLI 1.0.102, run headless against a recording gateway, 2026-11-29",
 )
 
 LLM_CLI = Tool(
@@ -213,7 +213,7 @@ LLM_CLI = Tool(
         ),
     ),
     afterwards=("name the model with thv- before it: llm -m thv-MODEL",),
-    checked="llm 0.36, run headless against a recording gateway, 2026-11-23",
+    checked="llm 0.36, run headless against a recording gateway, 2026-11-29",
 )
 
 AIDER_BLOCKS: Mapping[str, Template] = {
@@ -243,7 +243,7 @@ AIDER_CLI = Tool(
         Overrides("AIDER_OPENAI_API_BASE", "aider goes there instead"),
         Overrides("AIDER_OPENAI_API_KEY", "aider sends it instead of our key"),
     ),
-    checked="aider 0.86.2, run headless against a recording gateway, 2026-11-23",
+    checked="aider 0.86.2, run headless against a recording gateway, 2026-11-29",
 )
 
 QWEN_CODE = Tool(
@@ -272,7 +272,7 @@ QWEN_CODE = Tool(
     ),
     afterwards=("restart qwen",),
     overridden_by=(Overrides(KEY_VARIABLE, "Qwen Code sends it instead of our key"),),
-    checked="Qwen Code 0.24.4, run headless against a recording gateway, 2026-11-23",
+    checked="Qwen Code 0.24.4, run headless against a recording gateway, 2026-11-29",
 )
 
 DROID = Tool(
@@ -299,7 +299,7 @@ DROID = Tool(
         ),
     ),
     afterwards=("restart droid; another model: /model",),
-    checked="Droid 0.225.2, run headless against a recording gateway, 2026-11-23",
+    checked="Droid 0.225.2, run headless against a recording gateway, 2026-11-29",
 )
 
 KIMI_CODE = Tool(
@@ -325,7 +325,7 @@ KIMI_CODE = Tool(
         ),
     ),
     afterwards=("restart kimi",),
-    checked="Kimi Code 2.1.0, run headless against a recording gateway, 2026-11-23",
+    checked="Kimi Code 2.1.0, run headless against a recording gateway, 2026-11-29",
 )
 
 VIBE_CLI = Tool(
@@ -354,7 +354,7 @@ VIBE_CLI = Tool(
     ),
     afterwards=("restart vibe",),
     no_token_status=400,  # a 401 becomes “Invalid API key.”, without our text
-    checked="Mistral Vibe 3.0.2, run headless against a recording gateway, 2026-11-23",
+    checked="Mistral Vibe 3.0.2, run headless against a recording gateway, 2026-11-29",
 )
 
 CLINE_CLI = Tool(
@@ -385,7 +385,7 @@ CLINE_CLI = Tool(
     ),
     afterwards=("in VS Code: Cline, Settings, API Provider “OpenAI Compatible”, then reload the window",),
     note="it takes the place of what you had under “OpenAI Compatible”; teardown puts that back",
-    checked="Cline CLI 3.0.65, run headless against a recording gateway, 2026-11-23; extension not run",
+    checked="Cline CLI 3.0.65, run headless against a recording gateway, 2026-11-29; extension not run",
 )
 
 OPENCLAW_CLI = Tool(
