@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import screens as machine_screens
+from tests.e2e.prompts import PROMPTS, SILENT, SLOW
 from tests.e2e.real_providers import BEHAVIOR
 from tests.states import table
 from thv_llm import cli
@@ -38,6 +39,23 @@ def tools() -> str:
     for tool in engine.TOOLS:
         if engine.mode(tool) is Mode.NONE:
             lines.append(f"| {tool.title} | {tool.reason} | {tool.remedy} |")
+    return "\n".join(lines)
+
+
+def said() -> str:
+    """Return what each tool prints when nobody is logged in, and when the service is stopped."""
+    titles = {tool.id: tool.title for tool in engine.TOOLS}
+    lines = [
+        "| tool | logged out (`thv-llm login`) | service stopped (`thv-llm setup` starts it) |",
+        "|---|---|---|",
+    ]
+    for one in (*PROMPTS, *SLOW):
+        if one.name == one.tool:
+            stopped = {
+                "": "works: the helper gets the token by itself",
+                SILENT: "nothing: it tries again for minutes",
+            }.get(one.stopped, f"`{one.stopped}`")
+            lines.append(f"| {titles[one.tool]} | `{one.logged_out}` | {stopped} |")
     return "\n".join(lines)
 
 
@@ -181,6 +199,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "screens": screens,
     "json": json,
     "states": table.page,
+    "said": said,
 }
 
 

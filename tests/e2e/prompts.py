@@ -15,6 +15,12 @@ ANSWER = "Pong: seventeen green parrots."
 """What the gateway says; a tool that prints it has asked the gateway."""
 
 
+LOGGED_OUT = "Next: thv-llm login"
+"""The end of our own text, which most tools show as it is."""
+SILENT = "nothing"
+"""In place of a text: the tool tries again for minutes and says nothing."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One tool of the registry, and its command lines.
@@ -27,6 +33,8 @@ class Prompt:
         ca_variable: where it looks for a private authority, when its settings have no place for one.
         named: the program, where the first word of `ask` is the shell, or another package has one
             of the same name.
+        logged_out: of what it prints when nobody is logged in, what leads to the right command.
+        stopped: the same when the service is stopped; "" = it works, since the helper gets the token.
     """
 
     tool: str
@@ -36,6 +44,8 @@ class Prompt:
     env: Mapping[str, str] = field(default_factory=dict)
     ca_variable: str = ""
     named: str = ""
+    logged_out: str = LOGGED_OUT
+    stopped: str = ""
 
     @property
     def name(self) -> str:
@@ -61,6 +71,7 @@ PROMPTS: tuple[Prompt, ...] = (
         ("claude", "--version"),
         "/anthropic/v1/messages",
         {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
+        logged_out="next: thv-llm login",
     ),
     Prompt(
         "codex",
@@ -68,30 +79,93 @@ PROMPTS: tuple[Prompt, ...] = (
         ("codex", "features", "list"),
         "/v1/responses",
         ca_variable="CODEX_CA_CERTIFICATE",
+        logged_out="next: thv-llm login",
     ),
-    Prompt("pi", ("pi", "-p", QUESTION), ("pi", "--list-models"), CHAT, ca_variable="NODE_EXTRA_CA_CERTS"),
-    Prompt("copilot-cli", ("copilot", "-p", QUESTION, "--allow-all-tools"), ("copilot", "--version"), CHAT),
     Prompt(
-        "opencode", ("opencode", "run", "-m", "thv-llm/m-1", QUESTION), ("opencode", "debug", "config"), CHAT
+        "pi",
+        ("pi", "-p", QUESTION),
+        ("pi", "--list-models"),
+        CHAT,
+        ca_variable="NODE_EXTRA_CA_CERTS",
+        logged_out="API key auth failed for provider thv-llm",
     ),
-    Prompt("kilo", ("kilo", "run", "-m", "thv-llm/m-1", QUESTION), ("kilo", "debug", "config"), CHAT),
+    Prompt(
+        "copilot-cli",
+        ("copilot", "-p", QUESTION, "--allow-all-tools"),
+        ("copilot", "--version"),
+        CHAT,
+        stopped="Could not connect to local model provider",
+    ),
+    Prompt(
+        "opencode",
+        ("opencode", "run", "-m", "thv-llm/m-1", QUESTION),
+        ("opencode", "debug", "config"),
+        CHAT,
+        stopped=SILENT,
+    ),
+    Prompt(
+        "kilo",
+        ("kilo", "run", "-m", "thv-llm/m-1", QUESTION),
+        ("kilo", "debug", "config"),
+        CHAT,
+        stopped=SILENT,
+    ),
     Prompt(
         "gemini-cli",
         ("gemini", "--skip-trust", "-m", "gemini-2.5-flash", "-p", QUESTION),
         ("gemini", "--version"),
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+        stopped="Retrying with backoff... Error: exception TypeError: fetch failed",
     ),
-    Prompt("qwen-code", ("qwen", "-p", QUESTION), ("qwen", "--version"), CHAT),
-    Prompt("droid", ("droid", "exec", QUESTION), ("droid", "--version"), CHAT),
-    Prompt("kimi-code", ("kimi", "-p", QUESTION), ("kimi", "doctor"), CHAT),
-    Prompt("cline", ("cline", QUESTION), ("cline", "--version"), CHAT),
-    Prompt("vibe", ("vibe", "-p", QUESTION), ("vibe", "--version"), CHAT),
-    Prompt("llm", ("llm", "-m", "thv-m-1", QUESTION), ("llm", "models"), CHAT),
+    Prompt(
+        "qwen-code",
+        ("qwen", "-p", QUESTION),
+        ("qwen", "--version"),
+        CHAT,
+        stopped=SILENT,
+    ),
+    Prompt(
+        "droid",
+        ("droid", "exec", QUESTION),
+        ("droid", "--version"),
+        CHAT,
+        logged_out="Exec failed",
+        stopped="Exec failed",
+    ),
+    Prompt(
+        "kimi-code",
+        ("kimi", "-p", QUESTION),
+        ("kimi", "doctor"),
+        CHAT,
+        stopped=SILENT,
+    ),
+    Prompt(
+        "cline",
+        ("cline", QUESTION),
+        ("cline", "--version"),
+        CHAT,
+        stopped="Cannot connect to API: Unable to connect.",
+    ),
+    Prompt(
+        "vibe",
+        ("vibe", "-p", QUESTION),
+        ("vibe", "--version"),
+        CHAT,
+        stopped=SILENT,
+    ),
+    Prompt(
+        "llm",
+        ("llm", "-m", "thv-m-1", QUESTION),
+        ("llm", "models"),
+        CHAT,
+        stopped="Error: Connection error.",
+    ),
     Prompt(
         "aider",
         ("aider", *PLAIN, "--message", QUESTION),
         ("aider", "--version"),
         CHAT,
+        stopped="OpenAIException - Connection error.",
     ),
     Prompt(
         "nanocoder",
@@ -108,13 +182,21 @@ PROMPTS: tuple[Prompt, ...] = (
         ),
         ("nanocoder", "--version"),
         CHAT,
+        stopped="Connection failed: Unable to reach the model server",
     ),
-    Prompt("grok-cli", ("grok", "--model", "m-1", "-p", QUESTION), ("grok", "--version"), CHAT),
+    Prompt(
+        "grok-cli",
+        ("grok", "--model", "m-1", "-p", QUESTION),
+        ("grok", "--version"),
+        CHAT,
+        stopped="Grok API error: Connection error.",
+    ),
     Prompt(
         "shell-gpt",
         ("sgpt", "--no-cache", QUESTION),
         ("sh", "-c", "OPENAI_API_KEY=none sgpt --version"),  # without a key anywhere it asks for one
         CHAT,
+        stopped="APIConnectionError: Connection error.",
     ),
     Prompt(
         "opencommit",
@@ -123,6 +205,7 @@ PROMPTS: tuple[Prompt, ...] = (
         CHAT,
         {"OCO_GITPUSH": "false", "OCO_TEST_SKIP_VERSION_CHECK": "true"},
         named="oco",
+        stopped="Connection error.",
     ),
     Prompt(
         "aicommits",
@@ -130,6 +213,7 @@ PROMPTS: tuple[Prompt, ...] = (
         ("aicommits", "--version"),
         CHAT,
         named="aicommits",
+        stopped="Cannot connect to API: connect ECONNREFUSED",
     ),
 )
 
@@ -141,15 +225,30 @@ SLOW: tuple[Prompt, ...] = (
         CHAT,
         ca_variable="NODE_EXTRA_CA_CERTS",
         named="mariozechner/pi",
+        logged_out="Failed to resolve API key for provider",
     ),
     Prompt(
         "openclaw",
         ("openclaw", "infer", "model", "run", "--local", "--model", "thv-llm/m-1", "--prompt", QUESTION),
         ("openclaw", "--version"),
         CHAT,
+        logged_out="cannot get an access token",
+        stopped="Connection error..",
     ),
-    Prompt("gptme", ("gptme", "-n", QUESTION), ("gptme", "--version"), CHAT),
-    Prompt("cecli", ("cecli", *PLAIN, "--message", QUESTION), ("cecli", "--version"), CHAT),
+    Prompt(
+        "gptme",
+        ("gptme", "-n", QUESTION),
+        ("gptme", "--version"),
+        CHAT,
+        stopped="OpenAI API transient error",
+    ),
+    Prompt(
+        "cecli",
+        ("cecli", *PLAIN, "--message", QUESTION),
+        ("cecli", "--version"),
+        CHAT,
+        stopped="All connection attempts failed",
+    ),
     Prompt(
         "mini-swe-agent",
         # it shows commands alone, and what else was said is in its file
@@ -157,8 +256,15 @@ SLOW: tuple[Prompt, ...] = (
         ("mini-swe-agent", "--help"),
         CHAT,
         named="mini-swe-agent",
+        stopped="OpenAIException - Connection error..",
     ),
-    Prompt("hermes-agent", ("hermes", "chat", "-Q", "-q", QUESTION), ("hermes", "--version"), CHAT),
+    Prompt(
+        "hermes-agent",
+        ("hermes", "chat", "-Q", "-q", QUESTION),
+        ("hermes", "--version"),
+        CHAT,
+        stopped="API call failed after 3 retries: Connection error.",
+    ),
 )
 """Those that take too long to install for each run: `make release-check` has them."""
 

@@ -15,9 +15,9 @@ BY_HAND = {"aichat", "vscode"}
 """Run through a file as setup writes it, but by no program of the tests."""
 
 REPORT = """<testsuites><testsuite>
-<testcase name="test_a[codex]"/>
+<testcase name="test_a[codex]"/><testcase name="test_b[codex]"/><testcase name="test_b[vibe]"/>
 <testcase name="test_a[pi (mariozechner/pi)]"><failure message="no answer&#10;more">…</failure></testcase>
-<testcase name="test_a[vibe]"><error message="no provider">…</error></testcase>
+<testcase name="test_a[vibe]"><error message="no provider">…</error></testcase><testcase name="test_b[vibe]"/>
 </testsuite></testsuites>"""
 
 SOURCE = """

@@ -305,7 +305,10 @@ def test_a_key_is_good_as_soon_as_it_is_made_and_until_its_teardown(lab: Lab) ->
         assert lab.get("/v1/models", key=cline)[0] == 200
 
 
-@pytest.mark.parametrize(("tool", "expected"), [("copilot-cli", 400), ("vibe", 400), ("opencode", 401)])
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [("copilot-cli", 400), ("vibe", 400), ("nanocoder", 400), ("opencommit", 400), ("opencode", 401)],
+)
 def test_a_tool_that_hides_a_401_hears_in_another_way_that_nobody_is_logged_in(
     lab: Lab, tool: str, expected: int
 ) -> None:

@@ -460,6 +460,7 @@ NANOCODER_CLI = Tool(
         ),
     ),
     afterwards=("choose it once: nanocoder --provider thv-llm, or /provider",),
+    no_token_status=400,  # a 401 becomes “Invalid API key or credentials”
     note="an agents.config.json in the project's directory comes first",
     checked="Nanocoder 1.30.0, run headless against a recording gateway, 2026-11-29",
 )
@@ -554,6 +555,7 @@ OPENCOMMIT = Tool(
         ),
     ),
     afterwards=("its first run can bring the file up to date, and ask to be run again",),
+    no_token_status=400,  # a 401 becomes “Your openai API key is invalid or expired.”
     overridden_by=(
         Overrides("OCO_API_KEY", "OpenCommit sends it instead of our key"),
         Overrides("OCO_API_URL", "OpenCommit goes there instead"),
