@@ -133,8 +133,12 @@ def events(rate_per_s: int, figure: str, streams: int = STREAMS, body: int = 0) 
             str(count),
         ]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
-            time.sleep(SECONDS)
-            memory = stage.memory_mb(place.events_pid) if place.events_pid else 0.0
+            memory = 0.0
+            while (
+                reader.poll() is None
+            ):  # the last look counts, when all streams run and no prompt is under way
+                memory = stage.memory_mb(place.events_pid) if place.events_pid else 0.0
+                time.sleep(0.2)
             text = reader.communicate(timeout=60)[0]
         found = json.loads(text)
         if found["lost"]:
