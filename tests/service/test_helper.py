@@ -8,11 +8,13 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.service.lab import Lab
 from thv_llm import paths
 from thv_llm.errors import LoginRequiredError, ThvLlmError
 from thv_llm.secret import Secret
@@ -314,3 +316,16 @@ def test_what_is_not_ours_names_nothing(tmp_path: Path) -> None:
 
     assert helper.names(str(tmp_path / "x")) == ()
     assert helper.names(str(tmp_path / "missing")) == ()
+
+
+@pytest.mark.parametrize("is_helper", [True, False], ids=["helper", "token"])
+def test_a_service_that_hangs_costs_seconds_and_not_the_time_of_a_refresh(lab: Lab, is_helper: bool) -> None:
+    lab.hang()
+    command = [lab.paths.helper] if is_helper else paths.own_command("token")
+    began = time.monotonic()
+    done = subprocess.run(command, env=lab.environ, capture_output=True, check=False, timeout=30)
+
+    assert time.monotonic() - began < 8.0  # 3.0 and 4.2 s on an idle machine
+    assert done.returncode == 6
+    assert b"does not answer" in done.stderr
+    assert b"next: thv-llm proxy restart" in done.stderr
