@@ -135,6 +135,8 @@ def test_licences_and_hashes_of_all_packages_are_listed_by_the_file_itself(built
 def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_licence(built: Path) -> None:
     ours = [*(TOP / "thv_llm").rglob("*.py"), *(TOP / "thv_llm" / "manual").glob("*.md")]
     known = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in ours}
+    packed = {name: _recipe().without_docstrings(data) for name, data in known.items() if name[-3:] == ".py"}
+    known.update(packed)
     known["__main__.py"] = (TOP / "thv_llm.py").read_bytes()
     for path, (_, _, licence, _) in zip(_recipe().wheels(WHEELS), _recipe().WHEELS, strict=True):
         with zipfile.ZipFile(path) as wheel:
@@ -213,6 +215,26 @@ def test_nothing_that_is_used_needs_what_has_a_stand_in(
 
 def test_the_file_is_small(built: Path) -> None:
     assert built.stat().st_size <= 1_400_000
+
+
+def test_the_modules_inside_are_those_of_the_sources_without_docstrings(built: Path) -> None:
+    with zipfile.ZipFile(built) as archive:
+        for path in sorted((TOP / "thv_llm").rglob("*.py")):
+            inside, source = archive.read(path.relative_to(TOP).as_posix()), path.read_bytes()
+
+            assert inside.count(b"\n") == source.count(b"\n")
+            assert b"Raises:" not in inside
+            assert _bare(inside) == _bare(source), path
+
+
+def _bare(source: bytes) -> str:
+    """Return what a module does, with every docstring empty."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(ast.Constant(str()) as constant):
+                constant.value = ""
+    return ast.dump(tree)
 
 
 @pytest.mark.parametrize("name", ["a/b.so", "a.pyd", "x.dylib", "x.dll", "c.pyc", "run.pth"])
