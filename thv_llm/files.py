@@ -346,7 +346,9 @@ def _read_only(path: str, target: str, found: os.stat_result) -> ThvLlmError:
         return _refused(path, "it is read-only and belongs to another user")
     if found.st_mode & stat.S_IWUSR:
         return _immutable(path, target)
-    return _refused(path, "it is read-only", "make it writable (chmod u+w) and run it again")
+    return _refused(
+        path, "it is read-only", f"make it writable ({file_system.MAKES_WRITABLE}) and run it again"
+    )
 
 
 def _immutable(path: str, target: str) -> ThvLlmError:

@@ -144,10 +144,13 @@ def no_home(environ: Mapping[str, str]) -> ThvLlmError:
     """Return the error of a user without a home directory: no relative path may stand for one."""
     from thv_llm.errors import ThvLlmError
 
-    named = environ.get("HOME")
-    why = f"HOME is a relative path: {named!r}" if named else "HOME is not set, and this user has no account"
+    variable, path = ("LOCALAPPDATA", "C:\\PATH") if system.NAME == "win32" else ("HOME", "/PATH")
+    named = environ.get(variable)
+    is_not = f"{variable} is not set, and this user has no account"
     return ThvLlmError(
-        "there is no home directory", why=why, next_step="export HOME=/PATH (an absolute path), and try again"
+        "there is no home directory",
+        why=f"{variable} is a relative path: {named!r}" if named else is_not,
+        next_step=f"{system.setting_of(variable, path)} (an absolute path), and try again",
     )
 
 
@@ -169,8 +172,8 @@ def require_own_home(where: Paths) -> None:
 
 
 def require_socket(path: str) -> None:
-    """Raise unless a socket can have this path."""
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+    """Raise unless a socket can have this path; on Windows a file has it, which names a pipe."""
+    if system.NAME != "win32" and len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         from thv_llm.errors import ThvLlmError
 
         raise ThvLlmError(

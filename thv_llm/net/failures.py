@@ -13,6 +13,7 @@ import socket
 import ssl
 from typing import NamedTuple
 
+from thv_llm import system
 from thv_llm.net.dial import TunnelError
 
 # The codes of OpenSSL's x509_vfy.h.
@@ -40,14 +41,15 @@ OLD_TLS = frozenset(
 
 OWN_AUTHORITY = "if your network has its own certificate authority: thv-llm setup --ca-file FILE"
 CHECK_NETWORK = "check the network, and the address in: thv-llm config show"
+SET_PROXY = f"{system.setting_of('HTTPS_PROXY', 'http://HOST:PORT')} and run thv-llm setup"
 CHECK_PROXY = (
-    "export HTTPS_PROXY=http://HOST:PORT and run thv-llm setup; without a proxy: unset HTTPS_PROXY and run "
+    f"{SET_PROXY}; without a proxy: {system.unsetting_of('HTTPS_PROXY')} and run "
     'thv-llm setup --service-network ""'
 )
-PROXY_PASSWORD = "export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT and run thv-llm setup"
+PROXY_PASSWORD = f"{system.setting_of('HTTPS_PROXY', 'http://USER:PASSWORD@HOST:PORT')} and run thv-llm setup"
 PROXY_LOGIN = (
     "ask your administrator for a proxy that takes a password, or have a local proxy log in (such as px "
-    "or cntlm); then: export HTTPS_PROXY=http://HOST:PORT and run thv-llm setup"
+    f"or cntlm); then: {SET_PROXY}"
 )
 CHECK_ADDRESS = "check the address in: thv-llm config show"
 

@@ -29,6 +29,9 @@ NEEDS_INTERPRETER = sys.platform == "win32"
 OTHERS: tuple[str, ...] = () if sys.platform == "win32" else ("thv_llm.system.windows",)
 """How the names of modules begin that only another system can import."""
 
+PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./-_")
+"""What a POSIX shell takes as it is."""
+
 SEALS = sys.platform == "win32"
 """Whether the system itself encrypts for a user (`seal`)."""
 
@@ -104,6 +107,23 @@ def command_line(words: Sequence[str]) -> str:
     import shlex
 
     return shlex.join(words)
+
+
+def setting_of(name: str, value: str) -> str:
+    """Return the command that sets a variable, as it is typed in the usual shell of this system."""
+    if NAME == "win32":
+        quoted = value.replace("'", "''")
+        return f"$env:{name} = '{quoted}'"
+    if set(value) <= PLAIN:
+        return f"export {name}={value}"
+    import shlex
+
+    return f"export {name}={shlex.quote(value)}"
+
+
+def unsetting_of(name: str) -> str:
+    """Return the command that takes a variable away again."""
+    return f"Remove-Item Env:{name}" if NAME == "win32" else f"unset {name}"
 
 
 def batch_file(line: str) -> bytes:

@@ -40,6 +40,9 @@ NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 SWAPS_OPEN_FILES = sys.platform != "win32"
 """Whether the new file of a `swap` may still be open."""
 
+MAKES_WRITABLE = "attrib -r" if sys.platform == "win32" else "chmod u+w"
+"""The command that ends that a file of one's own is read-only."""
+
 CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 """This kernel, or this file system, has no such rename."""
 

@@ -7,11 +7,11 @@ from a tool that is gone, so it is told apart: such a tool is wired only when na
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from thv_llm import system
 from thv_llm.tools.machine import Place, children
 from thv_llm.tools.model import App, Binary, Directory, Extension, Mark, Mode, Tool, Value, Values
 from thv_llm.tools.values import mode, used
@@ -100,7 +100,7 @@ def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tupl
     elif values.tls_skip_verify:
         found.append("tls_skip_verify does not reach it: it will refuse the gateway's certificate")
     if values.ca_file and Value.CA_FILE not in known and environ.get(tool.ca_env) != values.ca_file:
-        remedy = f"export {tool.ca_env}={shlex.quote(values.ca_file)}" if tool.ca_env else SYSTEM_STORE
+        remedy = system.setting_of(tool.ca_env, values.ca_file) if tool.ca_env else SYSTEM_STORE
         found.append(f"it has no setting for an authority of your own: {remedy}")
     return tuple(found)
 
@@ -129,5 +129,5 @@ def loopback_through_proxy(environ: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     return (
         f"{variable} is set without NO_PROXY for {LOOPBACK}: requests to our proxy would go astray; "
-        f"export NO_PROXY={','.join(filter(None, (exempt, LOOPBACK, 'localhost')))}",
+        + system.setting_of("NO_PROXY", ",".join(filter(None, (exempt, LOOPBACK, "localhost")))),
     )
