@@ -533,6 +533,15 @@ def test_models_on_the_command_line_are_offered_and_saved(here: Machine) -> None
     assert settings.load(here.paths.settings).models == ("alpha", "beta")
 
 
+def test_lazy_setup_of_a_user_who_is_logged_in_does_not_ask_for_a_login(here: Machine) -> None:
+    here.setup("--models", "alpha")
+
+    told = here.setup("--lazy", "--yes", "--models", "beta").err
+
+    assert "What is left to do:" in told
+    assert "thv-llm login" not in told
+
+
 def test_lazy_setup_needs_no_login_and_the_first_token_says_what_to_run(here: Machine) -> None:
     here.open_browser = no_browser
 

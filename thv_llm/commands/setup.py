@@ -128,7 +128,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     connection.remember(context, changes, wanted, connected.found)
     if begun:
         session.hand_over(context, begun)
-    setup.say_end(configured, is_lazy=args.lazy)
+    setup.say_end(configured, is_lazy=args.lazy and not begun_or_stored)
     return ExitCode.FAILED if setup.skipped and (args.client or not configured) else ExitCode.DONE
 
 
