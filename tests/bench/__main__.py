@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-SUITES = ("proxy", "helper", "rotation", "soak", "fuzz", "faults", "large")
+SUITES = ("proxy", "helper", "rotation", "soak", "fuzz", "faults", "large", "homes")
 USAGE = f"usage: python -m tests.bench [SUITE] [ROW…], with a SUITE of {', '.join(SUITES)}"
 
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.bench import homes
 from tests.tools.killing import everywhere, killed_before
 from tests.tools.machines import Machine, succeeded
 from tests.tools.starts import begin
@@ -430,6 +431,10 @@ def test_an_empty_file_of_long_ago_is_edited_and_comes_back(machine: Machine) ->
         assert succeeded(machine.setup(CLAUDE))
         assert succeeded(machine.teardown())
         assert path.read_bytes() == b""
+
+
+def test_in_generated_homes_nothing_is_lost_and_metadata_stay_equal() -> None:
+    assert homes.main(["8"]) == 0
 
 
 def test_what_only_looks_like_a_temporary_file_of_ours_stays(machine: Machine) -> None:

@@ -45,9 +45,11 @@ def agent_is_ours(path: str, key: Secret) -> bool:
 
 
 def somebody_listens(port: int) -> bool:
-    """Tell whether a connection to a port of 127.0.0.1 is accepted; nothing is sent."""
+    """Tell whether a connection to a port of 127.0.0.1 is accepted, or kept waiting; nothing is sent."""
     try:
         socket.create_connection(("127.0.0.1", port), TIMEOUT_S).close()
+    except TimeoutError:
+        return True
     except OSError:
         return False
     return True
