@@ -134,6 +134,7 @@ PARTS: dict[str, tuple[Callable[[Path, random.Random], None], float]] = {
     "read-only files": (_read_only, 0.05),
     "dangling directories": (_dangling_directory, 0.04),
 }
+DIRECTORIES = ("linked directories", "dangling directories")
 MOUNTS: dict[str, tuple[Callable[[Path, random.Random], None], float]] = {"other owners": (_owner, 0.2)}
 
 
@@ -162,11 +163,14 @@ class Home:
         self.writes = seed % 4 == 0
         for tool in self.tools:
             begin(self.machine, tool, self.dice.choice(list(STARTS)))
+        for tool in self.tools:
             for path in self.machine.targets(tool):
                 self._make_odd(path)
 
     def _make_odd(self, path: Path) -> None:
         for name, (make, share) in (PARTS | (MOUNTS if IS_ROOT else {})).items():
+            if name in DIRECTORIES and path.parent == self.machine.home:
+                continue
             if os.path.lexists(path) and self.dice.random() < share and not path.parent.is_symlink():
                 make(path, self.dice)
                 self.counts[name] += 1

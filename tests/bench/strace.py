@@ -29,6 +29,8 @@ LINE = re.compile(r"(?:(?P<thread>\d+) +)?(?P<name>\w+)\((?P<rest>.*)")
 
 class CannotTraceError(Exception):
     """There is no strace here, or it may not trace."""
+WORKERS = re.compile(r"/(?:\.thv-llm-)?llm-(?:session|refresh-failure|discovery)")
+"""Files of a worker that refreshes a session."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def _changing() -> str:
 def calls(trace: Path, below: Path) -> tuple[Call, ...]:
     """Return the calls of a trace that change something below a directory.
 
+    What a worker does for the session is left out: it is a process of its own, and is struck by itself.
+
     Raises:
         CannotTraceError: one of them was made by another thread or process than the first.
     """
@@ -85,6 +89,8 @@ def calls(trace: Path, below: Path) -> tuple[Call, ...]:
         first = first or thread
         counts[name] += thread == first
         if str(below) in rest and (name not in OPENING or "O_CREAT" in rest or "O_TRUNC" in rest):
+            if thread != first and WORKERS.search(rest):
+                continue
             if thread != first:
                 raise CannotTraceError(f"another thread changes a file: {line}")
             found.append(Call(name, counts[name], line))
