@@ -276,9 +276,8 @@ def main(arguments: list[str]) -> int:
             home.run()
             words += [f"{number}: {word}" for word in home.words]
     for name in ("files", *PARTS, *MOUNTS, "mounts", "writes meanwhile", "refused"):
-        print(
-            f"{name:24}{counts[name]:8}{'' if IS_ROOT or name not in (*MOUNTS, 'mounts') else '  (needs root)'}"
-        )
+        note = "  (needs root)" if name in (*MOUNTS, "mounts") else ""
+        print(f"{name:24}{counts[name]:8}{note}")
     bad = Counter(kind for kind in ("lost", "changed") for word in words if f": {kind}: " in word)
     print(f"{count} homes: {bad['lost']} lost, {bad['changed']} changed", *words[:20], sep="\n")
     return 1 if words else 0

@@ -29,6 +29,8 @@ LINE = re.compile(r"(?:(?P<thread>\d+) +)?(?P<name>\w+)\((?P<rest>.*)")
 
 class CannotTraceError(Exception):
     """There is no strace here, or it may not trace."""
+
+
 WORKERS = re.compile(r"/(?:\.thv-llm-)?llm-(?:session|refresh-failure|discovery)")
 """Files of a worker that refreshes a session."""
 
@@ -89,7 +91,7 @@ def calls(trace: Path, below: Path) -> tuple[Call, ...]:
         first = first or thread
         counts[name] += thread == first
         if str(below) in rest and (name not in OPENING or "O_CREAT" in rest or "O_TRUNC" in rest):
-            if thread != first and WORKERS.search(rest):
+            if thread != first and (name == "fsync" or WORKERS.search(rest)):
                 continue
             if thread != first:
                 raise CannotTraceError(f"another thread changes a file: {line}")

@@ -361,6 +361,26 @@ def test_settings_that_cannot_be_saved_stop_setup_before_anything_is_changed(her
     assert here.setup().code == 0, "nothing has to be saved"
 
 
+def test_settings_in_a_read_only_store_need_no_write_for_what_is_found_each_time(here: Machine) -> None:
+    here.setup()
+    here.run("teardown")
+    path, store = Path(here.paths.settings), here.home.parent / "store.toml"
+    text = "".join(line for line in path.read_text().splitlines(True) if "path" not in line)
+    path.unlink()
+    store.write_text(text)
+    store.chmod(0o444)
+    path.symlink_to(store)
+
+    done = here.run("setup", "--yes")
+
+    assert done.code == 0, done.err
+    assert "Not saved: anthropic_path_prefix" in done.err
+    assert f"cannot write {path}" in done.err
+    assert here.wired == ["claude-code", "opencode"]
+    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"].endswith("/anthropic")
+    assert (store.read_text(), path.is_symlink()) == (text, True)
+
+
 @pytest.mark.parametrize("mode", [0o444, 0o400, 0o644])
 def test_our_own_settings_are_saved_whatever_their_mode(here: Machine, mode: int) -> None:
     here.setup()

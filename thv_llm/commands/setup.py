@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
 
+FOUND_EACH_TIME = (
+    *("service.network", "anthropic_path_prefix", "openai_path_prefix", "gemini_path_prefix", "models_path"),
+)
+"""Settings that setup finds out; without them saved, the next run does so again."""
+
 SUMMARY = "find tools, log in, configure them, start the service"
 EXAMPLES = """
 thv-llm setup https://llm.example.com    where the gateway publishes the rest
@@ -73,6 +78,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
     connection.typed_url(args)
     changes, wanted, ca_pem = sources.effective(args, context)
+    typed = frozenset(changes)
     connected = connection.complete(args, context, changes, wanted)
     wanted = connected.wanted
     wanted.require_configured()
@@ -80,7 +86,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     wanted = _with_network(changes, wanted, context)
     known = providers.of(wanted.oidc.issuer)
     wanted = _with_defaults(changes, wanted, context, known)
-    setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over)
+    setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over, typed=typed)
     tools = setup.choose(named)
     wiring.say_without_effect(context, wanted, changes, tools)
     draft = setup.plan(tools, wiring.values(context, wanted, models=wanted.models or PLACEHOLDER_MODELS))
@@ -183,6 +189,7 @@ class Setup:
     """The steps of one run.
 
     Attributes:
+        typed: the settings that the user gave, by key.
         skipped: the titles of tools that could not be configured, though they were found or named.
     """
 
@@ -190,6 +197,7 @@ class Setup:
     wanted: Settings
     place: Place
     take_over: bool = False
+    typed: frozenset[str] = frozenset()
     skipped: list[str] = field(default_factory=list)
 
     def choose(self, named: Sequence[Tool]) -> list[Tool]:
@@ -274,8 +282,30 @@ class Setup:
         """Raise unless the settings can be saved, and the service can have its socket."""
         where = self.context.paths
         paths.require_socket(where.socket)
-        if flags.readable(where.settings) != self.wanted:
+        if flags.readable(where.settings) != self.wanted and self._must_be_saved(self.wanted):
             files.require_writable(where.settings, is_ours=True)
+
+    def _must_be_saved(self, wanted: Settings) -> bool:
+        """Tell whether the settings file lacks more than what the next run will find out again."""
+        saved = flags.readable(self.context.paths.settings)
+        rows = [row for row in settings.ROWS if row.key in self.typed or row.key not in FOUND_EACH_TIME]
+        return saved is None or any(saved.get(row) != wanted.get(row) for row in rows)
+
+    def _save(self, changes: dict[str, object]) -> Settings:
+        """Save the settings; where that cannot be (a link into a read-only store), say what was not saved."""
+        where = self.context.paths
+        try:
+            return settings.save(where, changes)
+        except ThvLlmError as error:
+            wanted = settings.overlaid(self.wanted, changes)
+            if self._must_be_saved(wanted):
+                raise
+            saved = flags.readable(where.settings) or wanted
+            keys = [row.key for row in settings.ROWS if saved.get(row) != wanted.get(row)]
+            self.context.say(
+                f"Not saved: {', '.join(keys)}. The next setup finds out again.\n  why:  {error.short}"
+            )
+            return wanted
 
     def show(self, plans: Sequence[Plan]) -> ExitCode:
         """Print the diffs; nothing else happens."""
@@ -332,7 +362,7 @@ class Setup:
 
         where, environ = self.context.paths, self.context.environ
         session.keep_secrets(self.context, self.wanted, changes, flags.readable(where.settings))
-        saved = settings.save(where, changes)
+        saved = self._save(changes)
         self.context.facts["settings"] = where.settings
         try:
             network.keep_password(saved, where, environ)
