@@ -411,3 +411,18 @@ def test_a_tampered_format_is_refused(machine: Machine, settings: Path) -> None:
     (undone,) = machine.teardown()
     assert undone.done is Done.FAILED
     assert machine.snapshot() == before
+
+
+@pytest.mark.parametrize("names", [("vscodium", "zed"), ("zed", "vscodium")])
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_directory_that_was_made_for_several_tools_goes_with_the_last(
+    machine: Machine, names: tuple[str, str], one_by_one: bool
+) -> None:
+    before = machine.snapshot()
+    for name in names:
+        assert succeeded(machine.setup(engine.by_name(name)))
+    if one_by_one:
+        machine.teardown(names[0])
+        assert (machine.home / ".config").is_dir()
+    machine.teardown()
+    assert machine.snapshot() == before

@@ -221,9 +221,12 @@ def _wired(paths: Paths, tool_ids: Sequence[str] | None) -> tuple[WiredTool, ...
 def _all(
     paths: Paths, place: Place, wired: Sequence[WiredTool], tools: Sequence[Tool], *, dry_run: bool
 ) -> tuple[Undone, ...]:
-    return tuple(
-        undone for record in wired for undone in revert_tool(paths, place, record, tools, dry_run=dry_run)
-    )
+    undone: list[Undone] = []
+    for record in wired:
+        # read anew, because the one before may have handed a directory on to it
+        now = (None if dry_run else state.load(paths.state).tool(record.tool)) or record
+        undone += revert_tool(paths, place, now, tools, dry_run=dry_run)
+    return tuple(undone)
 
 
 def revert_tool(
@@ -285,6 +288,8 @@ def _change(paths: Paths, tool: str, file: WiredFile) -> None:
     """Put a file's record in place of its old one, durably; without editions it goes."""
 
     def changed(old: State) -> State:
+        if not file.editions:
+            old = _handed_on(old, file)
         record = old.tool(tool)
         if record is None:
             return old
@@ -292,6 +297,20 @@ def _change(paths: Paths, tool: str, file: WiredFile) -> None:
         return state.with_tool(old, replace(record, files=tuple(one for one in rest if one.editions)))
 
     state.update(paths, changed)
+
+
+def _handed_on(known: State, gone: WiredFile) -> State:
+    """Let the other files in a directory that was made for this one remove it in the end."""
+    for directory in filter(os.path.isdir, gone.created_dirs):
+        for tool in known.wired:
+            inside = tuple(
+                replace(file, created_dirs=(directory, *file.created_dirs))
+                if file.path.startswith(os.path.join(directory, "")) and directory not in file.created_dirs
+                else file
+                for file in tool.files
+            )
+            known = state.with_tool(known, replace(tool, files=inside))
+    return known
 
 
 def _trusted(record: WiredTool, file: WiredFile, place: Place, tools: Sequence[Tool]) -> Edit | None:
