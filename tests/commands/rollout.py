@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.commands.homes import free_port
 from tests.fakes.browser import FakeBrowser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
@@ -44,6 +45,7 @@ class Site:
     def __init__(self, place: Path, provider: FakeProvider, first: FakeGateway, second: FakeGateway) -> None:
         self.place, self.provider, self.first, self.second = place, provider, first, second
         self.program = place / "opt" / "thv-llm"
+        self.port = free_port()
 
     def decide(self, gateway: FakeGateway, *authorities: str) -> None:
         """Write the system file, as the administrator does."""
@@ -53,6 +55,7 @@ class Site:
             f'gateway_url = "{gateway.url}"\nca_file = "{ETC}/ca.pem"\nmodels = ["m-1"]\n'
             'token_store = "file"\nlocked = ["gateway_url", "oidc.issuer"]\n'
             f'[oidc]\nissuer = "{self.provider.issuer}"\nclient_id = "thv-llm"\n'
+            f"[proxy]\nlisten_port = {self.port}\n"
         )
 
     def install(self, version: str) -> None:
@@ -121,7 +124,7 @@ class Home:
         err = self.thv("setup", "--lazy", "--yes", "--no-service")[1]
         assert said in err, err
         assert gateway.url in self.claude.read_text()
-        assert "http://127.0.0.1:14000" in self.opencode.read_text()
+        assert f"http://127.0.0.1:{self.site.port}" in self.opencode.read_text()
         assert self.thv("config", "get", "gateway_url")[0].strip() == gateway.url
 
     def log_in(self) -> None:
