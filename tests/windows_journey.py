@@ -35,8 +35,8 @@ PYTHON = windows.windows_path(windows.PYTHON)
 PYZ = TOP / "dist" / "thv-llm.pyz"
 TIMEOUT_S = 60.0
 POLL_S = 0.05
-ENDING_S = 10.0
-"""A worker that nobody has asked anything stays for two seconds."""
+ENDING_S = 70.0
+"""A worker that a killed helper left behind stays for a minute at most."""
 HELPERS, ROUNDS = 50, 5
 KILLS, KILLING_S = 100, 120.0
 """So many, or as many as there is time for."""
@@ -153,15 +153,15 @@ class Windows:
         settings = (self.home / ".config" / "opencode" / "opencode.jsonc").read_text("utf-8-sig")
         return settings.split('"apiKey": "')[1].split('"')[0]
 
-    def processes(self, words: str) -> list[int]:
-        """Return the processes of this computer with these words in their command lines."""
+    def processes(self, words: str) -> list[str]:
+        """Return the command lines of this computer's processes that have these words in them."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # ended meanwhile
                 environ = (entry / "environ").read_bytes()
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
                 if words.encode() in command and f"WINEPREFIX={self.prefix}\0".encode() in environ:
-                    found.append(int(entry.name))
+                    found.append(command.decode(errors="replace"))
         return found
 
 
@@ -400,7 +400,7 @@ def test_helpers_that_are_killed_in_the_refresh_cost_no_session(
     assert problems == []
     print(f"{kills} kills, {provider.count('refresh') - refreshes} refreshes of {turn}")
     assert kills >= FEWEST_KILLS
-    assert provider.count("refresh") - refreshes > kills // 4, "the kills came too early to matter"
+    assert provider.count("refresh") - refreshes > kills // 10, "the kills came too early to matter"
     assert computer.run(*computer.helper).code == 0
     provider.access_lifetime_s = 3600.0
     computer.thv("proxy", "start", "--background")
