@@ -106,7 +106,7 @@ ID_TOKEN = (
     refuses("idt-aud-empty", claim("aud", []), "aud is '[]'"),
     refuses("idt-aud-type", claim("aud", {"cli": 1}), "aud is neither"),
     takes("idt-aud-array", claim("aud", ["cli"])),
-    refuses("idt-aud-extra", claim("aud", ["cli", "other"]), "aud names others"),
+    refuses("idt-aud-extra", claim("aud", ["cli", "other"]), "aud names other clients"),
     takes("idt-aud-extra-azp", idt(lambda _, claims: claims.update(aud=["other", "cli"], azp="cli"))),
     takes("idt-azp-ok", claim("azp", "cli")),
     refuses("idt-azp", claim("azp", "other"), "azp is 'other'"),

@@ -6,10 +6,11 @@ Pure: a table.
 from __future__ import annotations
 
 from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING
 
-from thv_llm.edit import dotenv, jsonc, toml, yaml_block
-from thv_llm.edit.document import Editor
-from thv_llm.edit.jsonc_parse import Dialect
+if TYPE_CHECKING:
+    from thv_llm.edit.document import Editor
 
 
 class Format(Enum):
@@ -23,16 +24,19 @@ class Format(Enum):
     YAML = "yaml"  # a marked block in a top-level list or map
 
 
-_EDITORS: dict[Format, Editor] = {
-    Format.JSON: jsonc.editor(Dialect.STRICT),
-    Format.JSONC: jsonc.editor(Dialect.COMMENTS),
-    Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
-    Format.TOML: toml.EDITOR,
-    Format.DOTENV: dotenv.EDITOR,
-    Format.YAML: yaml_block.EDITOR,
-}
-
-
+@cache
 def editor(format: Format) -> Editor:
     """Return the editor (apply, revert, holds, value, is_empty) of a format."""
-    return _EDITORS[format]
+    # here, because the service reads what the tools' entries say, and edits nothing
+    from thv_llm.edit import dotenv, jsonc, toml, yaml_block
+    from thv_llm.edit.jsonc_parse import Dialect
+
+    editors: dict[Format, Editor] = {
+        Format.JSON: jsonc.editor(Dialect.STRICT),
+        Format.JSONC: jsonc.editor(Dialect.COMMENTS),
+        Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
+        Format.TOML: toml.EDITOR,
+        Format.DOTENV: dotenv.EDITOR,
+        Format.YAML: yaml_block.EDITOR,
+    }
+    return editors[format]
