@@ -4,6 +4,7 @@ import plistlib
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -314,7 +315,10 @@ class RunKey(dict[str, str]):
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return what was started; the program has a short path, wherever this checkout is."""
     found: list[list[str]] = []
+    monkeypatch.setattr(paths, "program", lambda: r"C:\Users\dev\my bin\thv-llm.pyz")
+    monkeypatch.setattr(sys, "executable", r"C:\Python313\python.exe")
     monkeypatch.setattr(detach, "start", lambda command, environ: found.append(list(command)))
     return found
 
@@ -371,6 +375,7 @@ def test_a_command_line_that_windows_would_not_run_is_refused(
     assert started == []
 
 
+@pytest.mark.usefixtures("started")
 def test_a_run_key_that_may_not_be_written_is_an_error(where: Paths, environ: dict[str, str]) -> None:
     class Refusing(RunKey):
         def set(self, name: str, line: str | None) -> None:

@@ -264,7 +264,7 @@ def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> Non
             background.start(lab.paths, lab.environ)
         assert f"process {pid} " in caught.value.why
         assert background.stop(lab.paths)
-    assert lab.processes() == []
+    until(lambda: not lab.processes())  # a busy system takes its time to end what was killed
 
 
 @pytest.mark.parametrize("program", ["helper", "token"])
