@@ -375,7 +375,7 @@ def test_helpers_that_are_killed_in_the_refresh_cost_no_session(
 ) -> None:
     """Without a service, so that each has to refresh; what one has lost, the next would miss."""
     computer.thv("proxy", "stop")
-    provider.access_lifetime_s = 300.0  # too short for every helper
+    provider.access_lifetime_s = 2.0  # or a worker that lingers serves many with one refresh
     provider.latency_s = REFRESH_S
     refreshes, chance = provider.count("refresh"), random.Random(5)
     kills = turn = 0
