@@ -371,7 +371,7 @@ def test_settings_in_a_read_only_store_need_no_write_for_what_is_found_each_time
     store.chmod(0o444)
     path.symlink_to(store)
 
-    done = here.run("setup", "--yes")
+    done = here.run("setup", "--yes", "--no-service")
 
     assert done.code == 0, done.err
     assert "Not saved: anthropic_path_prefix" in done.err
