@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+import atexit
 import io
 import secrets
 import socket
@@ -97,17 +97,36 @@ def ran(arguments: Sequence[str], code: ExitCode, stdout: Stream, stderr: Stream
     return run
 
 
+_claims: list[socket.socket] = []
+"""Ports that were just given out: runs on other Pythons choose at the same time, before anybody listens."""
+MOST_CLAIMS = 20
+
+
+@atexit.register
+def _let_go() -> None:
+    for claim in _claims:
+        claim.close()
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody has, and the next one neither.
 
     It is none of those that the system gives to connections, else one could take it before its use.
     """
     while True:
-        port = FIRST_PORT + secrets.randbelow(PORTS)
-        with contextlib.suppress(OSError):
+        port = FIRST_PORT + 2 * secrets.randbelow(PORTS // 2)
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0thv-llm tests {port}")  # a name of Linux that is gone with its process
             for number in (port, port + 1):
                 socket.create_server(("127.0.0.1", number)).close()
-            return port
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > MOST_CLAIMS:
+            _claims.pop(0).close()
+        return port
 
 
 def make(path: Path, **environ: str) -> Home:
