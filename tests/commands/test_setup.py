@@ -519,10 +519,22 @@ def test_a_gateway_that_names_no_models_costs_only_the_tools_that_need_them(here
     assert "--models" in done.err
 
 
+def test_a_dry_run_says_what_would_be_saved_where_no_file_would_change(here: Machine) -> None:
+    new = here.setup("--client", "claude-code", "--dry-run").err
+    here.setup()
+    given = here.setup("--models", "m-1,m-2", "--dry-run")
+    here.setup("--models", "m-1,m-2")
+    done = here.setup("--dry-run")
+
+    assert "Settings that would be saved: gateway_url, oidc.issuer" in new
+    assert (given.out, done.out) == ("", "")
+    assert "Settings that would be saved: models.\nNothing was changed (--dry-run).\n" in given.err
+    assert "Everything is as setup would leave it." in done.err
+
+
 def test_the_place_of_anthropics_api_is_kept_and_asked_for_anew_at_another_gateway(here: Machine) -> None:
     here.setup()
     assert settings.load(here.paths.settings).anthropic_path_prefix == "/anthropic"
-    assert "Everything is as setup would leave it." in here.setup("--models", "m-1,m-2", "--dry-run").err
     with FakeGateway(here.provider.verify_access_token, anthropic_paths=("",)) as other:
         here.gateway = other
         dry = here.setup("--dry-run")

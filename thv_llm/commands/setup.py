@@ -321,8 +321,12 @@ class Setup:
             self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
         if plans and self.wanted.anthropic_path_prefix is None:
             self.context.say("The gateway will be asked where it serves each API.")
+        saved = flags.readable(self.context.paths.settings) or settings.Settings()
+        keys = [row.key for row in settings.ROWS if saved.get(row) != self.wanted.get(row)]
+        if keys:
+            self.context.say(f"Settings that would be saved: {', '.join(keys)}.")
         self.context.say(
-            "Nothing was changed (--dry-run)." if diffs else "Everything is as setup would leave it."
+            "Nothing was changed (--dry-run)." if diffs or keys else "Everything is as setup would leave it."
         )
         return ExitCode.DONE
 
