@@ -65,17 +65,15 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  store.secret_service        the session in the Secret Service of the Linux desktop
 4  tokens                      a fresh access token: from memory, else by refreshing the session
 4  proxy.access                who may use the proxy
-4  proxy.connection            one connection of a tool, a task of the loop: request after request
 4  proxy.error_responses       our own responses: health, errors
 4  proxy.event_loop            one thread that moves all bytes, and threads for what blocks
 4  proxy.exchange              one exchange with the gateway, as far as the head of its response
 4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
-4  proxy.response_body         one response on its way from the gateway to the tool, a read at a time
-4  proxy.server                the listener on 127.0.0.1, and on ::1 where there is one: limits, start, stop
+4  proxy.relay                what comes back from the gateway: a response, or another protocol (WebSocket)
+4  proxy.server                the listener on the loopback, and the connections of the clients
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
 4  proxy.transport             a byte stream over a socket that never blocks, plain or with TLS
-4  proxy.upgrade               another protocol over the same connection (WebSocket)
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
 4  service.agent               the socket that answers the helper
 4  service.agent_protocol      what the lines between agent and client mean

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tests.fakes.hostile_gateway import CA, HostileGateway, Script
-from thv_llm.proxy.connection import Timing
 from thv_llm.proxy.forward import GetToken, Refusal
-from thv_llm.proxy.server import Proxy
+from thv_llm.proxy.server import Proxy, Timing
 from thv_llm.proxy.stats import LogEntry
 from thv_llm.proxy.upstream import Gateway, Limits
 from thv_llm.secret import Secret

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import KEY, OK, TOKEN, Running, running, until
-from thv_llm.proxy.connection import Timing
+from thv_llm.proxy.server import Timing
 from thv_llm.proxy.stats import Outcome
 
 UPLOAD = (

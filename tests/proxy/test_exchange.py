@@ -11,10 +11,10 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, HostileGateway, answering
 from tests.proxy.running import OK, Running, running, until
-from thv_llm.proxy.connection import Timing
 from thv_llm.proxy.exchange import MAX_KEPT_BYTES, RequestBody
 from thv_llm.proxy.framing import ChunkedBody, ContentLengthBody
 from thv_llm.proxy.http1 import Rejected
+from thv_llm.proxy.server import Timing
 from thv_llm.proxy.transport import Transport
 from thv_llm.proxy.upstream import Limits
 

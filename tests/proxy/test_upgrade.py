@@ -9,9 +9,9 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, answering
 from tests.proxy.running import OK, running, until
-from thv_llm.proxy import upgrade
+from thv_llm.proxy import relay
 from thv_llm.proxy.http1 import Fields, RequestHead
-from thv_llm.proxy.upgrade import wanted
+from thv_llm.proxy.relay import wanted_protocol
 
 SWITCH = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -171,7 +171,7 @@ def test_an_offer_of_http_2_is_taken_no_notice_of() -> None:
 
 
 def test_stopping_ends_what_was_upgraded_and_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upgrade, "QUIET_S", 0.1)
+    monkeypatch.setattr(relay, "QUIET_S", 0.1)
 
     def script(conversation: Conversation) -> None:
         conversation.head()
@@ -220,4 +220,4 @@ def test_only_a_plain_offer_of_websocket_is_passed_on(
 ) -> None:
     fields = Fields([(b"Connection", connection), (b"Upgrade", upgrade)])
 
-    assert wanted(RequestHead(method, b"/", minor, fields)) == b""
+    assert wanted_protocol(RequestHead(method, b"/", minor, fields)) == b""

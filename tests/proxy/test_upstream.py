@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.hostile_gateway import HostileGateway, answering
 from tests.proxy.running import OK, PATIENCE_S, Running, running, until
-from thv_llm.proxy.connection import Connection
+from thv_llm.proxy.server import Connection
 from thv_llm.proxy.transport import UpstreamConnection
 from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits, after
 from thv_llm.settings import Settings

@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from thv_llm.proxy import error_responses, exchange, framing, headers, http1, upgrade
+from thv_llm.proxy import error_responses, exchange, framing, headers, http1
 from thv_llm.proxy.access import Keys
 from thv_llm.proxy.event_loop import Job, Steps
 from thv_llm.proxy.exchange import SWITCHING, Exchange, Request
 from thv_llm.proxy.http1 import Field, Rejected, ResponseHead
-from thv_llm.proxy.response_body import CLIENT_DISCONNECTED, Relay
+from thv_llm.proxy.relay import CLIENT_DISCONNECTED, Relay, both_ways
 from thv_llm.proxy.stats import LogEntry, Outcome
 from thv_llm.proxy.transport import ClientTransport, Transport
 from thv_llm.proxy.upstream import Gateway, GatewayError, after
@@ -231,7 +231,7 @@ class Forwarder:
             raise Rejected(426, "the gateway does not switch protocols here")
         entry.responded(SWITCHING)
         idle_s = self._gateway.limits.idle
-        yield from upgrade.relay(self._client, done, idle_s, entry, self._stopping)
+        yield from both_ways(self._client, done, idle_s, entry, self._stopping)
         return False
 
     def _relay(self, request: Request, done: Exchange, entry: LogEntry) -> tuple[Relay, bool]:
