@@ -102,12 +102,9 @@ The map. A module imports only from lower layers, or from siblings in its own su
 5  service.on_demand           tell the user, or open the browser, when a tool needs a login
 5  service.service             the service itself: token source, agent and proxy put together
 6  checks                      what `doctor` checks and `status --check` asks
-6  checks.local                checks of this machine alone: Python, our files and their modes, the helper
+6  checks.local                checks of this machine alone: Python, our files, service, the wired tools
 6  checks.model                the words of a finding, and what the checks look at
-6  checks.remote               checks over the network: provider, its clock, gateway and what it publishes
-6  checks.running              checks of the background service: alive, ours, up to date, alone on its port
-6  checks.session              checks of the session: where it is kept, can it be read, does it give tokens
-6  checks.wiring               checks of the wired tools: do they still hold our values
+6  checks.remote               checks over the network: provider, session and token, gateway
 7  commands.completion         `thv-llm completion SHELL`: tab completion, made from the parser itself
 7  commands.config             `thv-llm config set|show|reset`: the settings by hand
 7  commands.connection         from the gateway's URL to settings: what it publishes, what the user says

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from thv_llm import log
-from thv_llm.checks import local, remote, running, session, wiring
+from thv_llm.checks import local, remote
 from thv_llm.checks.model import Check, Installation, Level, failed
 from thv_llm.errors import ThvLlmError
 
@@ -28,16 +28,16 @@ ALWAYS: tuple[tuple[str, Checker], ...] = (
 
 CONFIGURED: tuple[tuple[str, Checker], ...] = (
     ("provider", remote.provider),
-    ("session", session.stored),
-    ("token", session.token),
+    ("session", remote.session),
+    ("token", remote.token),
     ("published", remote.published),
     ("gateway", remote.gateway),
-    ("service", running.service),
-    ("port", running.port),
-    ("autostart", running.autostarted),
+    ("service", local.service),
+    ("port", local.port),
+    ("autostart", local.autostarted),
     ("helper", local.helper_program),
-    ("tools", wiring.tools),
-    ("environment", wiring.environment),
+    ("tools", local.tools),
+    ("environment", local.environment),
 )
 
 

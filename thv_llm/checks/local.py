@@ -1,4 +1,4 @@
-"""Checks of this machine alone: Python, our files and their modes, the helper."""
+"""Checks of this machine alone: Python, our files and their modes, helper, service, the wired tools."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from thv_llm import __version__, agent_client, paths, system
-from thv_llm.checks.model import RESTART, SETUP, Check, Installation, fail, ok, warn
-from thv_llm.errors import ThvLlmError
+from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure, fail, ok, warn
+from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.service import autostart, background, challenge, helper
 from thv_llm.system import file_system
+from thv_llm.tools import detect, engine
+from thv_llm.tools.engine import Place
+from thv_llm.tools.values import ASK_HEADERS, without_headers
 
 OLDEST_PYTHON = (3, 11)
 HELPER_TIMEOUT_S = 15.0
@@ -147,8 +151,6 @@ def settings_file(here: Installation) -> Iterator[Check]:
 
 def helper_program(here: Installation) -> Iterator[Check]:
     """The helper is there, can run, and answers soon."""
-    from thv_llm.service import helper
-
     path, is_there = here.where.helper, os.path.exists(here.where.helper)
     if not is_there and all(tool.mode != "direct" for tool in here.state.wired):
         return
@@ -196,3 +198,110 @@ def _tried(here: Installation, command: Sequence[str]) -> Check:
     if took > here.slow_helper_s:
         return warn("helper", f"responds, but only after {took:.1f} s", SETUP, RESTART)
     return ok("helper", f"responds in {took * 1000:.0f} ms")
+
+
+def service(here: Installation) -> Iterator[Check]:
+    """The service runs if it should, answers as ourselves, and is not out of date."""
+    found, wanted = here.running, here.state.service.wanted
+    if found is None and wanted:
+        yield fail("service", "not running, though it should be", SETUP, RESTART)
+    elif found is None:
+        yield from _not_running(here)
+    elif not found.answers:
+        reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
+        if not here.state.local_key:
+            reason = f"process {found.record.pid} cannot be checked: the record of its key is gone"
+        yield fail("service", reason, SETUP, RESTART)
+    else:
+        reasons = background.reasons_to_restart(here.where, found.record)
+        for reason in reasons:
+            yield warn("service", reason, SETUP, RESTART)
+        if not reasons:
+            yield ok("service", background.described(found.record))
+
+
+def _not_running(here: Installation) -> Iterator[Check]:
+    waiting = [tool.tool for tool in here.state.wired if tool.mode == "proxy"]
+    if waiting:
+        reason = f"not running; required by {', '.join(waiting)}"
+        yield fail("service", reason, SETUP, RESTART)
+    elif here.state.wired:
+        yield warn("service", "not running; the credential helper is slow without it", SETUP)
+    else:
+        yield ok("service", "not running, and not needed")
+
+
+def port(here: Installation) -> Iterator[Check]:
+    """Nobody else has the proxy's port."""
+    number = here.settings.proxy_port
+    use = background.port_use(here.where, number)
+    is_open = use.kind == "ours" and challenge.somebody_listens(number)
+    if is_open:
+        yield ok("port", f"{number} is used by thv-llm")
+    elif use.kind == "stranger":
+        owner = use.owner or "another program"
+        remedy = (*SETUP, "--proxy-port", str(number + 1))
+        needs_it = here.state.service.proxy or any(tool.mode == "proxy" for tool in here.state.wired)
+        reason = f"port {number}, the proxy's, is used by {owner}"
+        yield fail("port", reason, remedy) if needs_it else warn("port", reason, remedy)
+    elif here.running is not None and here.running.record.port:
+        yield fail("port", f"connection refused by 127.0.0.1:{number}", SETUP, RESTART)
+    else:
+        yield ok("port", f"{number} is free")
+
+
+def autostarted(here: Installation) -> Iterator[Check]:
+    """Something starts the service at login where a tool needs it, and names a program that is there."""
+    manager = autostart.of(here.environ, here.platform)
+    if not manager.is_installed(here.where):
+        is_needed = here.settings.autostart and any(tool.mode == "proxy" for tool in here.state.wired)
+        if is_needed and manager.is_available():
+            # no `fix`: the user may have removed it
+            yield warn("autostart", "the service does not start at login", ("thv-llm", "proxy", "install"))
+    elif manager.is_current(here.where, here.environ):
+        yield ok("autostart", manager.file)
+    else:
+        remedy = ("thv-llm", "proxy", "install")
+        yield warn("autostart", f"{manager.file} is for another program or setting", remedy, fix=remedy)
+
+
+def tools(here: Installation) -> Iterator[Check]:
+    """Each wired tool is still there and holds what setup wrote."""
+    if not here.state.wired:
+        yield warn("tools", "no tool is configured", SETUP)
+    for wired in here.state.wired:
+        found = [one for one in here.drift if one.tool == wired.tool]
+        fix = configure(wired.tool) if wired.tool in here.sound_tools else ()
+        for one in found:
+            yield fail(wired.tool, f"{one.path}: {one}", one.remedy, fix)
+        if not found:
+            yield ok(wired.tool, f"{wired.mode}, {', '.join(file.path for file in wired.files)}")
+
+
+def environment(here: Installation) -> Iterator[Check]:
+    """No variable or policy takes a wired tool elsewhere."""
+    place = Place(here.environ, here.where.home, here.platform)
+    is_clear = True
+    for wired in here.state.wired:
+        try:
+            tool = engine.by_name(wired.tool)
+        except UsageError:  # wired by a version that knew it
+            continue
+        for override in tool.overridden_by:
+            if here.environ.get(override.env):
+                is_clear = False
+                yield warn(wired.tool, f"{override.env} is set: {override.effect}", ("unset", override.env))
+        for policy in detect.managing_files(tool, place):
+            is_clear = False
+            yield warn(wired.tool, policy, "contact the administrator of this machine")
+    if any(wired.mode == "proxy" for wired in here.state.wired):
+        for text in engine.loopback_through_proxy(here.environ):
+            is_clear = False
+            reason, _, remedy = text.rpartition("; ")
+            yield warn("environment", reason, remedy)
+    wired_ids = {wired.tool for wired in here.state.wired}
+    if lacking := without_headers(here.settings, [tool for tool in engine.TOOLS if tool.id in wired_ids]):
+        is_clear = False
+        yield warn("tools", lacking, ASK_HEADERS)
+    if is_clear and here.state.wired:
+        yield ok("environment", "nothing overrides the configured tools")
