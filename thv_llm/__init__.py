@@ -111,15 +111,13 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
 7  commands.env                `thv-llm env`: shell lines for what is configured by environment variables
 7  commands.help               `thv-llm help [COMMAND]`: the list of commands, or what one of them takes
-7  commands.login              `thv-llm login`: log in, and keep the session
-7  commands.logout             `thv-llm logout`: end the session here and, if possible, at the provider
 7  commands.models             `thv-llm models`: the model ids of the gateway
 7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
 7  commands.run                `thv-llm run`: a command with the proxy's environment variables
 7  commands.screen             how things are shown to people: colour, times, sizes
 7  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
-7  commands.session            the session as commands begin and end it: logging a person in, and out
+7  commands.session            `thv-llm login` and `logout`: the session as commands begin and end it
 7  commands.sources            the settings that a run is given: flags, environment, `--from`
 7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 7  commands.teardown           `thv-llm teardown`: put back what setup changed

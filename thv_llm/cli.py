@@ -1,9 +1,8 @@
 """What can be typed, and how a run ends.
 
-`VERBS` names every command; each is one module of `thv_llm.commands` with `SUMMARY`,
-`EXAMPLES`, `add_arguments(parser)` and `run(args, context)`. Only the module of the verb that
-was typed is imported. `main` is the one error boundary: it alone prints errors and turns
-exceptions into exit codes.
+`VERBS` names every command: a module of `thv_llm.commands` or, where several share one, a name in
+it (see `parser.Command`). Only the module of the verb that was typed is imported. `main` is the one
+error boundary: it alone prints errors and turns exceptions into exit codes.
 """
 
 from __future__ import annotations
@@ -11,33 +10,34 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import argparse
 
+    from thv_llm.commands.parser import Command
     from thv_llm.context import Context
-    from thv_llm.errors import ExitCode
 
-VERBS = (
-    "setup",
-    "teardown",
-    "uninstall",
-    "status",
-    "doctor",
-    "login",
-    "logout",
-    "tools",
-    "models",
-    "run",
-    "env",
-    "config",
-    "proxy",
-    "completion",
-    "help",
-    "version",
-    "token",
-)
+VERBS = {
+    "setup": "setup",
+    "teardown": "teardown",
+    "uninstall": "uninstall",
+    "status": "status",
+    "doctor": "doctor",
+    "login": "session:LOGIN",
+    "logout": "session:LOGOUT",
+    "tools": "tools",
+    "models": "models",
+    "run": "run",
+    "env": "env",
+    "config": "config",
+    "proxy": "proxy",
+    "completion": "completion",
+    "help": "help",
+    "version": "version",
+    "token": "token",
+}
+"""In the order of the help: where each command is in `thv_llm.commands`."""
 
 ACTING = ("setup", "teardown", "uninstall", "login", "logout")
 """What changes something; with `--format json` it says so in lines, the last of which is the result."""
@@ -60,19 +60,6 @@ thv-llm status        what is configured, and is the session alive
 thv-llm doctor        what is wrong, and the command that fixes it
 thv-llm teardown      put every file back as it was
 """
-
-
-class Command(Protocol):
-    """What every module of `thv_llm.commands` offers to this one."""
-
-    SUMMARY: str
-    EXAMPLES: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare what the verb takes."""
-
-    def run(self, args: argparse.Namespace, context: Context) -> ExitCode:
-        """Do it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,7 +151,7 @@ def _dispatch(arguments: list[str], context: Context) -> int:
         from thv_llm import paths
 
         paths.require_own_home(context.paths)
-    return int(_module(verb).run(args, context))
+    return int(_command(verb).run(args, context))
 
 
 def build_parser(*verbs: str) -> argparse.ArgumentParser:
@@ -174,9 +161,9 @@ def build_parser(*verbs: str) -> argparse.ArgumentParser:
     parser = Parser(prog="thv-llm", description=TAGLINE)
     below = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True)
     for verb in verbs or VERBS:
-        module = _module(verb)
-        child = below.add_parser(verb, description=module.SUMMARY, examples=module.EXAMPLES)
-        module.add_arguments(child)
+        command = _command(verb)
+        child = below.add_parser(verb, description=command.SUMMARY, examples=command.EXAMPLES)
+        command.add_arguments(child)
         child.set_defaults(whole_parser=build_parser, overview=overview)
     return parser
 
@@ -185,7 +172,7 @@ def overview() -> str:
     """Return what `thv-llm --help` prints."""
     from thv_llm.commands import help
 
-    lines = [f"  {verb:<12}{_module(verb).SUMMARY}" for verb in VERBS]
+    lines = [f"  {verb:<12}{_command(verb).SUMMARY}" for verb in VERBS]
     examples = [f"  {line}" for line in EXAMPLES.splitlines()]
     return "\n".join(
         [
@@ -205,8 +192,10 @@ def overview() -> str:
     )
 
 
-def _module(verb: str) -> Command:
-    return cast(Command, import_module(f"thv_llm.commands.{verb}"))
+def _command(verb: str) -> Command:
+    module, _, name = VERBS[verb].partition(":")
+    found = import_module(f"thv_llm.commands.{module}")
+    return cast("Command", getattr(found, name) if name else found)
 
 
 def _known(word: str) -> str:

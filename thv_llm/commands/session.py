@@ -1,6 +1,6 @@
-"""The session as commands begin and end it: logging a person in, and out.
+"""`thv-llm login` and `thv-llm logout`: the session as commands begin and end it.
 
-For `setup`, `login` and `token --login`; for `logout`, `teardown --purge-tokens` and `config reset`.
+Also for `setup` and `token --login`; for `teardown --purge-tokens` and `config reset`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
+from thv_llm import settings
 from thv_llm.commands import connection, screen
-from thv_llm.errors import LoginRequiredError, ThvLlmError, shown
+from thv_llm.commands.parser import Command, add_format
+from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError, shown
 from thv_llm.settings import STORED
 from thv_llm.system import terminal
 
@@ -422,3 +424,59 @@ def _revoke(context: Context, saved: Settings, ended: Ended) -> None:
         context.say("The session was revoked at the provider.")
     if browser_url:
         context.say(f"To end the provider's own session in your browser: {browser_url}")
+
+
+def _add_login(parser: argparse.ArgumentParser) -> None:
+    """Declare how to log in."""
+    add_flow(parser)
+    add_format(parser)
+    parser.add_argument("--force", action="store_true", help="log in even if the session works")
+    parser.add_argument("--prompt", metavar="VALUE", help="OIDC `prompt` for this login, e.g. select_account")
+
+
+def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Log in unless the session is good already."""
+    from thv_llm import state
+    from thv_llm.commands import wiring
+
+    saved = settings.load(context.paths.settings)
+    saved.require_configured()
+    begun = begin(context, saved, flow=flow(args), force=args.force or bool(args.prompt), prompt=args.prompt)
+    hand_over(context, begun)
+    if state.load(context.paths.state).wired and saved.anthropic_path_prefix is None:
+        # `setup --lazy` could not ask; the root stands in the tools' files
+        found = wiring.find_prefixes(context, saved, begun.token.value)
+        settings.save(context.paths, found)
+        if any(found.values()):
+            places = ", ".join(f"{key} = {path}" for key, path in found.items() if path)
+            context.say(f"The gateway has APIs below its root ({places}). Run: thv-llm setup")
+    return ExitCode.DONE
+
+
+LOGIN = Command(
+    "log in at the provider",
+    """
+thv-llm login                            in the browser
+thv-llm login --skip-browser             print the URL; takes a pasted address
+thv-llm login --device-code              by a code to type on another device
+thv-llm login --prompt select_account    as another user
+""",
+    _add_login,
+    _run_login,
+)
+
+
+def _run_logout(_args: argparse.Namespace, context: Context) -> ExitCode:
+    """Revoke, delete, and tell the service to forget."""
+    end(context, settings.load(context.paths.settings))
+    return ExitCode.DONE
+
+
+LOGOUT = Command(
+    "end the session; revokes it at the provider",
+    """
+thv-llm logout        tools get a clear refusal until the next thv-llm login
+""",
+    add_format,
+    _run_logout,
+)
