@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 VERBS = {
     "setup": "setup",
-    "teardown": "teardown",
-    "uninstall": "uninstall",
+    "teardown": "teardown:TEARDOWN",
+    "uninstall": "teardown:UNINSTALL",
     "status": "status",
     "doctor": "doctor",
     "login": "session:LOGIN",
     "logout": "session:LOGOUT",
     "tools": "tools",
     "models": "models",
-    "run": "run",
-    "env": "env",
+    "run": "env:RUN",
+    "env": "env:ENV",
     "config": "config",
     "proxy": "proxy",
     "completion": "completion",
-    "help": "help",
-    "version": "version",
+    "help": "help:HELP",
+    "version": "help:VERSION",
     "token": "token",
 }
 """In the order of the help: where each command is in `thv_llm.commands`."""

@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each: `SUMMARY`, `EXAMPLES`, `add_arguments`, `run`."""
+"""What can be typed, one subject a module; what each module offers is in `parser.Command`."""

@@ -182,7 +182,7 @@ def _reset(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG
             why=f"their files hold values of thv-llm: {', '.join(tool.tool for tool in known.wired)}",
             next_step="thv-llm teardown, then thv-llm config reset",
         )
-    from thv_llm.commands import uninstall
+    from thv_llm.commands import teardown
 
-    uninstall.remove_all(context)
+    teardown.remove_all(context)
     return ExitCode.DONE

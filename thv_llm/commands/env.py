@@ -1,54 +1,54 @@
-"""`thv-llm env`: shell lines for tools and scripts that are configured by environment variables."""
+"""`thv-llm env` and `thv-llm run`: the variables that configure tools and scripts, for a shell or a command.
+
+Rule 1: what would override our configuration of a direct tool is left out, address and key together,
+        and said: that tool would send the proxy's key to the gateway.
+Rule 2: the command of `run` takes the place of our process, so its exit code is ours.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from thv_llm import settings, state
+from thv_llm.checks.model import MIN_VALID_S
 from thv_llm.commands import wiring
-from thv_llm.errors import ExitCode, UsageError, shown
+from thv_llm.commands.parser import Command
+from thv_llm.errors import ExitCode, NotFoundError, ThvLlmError, UsageError, shown
+from thv_llm.system import processes
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
-from thv_llm.tools.model import Template, Value
+from thv_llm.tools.model import Binary, Template, Value
 from thv_llm.tools.registry.proxy import CLIENTS
 from thv_llm.tools.values import leaves, resolve
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
     from thv_llm.settings import Settings
-
-SUMMARY = "shell lines (export …) for tools set up by variables"
-EXAMPLES = """
-eval "$(thv-llm env)"                 for this shell
-thv-llm env --shell fish | source     the same in fish
-thv-llm env --shell powershell | Out-String | Invoke-Expression
-for /f "delims=" %i in ('thv-llm env --shell cmd') do @%i
-eval "$(thv-llm env --unset)"         the reverse
-thv-llm run -- python script.py       for one command only
-"""
+VARIABLES = tuple(name for names in CLIENTS.values() for name in names)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_env(parser: argparse.ArgumentParser) -> None:
     """Declare the shell, the tool, and the reverse."""
     parser.add_argument(
         "--shell", choices=sorted(SET), help="sh (bash, zsh, …), fish, powershell or cmd; else $SHELL"
     )
-    add_tool(parser)
+    _add_tool(parser)
     parser.add_argument("--unset", action="store_true", help="lines that take the variables away again")
 
 
-def add_tool(parser: argparse.ArgumentParser) -> None:
+def _add_tool(parser: argparse.ArgumentParser) -> None:
     """Add `--tool NAME`."""
     parser.add_argument(
         "--tool", metavar="NAME", help=f"only the variables of one kind of client: {', '.join(_by_name())}"
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> ExitCode:
+def _run_env(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print one line per variable; the local key in them is good on this machine only."""
     shell = args.shell or _own_shell(context)
     if args.unset:
@@ -57,19 +57,31 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         return ExitCode.DONE
     found = settings.load(context.paths.settings)
     found.require_configured()
-    for name, value in variables(context, found, args.tool, command="env").items():
+    for name, value in _variables(context, found, args.tool, command="env").items():
         context.answer(SET[shell](name, value))
     _warn(context, found.proxy_port)
     return ExitCode.DONE
 
 
-def variables(context: Context, found: Settings, tool: str | None, *, command: str) -> dict[str, str]:
+ENV = Command(
+    "shell lines (export …) for tools set up by variables",
+    """
+eval "$(thv-llm env)"                 for this shell
+thv-llm env --shell fish | source     the same in fish
+thv-llm env --shell powershell | Out-String | Invoke-Expression
+for /f "delims=" %i in ('thv-llm env --shell cmd') do @%i
+eval "$(thv-llm env --unset)"         the reverse
+thv-llm run -- python script.py       for one command only
+""",
+    _add_env,
+    _run_env,
+)
+
+
+def _variables(context: Context, found: Settings, tool: str | None, *, command: str) -> dict[str, str]:
     """Return what clients of that name look for; without a name, what all the common SDKs do.
 
     They hold the key of `command`, `env` or `run`.
-
-    What would override our configuration of a direct tool is left out, address and key together, and
-    said: that tool would send the proxy's key to the gateway.
     """
     if tool:
         templates = _named(tool)
@@ -121,9 +133,6 @@ def _named(name: str) -> Mapping[str, Template]:
     raise UsageError(f"no environment variables configure {shown(name)}", why=why, next_step=next_step)
 
 
-VARIABLES = tuple(name for names in CLIENTS.values() for name in names)
-
-
 def _posix(name: str, value: str) -> str:
     return f"export {name}={shlex.quote(value)}"
 
@@ -168,7 +177,6 @@ def _own_shell(context: Context) -> str:
 def _warn(context: Context, port: int) -> None:
     """Say what keeps the variables from working."""
     from thv_llm.service import background
-    from thv_llm.tools import engine
 
     found = background.find(context.paths)
     if found is None or found.record.port != port:
@@ -177,3 +185,78 @@ def _warn(context: Context, port: int) -> None:
         )
     for warning in engine.loopback_through_proxy(context.environ):
         context.say(f"thv-llm: {warning}")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Declare the tool and the command line."""
+    _add_tool(parser)
+    parser.add_argument("command", metavar="CMD", nargs=argparse.REMAINDER, help="the command to run")
+
+
+def _run_run(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Become the command.
+
+    Raises:
+        LoginRequiredError: before the command starts.
+        NotFoundError: no program has that name.
+        ThvLlmError: it cannot be started.
+    """
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command:
+        raise UsageError("no command was given", next_step="thv-llm run -- python script.py")
+    found = settings.load(context.paths.settings)
+    found.require_configured()
+    program = shutil.which(command[0], path=context.environ.get("PATH", os.defpath))
+    if program is None:
+        raise NotFoundError(f"cannot run {shown(command[0])}", why="no program on PATH has that name")
+    from thv_llm.service import cold_token
+
+    cold_token.token(context.paths, context.environ, MIN_VALID_S)
+    tool = args.tool or _own_name(command[0])
+    environ = {**context.environ, **_variables(context, found, tool, command="run")}
+    environ |= _direct_loopback(environ)
+    _require_proxy(context, found.proxy_port)
+    context.stdout.flush()
+    try:
+        processes.become(program, command, environ)
+    except OSError as error:
+        raise ThvLlmError(
+            f"cannot run {shown(program)}", why=error.strerror or "it cannot be started"
+        ) from error
+
+
+RUN = Command(
+    "run a command with the proxy's environment variables",
+    """
+thv-llm run -- python script.py       for an OpenAI or Gemini SDK
+thv-llm run --tool anthropic -- python script.py
+                                      for Anthropic's
+thv-llm run -- openhands --override-with-envs
+""",
+    _add_run,
+    _run_run,
+)
+
+
+def _own_name(program: str) -> str | None:
+    """Return the tool that a program belongs to, if environment variables configure it."""
+    name = os.path.basename(program)
+    return next((tool.id for tool in engine.TOOLS if tool.variables and Binary(name) in tool.found_by), None)
+
+
+def _direct_loopback(environ: dict[str, str]) -> dict[str, str]:
+    """Return what keeps requests to our proxy from going to another one."""
+    if not engine.loopback_through_proxy(environ):
+        return {}
+    exempt = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    hosts = ",".join(filter(None, (exempt, "127.0.0.1")))
+    return {"NO_PROXY": hosts, "no_proxy": hosts}
+
+
+def _require_proxy(context: Context, port: int) -> None:
+    from thv_llm.commands import proxy
+    from thv_llm.service import background
+
+    found = background.find(context.paths)
+    if found is None or not found.answers or found.record.port != port:
+        proxy.start_background(context)

@@ -1,4 +1,4 @@
-"""`thv-llm help [COMMAND|TOPIC]`: the list of commands, what one of them takes, or a page of the manual.
+"""`thv-llm help` and `thv-llm version`: what can be typed, the pages of the manual, what is installed.
 
 The manual's pages are the files of `thv_llm/manual`; the first line of each is its title.
 """
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from thv_llm import __version__, paths
+from thv_llm.commands.parser import Command
 from thv_llm.errors import ExitCode, UsageError, did_you_mean, shown
 from thv_llm.system import terminal
 
@@ -21,23 +23,15 @@ MARK = re.compile(r"<!-- /?\w+ -->")
 """Around the parts that are generated."""
 ITEM = re.compile(r"\s*([-*]|\d+\.) ")
 
-SUMMARY = "the commands and the manual; help COMMAND, help TOPIC"
-EXAMPLES = """
-thv-llm help                    all commands, and the topics of the manual
-thv-llm help setup              the same as thv-llm setup --help
-thv-llm help config set         one action of a command
-thv-llm help troubleshooting    a page of the manual
-"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_help(parser: argparse.ArgumentParser) -> None:
     """Declare the words that name a command or a topic."""
     parser.add_argument(
         "words", metavar="COMMAND|TOPIC", nargs="*", help="a command, or a page of the manual"
     )
 
 
-def run(args: argparse.Namespace, context: Context) -> ExitCode:
+def _run_help(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the overview, the help of one command, or a page."""
     if not args.words:
         context.show(args.overview())
@@ -59,6 +53,19 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         known = list(children(found))
     context.show(found.format_help().rstrip())
     return ExitCode.DONE
+
+
+HELP = Command(
+    "the commands and the manual; help COMMAND, help TOPIC",
+    """
+thv-llm help                    all commands, and the topics of the manual
+thv-llm help setup              the same as thv-llm setup --help
+thv-llm help config set         one action of a command
+thv-llm help troubleshooting    a page of the manual
+""",
+    _add_help,
+    _run_help,
+)
 
 
 def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -96,3 +103,27 @@ def topics() -> dict[str, str]:
 def page(topic: str) -> str:
     """Return the Markdown text of a page."""
     return resources.files("thv_llm").joinpath("manual", f"{topic}.md").read_text("utf-8")
+
+
+def _add_version(parser: argparse.ArgumentParser) -> None:
+    """Declare whether licenses are wanted."""
+    parser.add_argument("--licenses", action="store_true", help="also the licenses of what is inside")
+
+
+def _run_version(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Print the version, and the licenses of the packages in the file."""
+    context.answer(f"thv-llm {__version__}")
+    if args.licenses:
+        context.answer(paths.bundled("LICENSES.txt"))
+    return ExitCode.DONE
+
+
+VERSION = Command(
+    "the version; --licenses for what is inside the file",
+    """
+thv-llm version                the same as -V and --version
+thv-llm version --licenses     with the licenses of the packages in the file
+""",
+    _add_version,
+    _run_version,
+)

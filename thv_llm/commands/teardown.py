@@ -1,15 +1,23 @@
-"""`thv-llm teardown`: put back what setup changed."""
+"""`thv-llm teardown` and `thv-llm uninstall`: put back what setup changed; leave only the program.
+
+Rule 1: what teardown could not put back keeps its record, and then uninstall removes nothing else.
+Rule 2: only files whose names are ours go, and only directories that are empty.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import os
 from typing import TYPE_CHECKING
 
-from thv_llm import settings, state
+from thv_llm import files, paths, settings, state
 from thv_llm.commands import parser as flags
-from thv_llm.commands import wiring
+from thv_llm.commands import session, wiring
+from thv_llm.commands.parser import Command
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.service import autostart, background, network
 from thv_llm.settings import ROWS, Settings
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Done, Mode, Undone
@@ -20,16 +28,8 @@ if TYPE_CHECKING:
     from thv_llm.context import Context
     from thv_llm.tools.engine import Place, Unrecorded
 
-SUMMARY = "put back what setup changed"
-EXAMPLES = """
-thv-llm teardown                   every tool
-thv-llm teardown codex             only this one
-thv-llm teardown --dry-run         show the changes as a diff, make none
-thv-llm teardown --purge-tokens    also revoke and delete the session
-"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_teardown(parser: argparse.ArgumentParser) -> None:
     """Declare which tools, and what else goes."""
     parser.add_argument("tools", metavar="TOOL", nargs="*", help="only these tools")
     parser.add_argument(
@@ -40,25 +40,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     flags.add_format(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> ExitCode:
+def _run_teardown(args: argparse.Namespace, context: Context) -> ExitCode:
     """Undo the named tools, or all; one failure never stops the others."""
     named = [*args.tools, *args.client] or None
     if args.dry_run:
-        for one in unrecorded(context, wiring.place(context), named):
+        for one in _unrecorded(context, wiring.place(context), named):
             context.say(f"{one.tool.title}: settings without a record; teardown asks before it removes them")
         return _show(engine.revert(context.paths, wiring.place(context), named, dry_run=True), context)
-    undone = put_back(context, named)
+    undone = _put_back(context, named)
     if args.purge_tokens:
-        from thv_llm.commands import session
-
         session.end(context, settings.load(context.paths.settings))
     return ExitCode.FAILED if any(one.error for one in undone) else ExitCode.DONE
 
 
-def put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undone, ...]:
-    """Undo the named tools, or all, say what was done, and stop what no tool needs any more."""
-    from thv_llm.service import background
+TEARDOWN = Command(
+    "put back what setup changed",
+    """
+thv-llm teardown                   every tool
+thv-llm teardown codex             only this one
+thv-llm teardown --dry-run         show the changes as a diff, make none
+thv-llm teardown --purge-tokens    also revoke and delete the session
+""",
+    _add_teardown,
+    _run_teardown,
+)
 
+
+def _put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undone, ...]:
+    """Undo the named tools, or all, say what was done, and stop what no tool needs any more."""
     context.facts["files"] = []
     place = wiring.place(context)
     left = _adopt(context, place, named)
@@ -96,7 +105,7 @@ def _adopt(context: Context, place: Place, named: Sequence[str] | None) -> list[
     Returns:
         What stays, because no user can be asked.
     """
-    found = unrecorded(context, place, named)
+    found = _unrecorded(context, place, named)
     files = [(one, file.path) for one in found for file in one.record.files if file not in one.recorded]
     if not context.has_terminal:
         error = ThvLlmError(
@@ -113,7 +122,7 @@ def _adopt(context: Context, place: Place, named: Sequence[str] | None) -> list[
     return []
 
 
-def unrecorded(context: Context, place: Place, named: Sequence[str] | None = None) -> list[Unrecorded]:
+def _unrecorded(context: Context, place: Place, named: Sequence[str] | None = None) -> list[Unrecorded]:
     """Return values of ours without a record; say so of those that another installation takes back."""
     known = state.load(context.paths.state)
     values = wiring.values(context, flags.readable(context.paths.settings) or Settings(), models=())
@@ -128,8 +137,6 @@ def unrecorded(context: Context, place: Place, named: Sequence[str] | None = Non
 
 def _narrow_service(context: Context) -> None:
     """Drop the proxy with the last proxy tool, and the service with the last tool."""
-    from thv_llm.service import autostart, background
-
     known = state.load(context.paths.state)
     needs_proxy = any(tool.mode == Mode.PROXY.value for tool in known.wired)
     if not known.wired or (known.service.proxy and not needs_proxy):
@@ -169,3 +176,86 @@ def _tell(one: Undone, context: Context) -> None:
         context.say(line[:1].upper() + line[1:])
     if one.error:
         context.say(f"{one.path}: {one.error}")
+
+
+def _add_uninstall(parser: argparse.ArgumentParser) -> None:
+    """Declare that the question can be left out."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    flags.add_format(parser)
+
+
+def _run_uninstall(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Put everything back; FAILED, with the record kept, when something could not be."""
+    wired = state.load(context.paths.state).wired
+    names = ", ".join(tool.tool for tool in wired)
+    if not args.yes:
+        first = (
+            f"This puts the files of {names} back, ends the session," if names else "This ends the session,"
+        )
+        context.confirm(f"{first}\nand removes settings, service and {context.paths.directory}.")
+    undone = _put_back(context)
+    left = state.load(context.paths.state).wired
+    if left or any(one.error for one in undone):
+        raise ThvLlmError(
+            "not everything could be put back",
+            why=f"still configured: {', '.join(tool.tool for tool in left) or names}; the rest stays, too",
+            next_step="thv-llm teardown names the files; then thv-llm uninstall",
+        )
+    remove_all(context)
+    context.facts["program"] = paths.program()
+    context.say(f"Only the program is left: {paths.program()}")
+    return ExitCode.DONE
+
+
+UNINSTALL = Command(
+    "teardown, logout, and remove settings, service and helper",
+    """
+thv-llm uninstall          asks first
+thv-llm uninstall --yes    without a question
+""",
+    _add_uninstall,
+    _run_uninstall,
+)
+
+
+def remove_all(context: Context) -> None:
+    """End the sessions, stop the service and its autostart, remove every file and directory of ours.
+
+    Raises:
+        ThvLlmError: a session could not be removed from its store; settings and state stay.
+    """
+    where, environ = context.paths, context.environ
+    context.facts["removed"] = []
+    saved = flags.readable(where.settings) or Settings()
+    with contextlib.suppress(ThvLlmError):  # a store that cannot be read
+        network.forget_password(saved, where, environ)
+    session.end(context, saved)
+    with contextlib.suppress(ThvLlmError):
+        session.forget_secrets(context, saved)
+    if where.home:
+        manager = autostart.of(environ, context.platform)
+        if background.unmanage(where, manager):
+            context.say(f"Removed {manager.file}.")
+            context.note("removed", path=manager.file)
+    background.stop(where)
+    locks = [where.lock(name) for name in paths.LOCKS]
+    ours = [where.socket, f"{where.socket}.lock", *locks] if not environ.get("THV_LLM_SOCKET") else locks
+    for path in (*where.files(), *(files.temporary_of(path) for path in where.files()), *ours):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+            if path in where.files():
+                context.say(f"Removed {path}.")
+                context.note("removed", path=path)
+    directories = [os.path.dirname(where.helper), where.directory, *_below(where.home, where.directory)]
+    if not environ.get("THV_LLM_SOCKET"):
+        directories.append(os.path.dirname(where.socket))
+    files.remove_empty_directories(dict.fromkeys(directories))
+
+
+def _below(home: str, directory: str) -> list[str]:
+    """Return a directory and its parents up to, and without, the home directory; [] outside of it."""
+    found = []
+    while home and directory.startswith(os.path.join(home, "")):
+        found.append(directory)
+        directory = os.path.dirname(directory)
+    return found
