@@ -11,7 +11,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  system.memory               keep other programs and crash reports away from our memory; one heap
 0  system.peers                which user is at the other end of a connection on this machine
 0  system.processes            other processes: who they are, what they listen on
-0  system.terminal            the person's terminal: is there one, one typed line at a time, colours
+0  system.terminal             the person's terminal: is there one, one typed line at a time, colours
 0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
 0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
 1  files                       atomic replace that keeps metadata; private directories; locks
@@ -19,18 +19,14 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  paths                       every path we use, and the command lines by which we start ourselves
 1  policy                      what the administrator of this machine has decided: its settings file
 1  validation                  what a setting's value may be
-1  edit.document               the rules of editing that hold for every format: what is ours
+1  edit.document               the rules of editing that hold for every format: what is ours; brackets in text
 1  edit.dotenv                 set and remove variables in a `.env` file, touching nothing else
 1  edit.formats                which editor a file's format has: the one place where formats are told apart
-1  edit.jsonc                  set and remove members of JSON settings, touching nothing else
-1  edit.jsonc_parse            JSON (RFC 8259), with or without comments and trailing commas
+1  edit.jsonc                  set and remove members of JSON settings, touching nothing else; its parser
 1  edit.model                  plain values by path, and the record of a changed key: what every format shares
-1  edit.splice                 bracketed lists in text (objects, arrays, inline tables): entries in and out
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else
 1  edit.toml_lex               TOML 1.0: where every header, pair and value stands; keys and values as text
-1  edit.toml_places            where the values and tables of a TOML text are written
-1  edit.yaml_block             a marked block of ours at the end of a YAML file
-1  edit.yaml_scan              the shape of a YAML file's top level
+1  edit.yaml                   a marked block of ours at the end of a YAML file
 1  net.dial                    a TCP connection to a host that may have several addresses, some of them dead
 1  net.env_proxy               which HTTP proxy the environment asks for
 1  net.failures                why a connection to a server failed, in words that a user can act on
@@ -70,7 +66,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.exchange              one exchange with the gateway, as far as the head of its response
 4  proxy.forward               a request that may pass, to the gateway and its answer back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
-4  proxy.relay                what comes back from the gateway: a response, or another protocol (WebSocket)
+4  proxy.relay                 what comes back from the gateway: a response, or another protocol (WebSocket)
 4  proxy.server                the listener on the loopback, and the connections of the clients
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
 4  proxy.transport             a byte stream over a socket that never blocks, plain or with TLS
@@ -109,8 +105,8 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.config             `thv-llm config set|show|reset`: the settings by hand
 7  commands.connection         from the gateway's URL to settings: what it publishes, what the user says
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
-7  commands.env               `thv-llm env` and `run`: the environment variables, for a shell or a command
-7  commands.help              `thv-llm help` and `version`: the commands, the manual, what is installed
+7  commands.env                `thv-llm env` and `run`: the environment variables, for a shell or a command
+7  commands.help               `thv-llm help` and `version`: the commands, the manual, what is installed
 7  commands.models             `thv-llm models`: the model ids of the gateway
 7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
@@ -119,7 +115,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.session            `thv-llm login` and `logout`: the session as commands begin and end it
 7  commands.sources            the settings that a run is given: flags, environment, `--from`
 7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
-7  commands.teardown          `thv-llm teardown` and `uninstall`: put back what setup changed
+7  commands.teardown           `thv-llm teardown` and `uninstall`: put back what setup changed
 7  commands.token              `thv-llm token`: print one fresh access token, for programs
 7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and configured, and how
 7  commands.watching           how the service is shown: one line per request, counts, its log

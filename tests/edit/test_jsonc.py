@@ -5,7 +5,7 @@ import json
 import pytest
 
 from thv_llm.edit import jsonc
-from thv_llm.edit.jsonc_parse import Dialect
+from thv_llm.edit.jsonc import Dialect
 from thv_llm.edit.model import EditError, Item, Json
 
 CASES = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.jsonc_parse import MAX_DEPTH, Dialect, Parsed
+from thv_llm.edit.jsonc import MAX_DEPTH, Dialect, Parsed
 from thv_llm.edit.model import MISSING, EditError
 
 

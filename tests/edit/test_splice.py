@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.jsonc_parse import Dialect, Parsed
-from thv_llm.edit.splice import add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
+from thv_llm.edit.document import add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
+from thv_llm.edit.jsonc import Dialect, Parsed
 
 
 def test_splice_replaces_each_span_and_keeps_the_order_of_two_at_one_place() -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from thv_llm.edit.model import EditError, Item
+from thv_llm.edit.toml import Places
 from thv_llm.edit.toml_lex import Place
-from thv_llm.edit.toml_places import Places
 
 TEXT = """\
 top.dotted.a = 1

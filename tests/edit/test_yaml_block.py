@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.edit import generate
-from thv_llm.edit import yaml_block
+from thv_llm.edit import yaml as yaml_block
 from thv_llm.edit.formats import Format
 from thv_llm.edit.model import EditError, Json
 

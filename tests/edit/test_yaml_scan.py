@@ -5,7 +5,7 @@ import yaml
 
 from tests.edit.generate import YAML_LIST, YAML_MAP
 from thv_llm.edit.model import EditError
-from thv_llm.edit.yaml_scan import Scan, Shape
+from thv_llm.edit.yaml import Scan, Shape
 
 
 @pytest.mark.parametrize("text", YAML_LIST[3:])

@@ -15,9 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from thv_llm.edit.document import Editor, remembered
+from thv_llm.edit.document import Editor, eol_of, remembered, splice, whole_lines
 from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
-from thv_llm.edit.splice import eol_of, splice, whole_lines
 from thv_llm.errors import shown
 
 _ASSIGNMENT = re.compile(

@@ -28,8 +28,8 @@ class Format(Enum):
 def editor(format: Format) -> Editor:
     """Return the editor (apply, revert, holds, value, is_empty) of a format."""
     # here, because the service reads what the tools' entries say, and edits nothing
-    from thv_llm.edit import dotenv, jsonc, toml, yaml_block
-    from thv_llm.edit.jsonc_parse import Dialect
+    from thv_llm.edit import dotenv, jsonc, toml, yaml
+    from thv_llm.edit.jsonc import Dialect
 
     editors: dict[Format, Editor] = {
         Format.JSON: jsonc.editor(Dialect.STRICT),
@@ -37,6 +37,6 @@ def editor(format: Format) -> Editor:
         Format.JSONC_TRAILING: jsonc.editor(Dialect.TRAILING),
         Format.TOML: toml.EDITOR,
         Format.DOTENV: dotenv.EDITOR,
-        Format.YAML: yaml_block.EDITOR,
+        Format.YAML: yaml.EDITOR,
     }
     return editors[format]

@@ -17,8 +17,8 @@ from typing import TypeAlias
 
 import tomli_w
 
+from thv_llm.edit.document import Entry, Node
 from thv_llm.edit.model import BOM, EditError, Item, Json, Path, Step
-from thv_llm.edit.splice import Entry, Node
 from thv_llm.errors import shown
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

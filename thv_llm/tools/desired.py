@@ -21,7 +21,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from thv_llm import files, system
-from thv_llm.edit import yaml_block
+from thv_llm.edit import yaml
 from thv_llm.edit.document import carry_on
 from thv_llm.edit.formats import Format, editor
 from thv_llm.edit.model import MISSING, Change, EditError, Json
@@ -326,7 +326,7 @@ def _require_keys(edit: Edit, text: str, *, is_new: bool) -> None:
 
 def _has_own(kind: Format, text: str, key: str, template: IfAbsent) -> bool:
     if template.member:
-        return yaml_block.has_member(text, template.member)
+        return yaml.has_member(text, template.member)
     return editor(kind).value(text, key) is not MISSING
 
 
