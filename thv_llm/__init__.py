@@ -27,8 +27,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else
 1  edit.toml_lex               TOML 1.0: where every header, pair and value stands; keys and values as text
 1  edit.yaml                   a marked block of ours at the end of a YAML file
-1  net.dial                    a TCP connection to a host that may have several addresses, some of them dead
-1  net.env_proxy               which HTTP proxy the environment asks for
+1  net.dial                    a TCP connection: to one of several addresses, or through the environment's proxy
 1  net.failures                why a connection to a server failed, in words that a user can act on
 1  net.http_client             the one HTTP client for requests of our own: one connection, one deadline
 1  net.tls                     the client's TLS context: which authorities, which checks
@@ -49,8 +48,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.http                   requests to the provider: JSON over https; which URLs of a provider are used
 3  oidc.id_token               ID tokens, checked: who logged in; the one reader of JWTs
 3  oidc.interaction            the person at the machine, as a login sees them
-3  oidc.login                  a login, from the first URL to checked tokens
-3  oidc.login_once             one login at a time per machine
+3  oidc.login                  a login, from the first URL to checked tokens; one at a time per machine
 3  oidc.loopback               the redirect listener of a login, and the pages that it shows
 3  oidc.published              what a gateway publishes of how to log in: fetched and checked
 3  oidc.token_endpoint         codes and refresh tokens in, access tokens out; revocation (RFC 6749, 7009)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from thv_llm.errors import ThvLlmError
-from thv_llm.net import env_proxy
-from thv_llm.net.env_proxy import EnvProxy
+from thv_llm.net import dial
+from thv_llm.net.dial import EnvProxy
 from thv_llm.secret import Secret
 
 
 def for_host(host: str = "idp.example", port: int = 443, **environ: str) -> EnvProxy | None:
-    return env_proxy.for_https(host, port, environ)
+    return dial.env_proxy(host, port, environ)
 
 
 def test_without_a_variable_the_connection_is_direct() -> None:
@@ -52,7 +52,7 @@ def test_a_proxy_for_everything_counts_when_there_is_none_for_https() -> None:
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy"])
 def test_another_kind_of_proxy_is_refused_in_words(name: str, value: str, kind: str) -> None:
     with pytest.raises(ThvLlmError) as caught:
-        env_proxy.for_https("idp.example", 443, {name: value})
+        dial.env_proxy("idp.example", 443, {name: value})
 
     assert name in str(caught.value)
     assert kind in str(caught.value)

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.browser import no_browser
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc.interaction import Interaction
-from thv_llm.oidc.login_once import once
+from thv_llm.oidc.login import one_at_a_time
 
 URL = "https://idp.example/authorize?state=s&code_challenge=c"
 
@@ -39,7 +39,7 @@ class Holder:
     def _run(self) -> None:
         interaction = Interaction(lambda line: None, no_browser)
         try:
-            once(self._lock_path, self._perform, interaction=interaction, already=lambda: None)
+            one_at_a_time(self._lock_path, self._perform, interaction=interaction, already=lambda: None)
         except ThvLlmError:
             assert self._fails
 
@@ -77,7 +77,7 @@ def ending_after(holder: Holder, seconds: list[float]) -> Callable[[float], None
 def test_a_login_alone_is_simply_performed(lock_path: str) -> None:
     said: list[str] = []
     interaction = Interaction(said.append, no_browser)
-    result = once(lock_path, lambda _: "result", interaction=interaction, already=lambda: "other")
+    result = one_at_a_time(lock_path, lambda _: "result", interaction=interaction, already=lambda: "other")
 
     assert result == "result"
     assert said == []
@@ -88,7 +88,7 @@ def test_a_second_login_shows_the_url_of_the_first_and_ends_with_it(lock_path: s
     slept: list[float] = []
     holder = Holder(lock_path)
     interaction = Interaction(said.append, no_browser, sleep=ending_after(holder, slept))
-    result = once(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
+    result = one_at_a_time(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
 
     assert result == "first"
     assert "".join(said).count(URL) == 1
@@ -99,7 +99,7 @@ def test_a_second_login_shows_the_url_of_the_first_and_ends_with_it(lock_path: s
 def test_when_the_first_fails_the_second_takes_over(lock_path: str) -> None:
     holder = Holder(lock_path, fails=True)
     interaction = Interaction(lambda line: None, no_browser, sleep=ending_after(holder, []))
-    result = once(lock_path, lambda _: "second", interaction=interaction, already=lambda: None)
+    result = one_at_a_time(lock_path, lambda _: "second", interaction=interaction, already=lambda: None)
 
     assert result == "second"
 
@@ -108,7 +108,7 @@ def test_the_wait_for_the_first_has_an_end(lock_path: str) -> None:
     holder = Holder(lock_path)
     try:
         with pytest.raises(ThvLlmError, match="another login is under way"):
-            once(
+            one_at_a_time(
                 lock_path,
                 nothing,
                 interaction=Interaction(lambda line: None, no_browser, sleep=lambda s: None),
@@ -139,7 +139,7 @@ def test_the_url_of_a_login_that_was_killed_is_not_shown(lock_path: str) -> None
     Path(url_path).write_text("https://old.example/")
 
     seen: list[bool] = []
-    once(
+    one_at_a_time(
         lock_path,
         lambda _: seen.append(os.path.exists(url_path)),
         interaction=Interaction(lambda line: None, no_browser),
@@ -154,7 +154,7 @@ def test_a_url_with_control_bytes_is_not_shown(lock_path: str) -> None:
     holder = Holder(lock_path)
     Path(lock_path.replace(".lock", ".url")).write_bytes(b"https://x/\x1b[2J\xff")
     interaction = Interaction(said.append, no_browser, sleep=ending_after(holder, []))
-    once(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
+    one_at_a_time(lock_path, nothing, interaction=interaction, already=lambda: holder.result)
 
     assert not any("https://x/" in line for line in said)
 
@@ -162,7 +162,7 @@ def test_a_url_with_control_bytes_is_not_shown(lock_path: str) -> None:
 def test_a_lock_that_cannot_be_made_is_an_error_not_a_wait(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ThvLlmError, match=r"cannot|directory"):
-        once(
+        one_at_a_time(
             str(tmp_path / "file" / "llm-login.lock"),
             nothing,
             interaction=Interaction(lambda line: None, no_browser),
@@ -173,6 +173,6 @@ def test_a_lock_that_cannot_be_made_is_an_error_not_a_wait(tmp_path: Path) -> No
 def test_a_url_is_announced_further_up_too(lock_path: str) -> None:
     heard: list[str] = []
     interaction = Interaction(lambda line: None, no_browser, announce=heard.append)
-    once(lock_path, lambda inner: inner.announce(URL), interaction=interaction, already=lambda: None)
+    one_at_a_time(lock_path, lambda inner: inner.announce(URL), interaction=interaction, already=lambda: None)
 
     assert heard == [URL]

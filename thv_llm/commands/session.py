@@ -80,8 +80,6 @@ def begin(
         is_published: the gateway itself has named settings, so the token must be for it.
     """
     from thv_llm import sessions, tokens
-    from thv_llm.oidc import login_once
-    from thv_llm.oidc.interaction import Interaction
 
     passphrase = _Passphrase(context)
     if wanted.oidc.grant != "user":
@@ -111,6 +109,9 @@ def begin(
     began = context.now()
     is_published = is_published or connection.is_published(context, wanted)
 
+    from thv_llm.oidc.interaction import Interaction
+    from thv_llm.oidc.login import one_at_a_time
+
     def keep(result: LoginResult) -> None:
         if is_published:
             connection.check_audience(wanted, result.tokens.access)
@@ -122,7 +123,7 @@ def begin(
         is_new = logged_in_at is not None and logged_in_at >= began
         return _tried(context, wanted, passphrase) if is_new else None
 
-    return login_once.once(
+    return one_at_a_time(
         context.paths.lock("login"),
         lambda interaction: _login(
             context, wanted, source, interaction, flow, prompt or "", passphrase, keep

@@ -25,9 +25,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from thv_llm import __version__
 from thv_llm.errors import NoResponseError
-from thv_llm.net import env_proxy, tls
-from thv_llm.net.dial import dial
-from thv_llm.net.env_proxy import EnvProxy
+from thv_llm.net import tls
+from thv_llm.net.dial import EnvProxy, dial, env_proxy
 
 TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 1 << 20  # ToolHive's limit as well; real documents have some 10 kB
@@ -107,7 +106,7 @@ class HttpClient:
         sent = {"User-Agent": f"thv-llm/{__version__}", "Accept": "application/json", "Connection": "close"}
         connection = _Connection(parts, self._timeout_s)
         if parts.scheme == "https":
-            connection.proxy = env_proxy.for_https(connection.host, connection.port, self._environ)
+            connection.proxy = env_proxy(connection.host, connection.port, self._environ)
             connection.context = self._context()
         exchange = _Exchange(
             connection, method, _target(parts), {**sent, **(headers or {})}, body, self._timeout_s

@@ -27,7 +27,7 @@ class Interaction:
         open_browser: show a URL; False when no browser could be started.
         read_line: wait at most that many seconds for one line; None when none came. The
             attribute itself is None when there is no terminal to read from.
-        announce: told the URL at which the person can finish this login (`login_once`).
+        announce: told the URL at which the person can finish this login (see `login.one_at_a_time`).
         announce_code: told that page, the code to enter there, and for how many seconds it is good.
         sleep: wait that many seconds.
     """

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from thv_llm.net import env_proxy, failures, tls
-from thv_llm.net.dial import dial
+from thv_llm.net import failures, tls
+from thv_llm.net.dial import dial, env_proxy
 from thv_llm.proxy.event_loop import Job, Steps, Wakeup
 from thv_llm.proxy.transport import DeadlineExceeded, UpstreamConnection, secure, tune
 from thv_llm.settings import Settings
@@ -119,7 +119,7 @@ class Gateway:
         self.url = f"https://{self.authority.decode()}{parts.path}"
         self._context = tls.client_context(ca_file, environ=environ, verify=verify, alpn=["http/1.1"])
         self._environ = environ
-        env_proxy.for_https(self.host, self.port, environ)  # raises here what would fail later
+        env_proxy(self.host, self.port, environ)  # raises here what would fail later
         self._idle: deque[UpstreamConnection] = deque()
         self._connecting = 0
         self._waiting: deque[Wakeup] = deque()
@@ -208,7 +208,7 @@ class Gateway:
             GatewayError: the gateway cannot be reached.
         """
         deadline = time.monotonic() + self.limits.connect
-        proxy = env_proxy.for_https(self.host, self.port, self._environ)
+        proxy = env_proxy(self.host, self.port, self._environ)
         try:
             sock = dial(self.host, self.port, self.limits.connect, proxy=proxy)
             try:
