@@ -27,7 +27,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else
 1  edit.toml_lex               TOML 1.0: where every header, pair and value stands; keys and values as text
 1  edit.yaml                   a marked block of ours at the end of a YAML file
-1  net.dial                    a TCP connection: to one of several addresses, or through the environment's proxy
+1  net.dial                    a TCP connection: several addresses, or the environment's HTTP proxy
 1  net.failures                why a connection to a server failed, in words that a user can act on
 1  net.http_client             the one HTTP client for requests of our own: one connection, one deadline
 1  net.tls                     the client's TLS context: which authorities, which checks
@@ -70,10 +70,9 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.transport             a byte stream over a socket that never blocks, plain or with TLS
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
 4  service.agent               the socket that answers the helper
-4  service.agent_protocol      what the lines between agent and client mean
+4  service.agent_protocol      what the lines between agent and client mean, and whether the agent is ours
 4  service.autostart           have the service started at every login: systemd, launchd, Run key
 4  service.background          the detached service process: start it, find it, stop it
-4  service.challenge           is the other end our own service? It proves that it knows the local key
 4  service.helper              the helper: the small program that direct tools run for a token
 4  service.pid_file            which process is our service, what it was started from, how long its end takes
 4  tokens.failure              the last refresh that failed, remembered across processes, with no token in it

@@ -23,6 +23,12 @@ class Secret:
         """Return the text itself."""
         return self._text
 
+    def proof(self, question: str) -> str:
+        """Return HMAC-SHA256(secret, question) in hexadecimal, which only a holder of the secret can."""
+        import hmac
+
+        return hmac.new(self._text.encode(), question.encode(), "sha256").hexdigest()
+
     def __repr__(self) -> str:
         return "***"
 

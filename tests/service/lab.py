@@ -23,7 +23,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 from thv_llm import paths, settings, state, tokens
 from thv_llm.secret import Secret
-from thv_llm.service import background, challenge, helper
+from thv_llm.service import agent_protocol, background, helper
 from thv_llm.service.background import Running
 from thv_llm.sessions import SessionFacts, Sessions
 from thv_llm.state import ServiceState, State
@@ -45,7 +45,7 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 def impatience(seconds: float = IMPATIENT_S) -> Iterator[None]:
     """Wait for a service that is known to hang only as long as a test can afford."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(challenge, "TIMEOUT_S", seconds)
+        patch.setattr(agent_protocol, "TIMEOUT_S", seconds)
         patch.setattr(background, "HUNG_TIMEOUT_S", seconds)
         yield
 

@@ -4,6 +4,8 @@ import pytest
 
 from thv_llm.agent_client import BREAK
 from thv_llm.errors import NotConfiguredError, ThvLlmError
+from thv_llm.secret import Secret
+from thv_llm.service import agent_protocol
 from thv_llm.service.agent_protocol import content, failure_line
 
 
@@ -46,3 +48,7 @@ def test_what_the_system_refuses_is_told_in_its_words_and_is_no_bug() -> None:
     assert failure_line(OSError(24, "Too many open files")) == (
         f"err 1 the system returned an error{BREAK}  why:  Too many open files"
     )
+
+
+def test_no_agent_is_not_ours() -> None:
+    assert not agent_protocol.is_ours("/nonexistent/socket", Secret("thv-local-key"))

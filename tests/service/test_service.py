@@ -23,7 +23,7 @@ from tests.service.lab import Lab, until
 from thv_llm import files, log, paths, state
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.proxy.stats import LogEntry
-from thv_llm.service import agent_protocol, background, challenge, pid_file
+from thv_llm.service import agent_protocol, background, pid_file
 from thv_llm.service import service as service_module
 from thv_llm.service.pid_file import ServiceRun
 from thv_llm.service.service import AlreadyRunningError, Service
@@ -67,7 +67,7 @@ def test_agent_proxy_and_pid_file_are_there_when_it_is_ready_and_gone_afterwards
 
     assert not Path(lab.paths.pid).exists()
     assert not Path(lab.paths.socket).exists()
-    assert not challenge.somebody_listens(lab.port)
+    assert not background.somebody_listens(lab.port)
 
 
 def test_every_exchange_is_told_without_a_secret(lab: Lab) -> None:
@@ -93,7 +93,7 @@ def test_its_facts_hold_the_run_and_the_counts(lab: Lab) -> None:
 def test_the_socket_proves_that_it_knows_the_key(lab: Lab) -> None:
     key = state.local_key(lab.paths)
     with running(service(lab, with_proxy=False)):
-        assert challenge.agent_is_ours(lab.paths.socket, key)
+        assert agent_protocol.is_ours(lab.paths.socket, key)
 
 
 def test_an_unknown_word_is_refused(lab: Lab) -> None:
@@ -249,7 +249,7 @@ def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> Non
     before = lab.refresh_token()
 
     one.stop()
-    until(lambda: not challenge.somebody_listens(lab.port))
+    until(lambda: not background.somebody_listens(lab.port))
     assert not Path(lab.paths.socket).exists()
     assert Path(lab.paths.pid).exists()
     assert thread.is_alive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -83,6 +84,16 @@ def test_a_silent_stranger_does_not_hold_us_up(lab: Lab) -> None:
     assert time.monotonic() - begun < IMPATIENT_S + 1
 
 
+def test_a_port_whose_owner_accepts_no_connection_is_somebodys() -> None:
+    with impatience(), socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        with contextlib.ExitStack() as opened:
+            for _ in range(4):
+                waiting = opened.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(listener.getsockname())
+            assert background.somebody_listens(listener.getsockname()[1])
+
+
 def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: Lab) -> None:
     lab.want()
     with socket.create_server(("127.0.0.1", lab.port)):
@@ -97,13 +108,18 @@ def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: La
 
 def test_a_free_port_is_free(lab: Lab) -> None:
     assert background.port_use(lab.paths, lab.port).kind == "free"
+    assert not background.somebody_listens(lab.port)
 
 
 def test_a_stranger_on_the_socket_is_not_believed(lab: Lab) -> None:
     state.local_key(lab.paths)
     with Listener(socket.AF_UNIX, lab.paths.socket, b'ok {"record": null}\n') as stranger:
-        assert background.find(lab.paths) is None
+        for _ in range(3):
+            assert background.find(lab.paths) is None
     assert all(line.startswith(b"challenge ") for line in stranger.heard)
+    questions = {line.split()[1].decode() for line in stranger.heard}
+    assert len(questions) == len(stranger.heard) == 3  # an old answer must be worth nothing
+    assert all(16 <= len(question) <= 128 and question.isalnum() for question in questions)
 
 
 @pytest.mark.root

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from thv_llm import __version__, agent_client, paths, system
 from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure, fail, ok, warn
 from thv_llm.errors import ThvLlmError, UsageError
-from thv_llm.service import autostart, background, challenge, helper
+from thv_llm.service import autostart, background, helper
 from thv_llm.system import file_system
 from thv_llm.tools import detect, engine
 from thv_llm.tools.engine import Place
@@ -235,7 +235,7 @@ def port(here: Installation) -> Iterator[Check]:
     """Nobody else has the proxy's port."""
     number = here.settings.proxy_port
     use = background.port_use(here.where, number)
-    is_open = use.kind == "ours" and challenge.somebody_listens(number)
+    is_open = use.kind == "ours" and background.somebody_listens(number)
     if is_open:
         yield ok("port", f"{number} is used by thv-llm")
     elif use.kind == "stranger":

@@ -12,7 +12,6 @@ Pure: values in, bytes out.
 
 from __future__ import annotations
 
-import hmac
 import json
 from urllib.parse import parse_qs
 
@@ -126,16 +125,12 @@ def health(
     said = {"status": "ok", "upstream": upstream, "version": __version__}
     nonces = parse_qs((target.query or b"").decode("ascii")).get("challenge", [])
     if nonces and key is not None:
-        said["proof"] = proof(key, nonces[0])
+        nonce = nonces[0]
+        plain = nonce.replace("-", "").replace("_", "")
+        if not 16 <= len(nonce) <= MAX_NONCE or not plain.isascii() or not plain.isalnum():
+            raise Rejected(400, "a challenge is 16 to 128 letters, digits, - or _")
+        said["proof"] = key.proof(nonce)
     return _response(200, json.dumps(said).encode(), [] if stays else [CLOSE], with_body)
-
-
-def proof(key: Secret, nonce: str) -> str:
-    """Return HMAC-SHA256 of a challenge under the local key, in hexadecimal."""
-    plain = nonce.replace("-", "").replace("_", "")
-    if not 16 <= len(nonce) <= MAX_NONCE or not plain.isascii() or not plain.isalnum():
-        raise Rejected(400, "a challenge is 16 to 128 letters, digits, - or _")
-    return hmac.new(key.reveal().encode(), nonce.encode(), "sha256").hexdigest()
 
 
 def _response(status: int, body: bytes, extra: list[Field], with_body: bool) -> bytes:

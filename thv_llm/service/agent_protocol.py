@@ -2,6 +2,7 @@
 
     token SECONDS [newer MS] [for TOOL]  ok EXPIRES_AT ACCESS_TOKEN
     adopt EXPIRES_AT TOKEN               ok
+    challenge NONCE                      ok PROOF
     VERB [REST]                          ok [TEXT]
     anything                             err EXIT_CODE TEXT         TEXT has BREAK for line breaks
 
@@ -10,9 +11,16 @@ last MS milliseconds, which is since the asking command began, or one that arriv
 whose call it is, from the command line that setup wrote into the tool's settings.
 `adopt` hands over the token of a login that brought no session, which only the service can keep.
 The helper and a detached worker use the same words.
+
+Rule 1: `adopt` goes to a process of our own user only. For all else nothing secret goes to a listener:
+        whether it is our own service it proves by HMAC-SHA256(local key, NONCE), and with a fresh random
+        nonce an old answer is worth nothing.
+Rule 2: what a listener says is not trusted beyond that answer.
 """
 
 from __future__ import annotations
+
+import os
 
 from thv_llm import errors
 from thv_llm.agent_client import BREAK, NONSENSE, converse
@@ -29,6 +37,8 @@ KILLED = (
 )
 """Stands for the answer of a worker that gave none."""
 
+TIMEOUT_S = 2.0
+"""For what a service that is alive answers at once."""
 KINDS = (errors.LoginRequiredError, errors.NotConfiguredError, errors.UnreachableError, errors.UsageError)
 
 
@@ -72,6 +82,16 @@ def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: 
     if answer is None:
         raise ConnectionRefusedError(f"connection refused by {socket_path}")
     content(answer)
+
+
+def is_ours(socket_path: str, key: Secret) -> bool:
+    """Tell whether our own service listens: it knows the local key."""
+    question = os.urandom(16).hex()
+    try:
+        answer = ask(socket_path, f"challenge {question}", timeout_s=TIMEOUT_S)
+    except (OSError, ThvLlmError):
+        return False
+    return Secret(answer.strip()) == Secret(key.proof(question))
 
 
 def content(answer: str) -> str:

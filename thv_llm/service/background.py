@@ -1,6 +1,6 @@
 """The detached service process: start it, find it, stop it.
 
-Rule 1: a service is ours when it proves that it knows the local key (`challenge`), or, if it
+Rule 1: a service is ours when it proves that it knows the local key (`agent_protocol.is_ours`), or, if it
         does not answer, when the pid file's process started when the file says, as us.
 Rule 2: nothing is signalled that is not provably ours; stale files are removed, not obeyed.
 Rule 3: ready means: it said so itself and then passed the challenge.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from thv_llm import errors, files, paths, state, system
 from thv_llm.errors import ThvLlmError
-from thv_llm.service import autostart, challenge, pid_file
+from thv_llm.service import agent_protocol, autostart, pid_file
 from thv_llm.service.autostart import Autostart
 from thv_llm.service.pid_file import DRAIN_S, STOP_TIMEOUT_S, ServiceRun
 from thv_llm.state import ServiceState, State
@@ -85,12 +86,12 @@ def find(where: Paths) -> Running | None:
     """Return our running service; stale files of a dead one are removed.
 
     Fast (about a millisecond) when it runs or never ran; a socket that nobody answers costs
-    up to `challenge.TIMEOUT_S`.
+    up to `agent_protocol.TIMEOUT_S`.
     """
     sound = state.load_if_sound(where.state)  # a broken one must not hide the service
     key = sound.local_key if sound else None
     known = pid_file.read(where.pid)
-    is_ours = key and os.path.exists(where.socket) and challenge.agent_is_ours(where.socket, key)
+    is_ours = key and os.path.exists(where.socket) and agent_protocol.is_ours(where.socket, key)
     if is_ours and (running := _told_record(where) or known):
         return Running(running, answers=True)
     if known and known.process():
@@ -110,10 +111,8 @@ def facts(where: Paths) -> dict[str, object]:
     """Return what the running service says of itself, {} when it says nothing."""
     import json
 
-    from thv_llm.service import agent_protocol
-
     try:
-        document = json.loads(agent_protocol.ask(where.socket, "status", timeout_s=challenge.TIMEOUT_S))
+        document = json.loads(agent_protocol.ask(where.socket, "status", timeout_s=agent_protocol.TIMEOUT_S))
     except (OSError, ThvLlmError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -206,10 +205,8 @@ def stop(
 
 
 def _asked_to_stop(where: Paths) -> bool:
-    from thv_llm.service import agent_protocol
-
     try:
-        agent_protocol.ask(where.socket, "stop", timeout_s=challenge.TIMEOUT_S)
+        agent_protocol.ask(where.socket, "stop", timeout_s=agent_protocol.TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
     return True
@@ -217,10 +214,8 @@ def _asked_to_stop(where: Paths) -> bool:
 
 def renew_keys(where: Paths) -> None:
     """Have a running service see at once which keys there are."""
-    from thv_llm.service import agent_protocol
-
     with contextlib.suppress(OSError, ThvLlmError):  # none runs; or one of 0.1.0, which is restarted
-        agent_protocol.ask(where.socket, "keys", timeout_s=challenge.TIMEOUT_S)
+        agent_protocol.ask(where.socket, "keys", timeout_s=agent_protocol.TIMEOUT_S)
 
 
 def _is_there(where: Paths, running: Running) -> bool:
@@ -318,9 +313,20 @@ def port_use(where: Paths, port: int) -> PortUse:
     found = find(where)
     if found and found.record.port == port:
         return PortUse("ours", f"thv-llm (pid {found.record.pid})")
-    if not challenge.somebody_listens(port):
+    if not somebody_listens(port):
         return PortUse("free")
     return PortUse("stranger", processes.listener(port))
+
+
+def somebody_listens(port: int) -> bool:
+    """Tell whether a connection to a port of 127.0.0.1 is accepted, or kept waiting; nothing is sent."""
+    try:
+        socket.create_connection(("127.0.0.1", port), agent_protocol.TIMEOUT_S).close()
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def taken(port: int, owner: str) -> ThvLlmError:

@@ -28,7 +28,7 @@ from thv_llm import agent_client, files, log, sessions, settings, state, system,
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UsageError
 from thv_llm.files import LockHeldError, lock
 from thv_llm.proxy.stats import LastError, Outcome, ToolStats
-from thv_llm.service import agent_protocol, background, challenge, network, pid_file
+from thv_llm.service import agent_protocol, background, network, pid_file
 from thv_llm.service.agent import Agent
 from thv_llm.service.on_demand import LoginOnDemand
 from thv_llm.service.pid_file import DRAIN_S, REFRESH_S
@@ -316,7 +316,7 @@ class Service:
     def _control(self, verb: str, rest: str) -> str:
         """Answer what the agent is asked beside tokens."""
         if verb == "challenge":
-            return challenge.proof(self._key, rest)
+            return self._key.proof(rest)
         if verb == "status":
             return json.dumps(self.facts())
         if verb == "forget":
