@@ -79,12 +79,9 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tokens.grants               tokens for a workload instead of a user; the client secret of either
 4  tokens.session              from settings to a `TokenSource`: which session, which store, which provider
 4  tokens.source               `TokenSource`: the one place where a session is used up and replaced
-4  tools.apply                 write what was planned, so that a kill at any instant can be undone
 4  tools.desired               what a tool's files should be: texts in, texts out
-4  tools.detect                is a tool on this machine, how do we know, and what may keep it from working
-4  tools.difference            what a run would change, as a unified diff that can be shown to anyone
-4  tools.engine                find, plan, apply and undo the wiring of any tool; knows none by name
-4  tools.machine               where things are on this machine: directories that variables can move, programs
+4  tools.engine                find, plan, apply and undo the wiring of any tool; show it; knows none by name
+4  tools.machine               this machine: where things are, which tools it has, what may stand in their way
 4  tools.ownership             whose values are in a tool's file when no record tells
 4  tools.undo                  put back what setup changed, from the undo record alone
 4  tools.values                turn an entry's templates into plain values

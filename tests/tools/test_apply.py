@@ -235,7 +235,7 @@ def test_a_second_setup_at_the_same_time_waits_and_then_names_the_first(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned = machine.plan(CLAUDE)
-    monkeypatch.setattr("thv_llm.tools.apply.LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("thv_llm.tools.engine.LOCK_TIMEOUT_S", 0.05)
     with files.lock(undo.lock_path(machine.paths), timeout_s=0, what="the test"):
         with pytest.raises(ThvLlmError, match=f"process {os.getpid()} "):
             engine.apply([planned], machine.paths)

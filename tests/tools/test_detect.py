@@ -10,7 +10,7 @@ import pytest
 
 from tests.tools.machines import VALUES, Machine
 from thv_llm.tools import engine
-from thv_llm.tools.detect import How, detect, loopback_through_proxy, warnings
+from thv_llm.tools.machine import How, detect, loopback_through_proxy, warnings
 from thv_llm.tools.model import App, Binary, Directory, Extension, Folder, Tool
 
 TOOL = Tool(

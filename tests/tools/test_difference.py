@@ -7,7 +7,7 @@ import time
 import pytest
 
 from thv_llm.secret import Secret
-from thv_llm.tools.difference import masked, unified
+from thv_llm.tools.engine import masked, unified
 
 KEY = Secret("thv-abc")
 

@@ -19,7 +19,7 @@ from tests.tools.starts import STARTS, begin
 from thv_llm.edit.formats import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
-from thv_llm.tools.detect import detect
+from thv_llm.tools.machine import detect
 from thv_llm.tools.model import App, Binary, Directory, Edit, Extension, Mark, Mode, Tool, Value
 from thv_llm.tools.registry import TOOLS, as_on
 from thv_llm.tools.values import HELPER_VALUES, used

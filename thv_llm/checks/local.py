@@ -14,7 +14,7 @@ from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure,
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.service import autostart, background, helper
 from thv_llm.system import file_system
-from thv_llm.tools import detect, engine
+from thv_llm.tools import engine, machine
 from thv_llm.tools.engine import Place
 from thv_llm.tools.values import ASK_HEADERS, without_headers
 
@@ -291,7 +291,7 @@ def environment(here: Installation) -> Iterator[Check]:
             if here.environ.get(override.env):
                 is_clear = False
                 yield warn(wired.tool, f"{override.env} is set: {override.effect}", ("unset", override.env))
-        for policy in detect.managing_files(tool, place):
+        for policy in machine.managing_files(tool, place):
             is_clear = False
             yield warn(wired.tool, policy, "contact the administrator of this machine")
     if any(wired.mode == "proxy" for wired in here.state.wired):

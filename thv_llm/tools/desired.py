@@ -3,7 +3,7 @@
 `plan` is what setup would write for one tool; `drift` is where the files of configured tools are not
 as setup would leave them; `unrecorded` finds values of ours that no record tells of.
 
-Planning starts from the file as it was before us (`tools.original`), so that a second setup
+Planning starts from the file as it was before us (`undo.original`), so that a second setup
 never takes a value of ours for the user's previous one. A file that already holds all that is
 wanted is left as it is, however a tool may have reformatted it.
 
@@ -28,8 +28,7 @@ from thv_llm.edit.model import MISSING, Change, EditError, Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, State, WiredFile, WiredTool
 from thv_llm.tools import values as templates
-from thv_llm.tools.detect import warnings
-from thv_llm.tools.machine import Place
+from thv_llm.tools.machine import Place, warnings
 from thv_llm.tools.model import Edit, IfAbsent, Mode, PerModel, Template, Tool, Values
 from thv_llm.tools.ownership import ForeignError, Owned, foreign, models_held, owned
 from thv_llm.tools.registry import TOOLS
