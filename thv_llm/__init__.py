@@ -101,7 +101,6 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.doctor             `thv-llm doctor`: check everything that can be wrong
 7  commands.env                `thv-llm env` and `run`: the environment variables, for a shell or a command
 7  commands.help               `thv-llm help` and `version`: the commands, the manual, what is installed
-7  commands.models             `thv-llm models`: the model ids of the gateway
 7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
 7  commands.screen             how things are shown to people: colour, times, sizes
@@ -111,7 +110,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.status             `thv-llm status`: gateway, session, service, tools on one screen
 7  commands.teardown           `thv-llm teardown` and `uninstall`: put back what setup changed
 7  commands.token              `thv-llm token`: print one fresh access token, for programs
-7  commands.tools              `thv-llm tools [NAME]`: what is supported, found and configured, and how
+7  commands.tools              `thv-llm tools [NAME]` and `models`: what can be used here, and how
 7  commands.watching           how the service is shown: one line per request, counts, its log
 7  commands.wiring             what `setup`, `teardown` and `tools` share: where tools are looked for
 8  cli                         what can be typed, and how a run ends

@@ -1,4 +1,4 @@
-"""`thv-llm tools [NAME]`: what is supported, found and configured, and how."""
+"""`thv-llm tools [NAME]` and `thv-llm models`: what can be used here, and how."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thv_llm import settings, state
 from thv_llm.commands import parser as flags
 from thv_llm.commands import screen, watching, wiring
-from thv_llm.commands.parser import add_format
+from thv_llm.commands.parser import Command, add_format
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Tool
@@ -29,27 +29,32 @@ GROUPS = {
     "Not possible (thv-llm tools NAME says why, and what else can be done)": (Mode.NONE.value,),
 }
 
-SUMMARY = "what is supported, found and configured"
-EXAMPLES = """
-thv-llm tools                     the table
-thv-llm tools codex               what setup writes for it, or what to paste
-thv-llm tools --format json
-"""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_tools(parser: argparse.ArgumentParser) -> None:
     """Declare the name and the format."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="one tool")
     add_format(parser)
 
 
-def run(args: argparse.Namespace, context: Context) -> ExitCode:
+def _run_tools(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the table, or one tool."""
     if args.name:
         _one(engine.by_name(args.name), args.format, context)
     else:
         _table(_rows(context), args.format, context)
     return ExitCode.DONE
+
+
+TOOLS = Command(
+    "what is supported, found and configured",
+    """
+thv-llm tools                     the table
+thv-llm tools codex               what setup writes for it, or what to paste
+thv-llm tools --format json
+""",
+    _add_tools,
+    _run_tools,
+)
 
 
 def _rows(context: Context) -> list[dict[str, Any]]:
@@ -181,3 +186,36 @@ def _snippet(tool: Tool, wanted: settings.Settings, context: Context, *, shows_k
     models = wiring.known_models(context, wanted) if asks else ()
     values = wiring.values(context, wanted, models=models)
     return engine.snippet(tool, values if shows_key else replace(values, keys={}))
+
+
+def _run_models(args: argparse.Namespace, context: Context) -> ExitCode:
+    """Ask the gateway, with an access token.
+
+    Raises:
+        LoginRequiredError: there is no session.
+        NoResponseError: provider or gateway cannot be reached.
+        ThvLlmError: the gateway does not list its models.
+    """
+    from thv_llm import gateway, settings
+    from thv_llm.checks.model import MIN_VALID_S
+    from thv_llm.commands import screen
+    from thv_llm.service import cold_token
+
+    found = settings.load(context.paths.settings)
+    found.require_configured()
+    token = cold_token.token(context.paths, context.environ, MIN_VALID_S)
+    ids = gateway.models(found, context.environ, token.value)
+    context.answer(screen.as_json({"models": ids}) if args.format == "json" else "\n".join(ids))
+    return ExitCode.DONE
+
+
+MODELS = Command(
+    "model ids of the gateway",
+    """
+thv-llm models                          one a line, in the gateway's order
+thv-llm models --format json
+thv-llm setup --models "$(thv-llm models | grep claude)"
+""",
+    add_format,
+    _run_models,
+)
