@@ -19,9 +19,9 @@ The map. A module imports only from lower layers, or from siblings in its own su
 1  paths                       every path we use, and the command lines by which we start ourselves
 1  policy                      what the administrator of this machine has decided: its settings file
 1  validation                  what a setting's value may be
+1  edit                        which editor a file's format has: the one place where formats are told apart
 1  edit.document               the rules of editing that hold for every format: what is ours; brackets in text
 1  edit.dotenv                 set and remove variables in a `.env` file, touching nothing else
-1  edit.formats                which editor a file's format has: the one place where formats are told apart
 1  edit.jsonc                  set and remove members of JSON settings, touching nothing else; its parser
 1  edit.model                  plain values by path, and the record of a changed key: what every format shares
 1  edit.toml                   set and remove keys in TOML settings, touching nothing else

@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.edit import generate
 from tests.edit.invariants import check_invariants
 from thv_llm import settings, state
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.net.http_client import json_object, response_with
 from thv_llm.oidc import id_token, published, token_endpoint

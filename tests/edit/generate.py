@@ -6,7 +6,7 @@ import json
 import random
 
 from tests.edit.invariants import NAMES, TOML_NAMES
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 
 EOLS = ("\n", "\r\n")
 STRINGS = (

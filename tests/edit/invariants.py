@@ -12,9 +12,9 @@ import random
 import tomllib
 from collections.abc import Callable, Mapping
 
-from thv_llm.edit import formats
+from thv_llm import edit
+from thv_llm.edit import Format
 from thv_llm.edit.document import Editor
-from thv_llm.edit.formats import Format
 from thv_llm.edit.jsonc import pointer, steps
 from thv_llm.edit.model import Change, EditError, Item, Json, Missing, contains, lookup, put, same
 from thv_llm.edit.toml_lex import key_of
@@ -102,7 +102,7 @@ def _is_subsequence(part: str, whole: str) -> bool:
 
 def check_json(text: str, rng: random.Random, format: Format = Format.JSON) -> bool:
     """Check the JSON editor."""
-    editor = formats.editor(format)
+    editor = edit.editor(format)
     keys = _separate([_json_key(rng) for _ in range(rng.randint(1, 4))])
     wanted = {key: _json_value(key, rng) for key in keys}
     later = {
@@ -170,7 +170,7 @@ def _separate(keys: list[str]) -> list[str]:
 
 def check_toml(text: str, rng: random.Random) -> bool:
     """Check the TOML editor."""
-    editor = formats.editor(Format.TOML)
+    editor = edit.editor(Format.TOML)
     keys = _separate_paths([_toml_path(rng) for _ in range(rng.randint(1, 4))])
     wanted = {key_of(path): _toml_value(path, rng) for path in keys}
     again = _separate_paths([*rng.sample(keys, rng.randint(0, len(keys))), _toml_path(rng)])
@@ -210,7 +210,7 @@ def check_dotenv(text: str, rng: random.Random) -> bool:
     names = ("A", "B", "GEMINI_API_KEY", "C_1")
     wanted: Wanted = {name: rng.choice(values) for name in rng.sample(names, rng.randint(1, 3))}
     later: Wanted = {name: rng.choice(values) for name in rng.sample(names, rng.randint(0, 3))}
-    return check(formats.editor(Format.DOTENV), text, wanted, later, {"USERS_OWN": "1"})
+    return check(edit.editor(Format.DOTENV), text, wanted, later, {"USERS_OWN": "1"})
 
 
 def check_yaml(text: str, rng: random.Random) -> bool:
@@ -222,7 +222,7 @@ def check_yaml(text: str, rng: random.Random) -> bool:
         {"k": "#'\"\\\n"},
     )
     one, other = rng.choice(blocks), rng.choice(blocks)
-    return check(formats.editor(Format.YAML), text, {"thv-llm": one}, {"thv-llm": other}, {"user": one})
+    return check(edit.editor(Format.YAML), text, {"thv-llm": one}, {"thv-llm": other}, {"user": one})
 
 
 CHECKS: dict[Format, Check] = {

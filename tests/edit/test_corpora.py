@@ -11,8 +11,8 @@ import pytest
 
 from tests.corpora import Sample, json_suite, toml_suite
 from tests.edit.invariants import check_invariants
-from thv_llm.edit import formats, toml
-from thv_llm.edit.formats import Format
+from thv_llm import edit
+from thv_llm.edit import Format, toml
 from thv_llm.edit.model import EditError, Json
 
 JSON_FORMATS = (Format.JSON, Format.JSONC, Format.JSONC_TRAILING)
@@ -33,7 +33,7 @@ NOTHING_IN_IT = {"n_single_space.json", "n_structure_no_data.json", "n_structure
 
 def _accepts(format: Format, text: str) -> bool:
     try:
-        assert formats.editor(format).apply(text, {}) == (text, ())
+        assert edit.editor(format).apply(text, {}) == (text, ())
     except EditError:
         return False
     return True
@@ -77,9 +77,9 @@ def test_every_object_of_the_json_suite_takes_a_member_and_gives_it_back() -> No
         text = sample.text
         if text is None or not sample.name.startswith("y_") or not text.strip().startswith("{"):
             continue
-        new, changes = formats.editor(Format.JSON).apply(text, {"/env/OUR": "v"})
+        new, changes = edit.editor(Format.JSON).apply(text, {"/env/OUR": "v"})
         assert json.loads(new) == {**json.loads(text), "env": {"OUR": "v"}}
-        assert formats.editor(Format.JSON).revert(new, changes) == (text, ())
+        assert edit.editor(Format.JSON).revert(new, changes) == (text, ())
         edited += 1
     assert edited >= 10
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from thv_llm.edit import jsonc
+from thv_llm.edit import Format, editor, jsonc
 from thv_llm.edit.document import Editor, refuses_deep_nesting
-from thv_llm.edit.formats import Format, editor
 from thv_llm.edit.jsonc import Dialect
 from thv_llm.edit.model import Change, EditError, Json
 

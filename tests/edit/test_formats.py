@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.formats import Format, editor
+from thv_llm.edit import Format, editor
 from thv_llm.edit.model import MISSING
 
 KEYS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.edit import generate
 from tests.edit.invariants import check_invariants
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 
 EXAMPLES = int(os.environ.get("THV_LLM_EXAMPLES", "200"))
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from tests.edit import generate
+from thv_llm.edit import Format
 from thv_llm.edit import yaml as yaml_block
-from thv_llm.edit.formats import Format
 from thv_llm.edit.model import EditError, Json
 
 MODELS: list[Json] = [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.tools.machines import Machine
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.tools.model import EachModel, Edit, Tool
 
 OBJECT = """{

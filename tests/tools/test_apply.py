@@ -21,7 +21,7 @@ from tests.tools.killing import everywhere, killed_before
 from tests.tools.machines import Machine, succeeded
 from tests.tools.starts import begin
 from thv_llm import files, state
-from thv_llm.edit.formats import Format, editor
+from thv_llm.edit import Format, editor
 from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.system import file_system

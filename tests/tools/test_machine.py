@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.tools.machine import Place, output_of
 from thv_llm.tools.model import Edit, Folder
 

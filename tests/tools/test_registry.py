@@ -16,7 +16,7 @@ import yaml
 
 from tests.tools.machines import KEY, VALUES, Machine, succeeded
 from tests.tools.starts import STARTS, begin
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
 from thv_llm.tools.machine import detect

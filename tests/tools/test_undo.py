@@ -14,7 +14,7 @@ import pytest
 
 from tests.tools.machines import KEY, Machine, succeeded
 from thv_llm import sessions
-from thv_llm.edit.formats import Format, editor
+from thv_llm.edit import Format, editor
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.state import Edition, WiredFile
 from thv_llm.tools import engine

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.machines import KEY, VALUES
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.errors import ThvLlmError
 from thv_llm.settings import Settings
 from thv_llm.tools import engine

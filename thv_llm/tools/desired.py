@@ -21,9 +21,8 @@ from enum import Enum
 from typing import NamedTuple
 
 from thv_llm import files, system
-from thv_llm.edit import yaml
+from thv_llm.edit import Format, editor, yaml
 from thv_llm.edit.document import carry_on
-from thv_llm.edit.formats import Format, editor
 from thv_llm.edit.model import MISSING, Change, EditError, Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.state import Edition, State, WiredFile, WiredTool

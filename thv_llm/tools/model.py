@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeAlias
 
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.secret import Secret
 
 NAME = "thv-llm"

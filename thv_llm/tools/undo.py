@@ -20,8 +20,8 @@ from enum import Enum
 from typing import TypeVar
 
 from thv_llm import files, state
+from thv_llm.edit import Format, editor
 from thv_llm.edit.document import Editor
-from thv_llm.edit.formats import Format, editor
 from thv_llm.edit.model import MISSING
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import system
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.edit.model import Json
 from thv_llm.errors import ThvLlmError
 from thv_llm.system.file_system import may_run_programs

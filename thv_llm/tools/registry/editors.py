@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.tools.model import (
     NAME,
     TITLE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from thv_llm.edit.formats import Format
+from thv_llm.edit import Format
 from thv_llm.tools.model import (
     NAME,
     TITLE,
