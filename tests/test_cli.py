@@ -158,7 +158,7 @@ class _Verb:
 def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
     context: Context, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
 ) -> None:
-    monkeypatch.setattr(cli, "_module", lambda verb: _Verb(error))
+    monkeypatch.setattr(cli, "_command", lambda verb: _Verb(error))
 
     ended, out, err = typed(context, "status")
 
@@ -174,7 +174,7 @@ def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
 def test_debug_says_where_an_error_came_from_and_not_its_text(
     context: Context, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr(cli, "_module", lambda verb: _Verb(error))
+    monkeypatch.setattr(cli, "_command", lambda verb: _Verb(error))
 
     assert "came from" not in typed(context, "status")[2]
     _, _, err = typed(context, "status", "--debug")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import io
 import secrets
@@ -63,7 +62,7 @@ class Home:
         """Run one command line, without the error boundary."""
         stdout, stderr = Stream(is_terminal=self.is_terminal), Stream(is_terminal=self.is_terminal)
         args = cli.build_parser(arguments[0]).parse_args(arguments)
-        code = self._module(args).run(args, self.context(stdout, stderr))
+        code = cli._command(args.verb).run(args, self.context(stdout, stderr))
         return ran(arguments, code, stdout, stderr)
 
     def context(self, stdout: Stream | None = None, stderr: Stream | None = None) -> Context:
@@ -76,9 +75,6 @@ class Home:
             now=lambda: self.now,
             platform=self.platform,
         )
-
-    def _module(self, args: argparse.Namespace) -> cli.Command:
-        return cli._module(args.verb)
 
 
 @dataclass(frozen=True)

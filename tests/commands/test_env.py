@@ -165,8 +165,8 @@ def test_powershell_doubles_every_kind_of_single_quote() -> None:
 
 
 def test_every_verb_has_a_summary_and_examples() -> None:
-    for verb in ("status", "doctor", "env", "proxy", "completion"):
-        module = cli._module(verb)
-        assert len(f"  {verb:<12}{module.SUMMARY}") <= 80
-        assert "thv-llm" in module.EXAMPLES
-        assert all(len(line) <= 78 for line in module.EXAMPLES.splitlines())
+    for verb in cli.VERBS:
+        command = cli._command(verb)
+        assert len(f"  {verb:<12}{command.SUMMARY}") <= 80
+        assert "thv-llm" in command.EXAMPLES
+        assert all(len(line) <= 78 for line in command.EXAMPLES.splitlines())
