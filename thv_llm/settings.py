@@ -636,8 +636,8 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
         values = {row.key: settings.get(row) for row in written}
         below = base(decided)
         defaults = {row.key: below.get(row) for row in ROWS}
-        text = toml.remove(text, [key for key in values if values[key] == defaults[key]])
-        text, _ = toml.apply(text, {k: _toml(v) for k, v in values.items() if v != defaults[k]})
+        text = toml.EDITOR.remove(text, [key for key in values if values[key] == defaults[key]])
+        text, _ = toml.EDITOR.apply(text, {k: _toml(v) for k, v in values.items() if v != defaults[k]})
         if text.encode() != before:  # where nothing changes, a file that cannot be written is no fault
             files.replace(path, text.encode(), expected=before, is_ours=True)
     return settings

@@ -32,8 +32,6 @@ Others: TypeAlias = Mapping[str, object]
 """Members of an object in the file that a later version wrote: they stay in it."""
 
 LOCK_TIMEOUT_S = 10.0
-NO_TOOL_KEYS = ("run", "env")
-"""Names of the keys that belong to a command of ours instead of a tool."""
 LOCAL_KEY_BYTES = 32
 """256 random bits: out of reach of guessing, however fast the proxy answers."""
 
@@ -135,7 +133,7 @@ class State:
 
     Attributes:
         local_key: what the service proves to know, so that no secret is sent to a foreign process.
-        keys: what each tool shows to the proxy, by the tool's id; also by the names of `NO_TOOL_KEYS`.
+        keys: what each tool shows to the proxy, by the tool's id; `run` and `env` have one each.
         is_shared: tools of a setup of 0.1.0 show `local_key` to the proxy.
     """
 

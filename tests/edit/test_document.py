@@ -11,10 +11,9 @@ import pytest
 
 from thv_llm.edit import Format, editor, jsonc
 from thv_llm.edit.document import Editor, refuses_deep_nesting
-from thv_llm.edit.jsonc import Dialect
 from thv_llm.edit.model import Change, EditError, Json
 
-EDITOR = jsonc.editor(Dialect.STRICT)
+EDITOR = editor(Format.JSON)
 
 
 def test_a_value_that_was_there_before_us_stays_the_users() -> None:
@@ -148,7 +147,7 @@ def test_a_step_that_would_change_something_else_is_refused() -> None:
             text, extra = super().insert(key, value, earlier)
             return text.replace("precious", "gone"), extra
 
-    editor = Editor(lambda text: Careless(text, Dialect.STRICT), jsonc.is_empty)
+    editor = Editor(lambda text: Careless(text, Format.JSON), jsonc.is_empty)
 
     with pytest.raises(EditError, match="touching something else"):
         editor.apply('{"a": "precious"}', {"/b": 1})

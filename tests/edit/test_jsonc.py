@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from thv_llm.edit import jsonc
-from thv_llm.edit.jsonc import Dialect
+from thv_llm.edit import Format, editor, jsonc
 from thv_llm.edit.model import EditError, Item, Json
 
 CASES = {
@@ -37,54 +36,54 @@ TRAILING_CASES = {
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "dialect"),
-    [(*case, Dialect.STRICT) for case in CASES.values()]
-    + [(*case, Dialect.COMMENTS) for case in COMMENT_CASES.values()]
-    + [(*case, Dialect.TRAILING) for case in (*COMMENT_CASES.values(), *TRAILING_CASES.values())],
+    ("before", "after", "format"),
+    [(*case, Format.JSON) for case in CASES.values()]
+    + [(*case, Format.JSONC) for case in COMMENT_CASES.values()]
+    + [(*case, Format.JSONC_TRAILING) for case in (*COMMENT_CASES.values(), *TRAILING_CASES.values())],
 )
-def test_a_member_goes_in_in_the_style_of_the_file(before: str, after: str, dialect: Dialect) -> None:
-    new, changes = jsonc.apply(before, {"/k": "v"}, dialect=dialect)
+def test_a_member_goes_in_in_the_style_of_the_file(before: str, after: str, format: Format) -> None:
+    new, changes = editor(format).apply(before, {"/k": "v"})
 
     assert new == after
-    assert jsonc.revert(new, changes, dialect=dialect) == (before, ())
+    assert editor(format).revert(new, changes) == (before, ())
 
 
 def test_a_trailing_comma_is_never_left_for_a_program_that_takes_none() -> None:
-    new, changes = jsonc.apply('{\n  "a": 1\n}', {"/k": "v"}, dialect=Dialect.COMMENTS)
+    new, changes = editor(Format.JSONC).apply('{\n  "a": 1\n}', {"/k": "v"})
     without_first = new.replace('  "a": 1,\n', "")
 
-    assert json.loads(jsonc.revert(without_first, changes, dialect=Dialect.COMMENTS)[0]) == {}
-    assert json.loads(jsonc.revert(new, changes, dialect=Dialect.COMMENTS)[0]) == {"a": 1}
+    assert json.loads(editor(Format.JSONC).revert(without_first, changes)[0]) == {}
+    assert json.loads(editor(Format.JSONC).revert(new, changes)[0]) == {"a": 1}
 
 
 def test_nested_values_are_laid_out_with_the_indentation_of_the_file() -> None:
-    new, _ = jsonc.apply('{\n    "a": 1\n}', {"/p/q": {"r": [1]}}, dialect=Dialect.STRICT)
+    new, _ = editor(Format.JSON).apply('{\n    "a": 1\n}', {"/p/q": {"r": [1]}})
 
     assert new == json.dumps({"a": 1, "p": {"q": {"r": [1]}}}, indent=4)
 
 
 def test_containers_that_we_made_go_with_the_last_thing_in_them() -> None:
-    new, changes = jsonc.apply("{}", {"/env/A": "1", "/env/B": "2"}, dialect=Dialect.STRICT)
+    new, changes = editor(Format.JSON).apply("{}", {"/env/A": "1", "/env/B": "2"})
     theirs = new.replace('"B": "2"', '"B": "theirs"')
 
-    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == ("{}", ())
-    assert jsonc.revert(theirs, changes, dialect=Dialect.STRICT)[1] == ("/env/B",)
+    assert editor(Format.JSON).revert(new, changes) == ("{}", ())
+    assert editor(Format.JSON).revert(theirs, changes)[1] == ("/env/B",)
     emptied = '{\n  "env": {}\n}'
-    assert jsonc.revert(emptied, changes, dialect=Dialect.STRICT) == ("{}", ())
+    assert editor(Format.JSON).revert(emptied, changes) == ("{}", ())
 
 
 def test_a_container_that_was_there_before_stays_even_when_empty() -> None:
     text = '{"env": {}}'
-    new, changes = jsonc.apply(text, {"/env/A": "1"}, dialect=Dialect.STRICT)
+    new, changes = editor(Format.JSON).apply(text, {"/env/A": "1"})
 
-    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == (text, ())
+    assert editor(Format.JSON).revert(new, changes) == (text, ())
 
 
 def test_a_comment_of_the_user_keeps_a_container_of_ours() -> None:
-    new, changes = jsonc.apply("{}", {"/env/A": "1"}, dialect=Dialect.COMMENTS)
+    new, changes = editor(Format.JSONC).apply("{}", {"/env/A": "1"})
     noted = new.replace('"1"', '"1" // mine')
 
-    assert "// mine" in jsonc.revert(noted, changes, dialect=Dialect.COMMENTS)[0]
+    assert "// mine" in editor(Format.JSONC).revert(noted, changes)[0]
 
 
 def test_an_item_is_found_by_its_name_and_its_neighbours_stay() -> None:
@@ -92,19 +91,19 @@ def test_an_item_is_found_by_its_name_and_its_neighbours_stay() -> None:
     item: Json = {"name": "thv-llm", "models": [{"id": "m"}]}
     key = jsonc.pointer(Item("name", "thv-llm"))
 
-    new, changes = jsonc.apply(text, {key: item}, dialect=Dialect.TRAILING)
+    new, changes = editor(Format.JSONC_TRAILING).apply(text, {key: item})
 
     assert json.loads(new) == [{"name": "a"}, {"name": "b"}, item]
     moved = json.dumps([{**item, "vendor": "added"}, {"name": "a"}])  # type: ignore[dict-item]
-    assert jsonc.holds(moved, changes, dialect=Dialect.TRAILING) == ()
-    assert json.loads(jsonc.revert(moved, changes, dialect=Dialect.TRAILING)[0]) == [{"name": "a"}]
+    assert editor(Format.JSONC_TRAILING).holds(moved, changes) == ()
+    assert json.loads(editor(Format.JSONC_TRAILING).revert(moved, changes)[0]) == [{"name": "a"}]
 
 
 def test_a_key_below_an_item_that_is_not_there_makes_the_item() -> None:
-    new, changes = jsonc.apply("{}", {"/l/[id=x]/v": 1}, dialect=Dialect.STRICT)
+    new, changes = editor(Format.JSON).apply("{}", {"/l/[id=x]/v": 1})
 
     assert json.loads(new) == {"l": [{"id": "x", "v": 1}]}
-    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == ("{}", ())
+    assert editor(Format.JSON).revert(new, changes) == ("{}", ())
 
 
 @pytest.mark.parametrize(
@@ -127,21 +126,21 @@ def test_an_edit_that_does_not_fit_is_refused_with_the_reason(
     text: str, key: str, value: Json, reason: str
 ) -> None:
     with pytest.raises(EditError) as caught:
-        jsonc.apply(text, {key: value}, dialect=Dialect.STRICT)
+        editor(Format.JSON).apply(text, {key: value})
 
     assert reason in caught.value.reason
 
 
 def test_a_duplicate_elsewhere_is_none_of_our_business() -> None:
     text = '{"x": 1, "x": 2, "a": {"y": 1, "y": 1}}'
-    new, changes = jsonc.apply(text, {"/a/k": 1}, dialect=Dialect.STRICT)
+    new, changes = editor(Format.JSON).apply(text, {"/a/k": 1})
 
     assert new == '{"x": 1, "x": 2, "a": {"y": 1, "y": 1, "k": 1}}'
-    assert jsonc.revert(new, changes, dialect=Dialect.STRICT) == (text, ())
+    assert editor(Format.JSON).revert(new, changes) == (text, ())
 
 
 def test_a_lone_surrogate_is_written_as_an_escape() -> None:
-    new, _ = jsonc.apply("{}", {"/a": "é\ud800"}, dialect=Dialect.STRICT)
+    new, _ = editor(Format.JSON).apply("{}", {"/a": "é\ud800"})
 
     assert json.loads(new.encode()) == {"a": "é\ud800"}
 
@@ -151,12 +150,12 @@ def test_a_pointer_carries_any_name(name: str) -> None:
     key = jsonc.pointer("l", Item("id", name), name)
 
     assert jsonc.steps(key) == ("l", Item("id", name), name)
-    new, _ = jsonc.apply("{}", {jsonc.pointer(name): 1}, dialect=Dialect.STRICT)
+    new, _ = editor(Format.JSON).apply("{}", {jsonc.pointer(name): 1})
     assert json.loads(new) == {name: 1}
 
 
 def test_holds_and_value_see_what_is_there() -> None:
     text = '{"a": {"b": null}}'
 
-    assert jsonc.value(text, "/a/b", dialect=Dialect.STRICT) is None
-    assert jsonc.value(text, "", dialect=Dialect.STRICT) == {"a": {"b": None}}
+    assert editor(Format.JSON).value(text, "/a/b") is None
+    assert editor(Format.JSON).value(text, "") == {"a": {"b": None}}

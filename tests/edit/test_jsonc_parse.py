@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from thv_llm.edit.jsonc import MAX_DEPTH, Dialect, Parsed
+from thv_llm.edit import Format
+from thv_llm.edit.jsonc import MAX_DEPTH, Parsed
 from thv_llm.edit.model import MISSING, EditError
 
 
@@ -30,7 +31,7 @@ def test_what_does_not_parse_is_refused_with_its_place(
     text: str, line: int, column: int, reason: str
 ) -> None:
     with pytest.raises(EditError) as caught:
-        Parsed(text, Dialect.STRICT)
+        Parsed(text, Format.JSON)
 
     assert (caught.value.line, caught.value.column) == (line, column)
     assert reason in caught.value.reason
@@ -39,31 +40,31 @@ def test_what_does_not_parse_is_refused_with_its_place(
 @pytest.mark.parametrize("text", ["[1 / 2]", "[1 /* x", "/", "[1,,]", "{,}", "# c\n{}"])
 def test_no_dialect_takes_what_only_looks_like_a_comment_or_a_comma(text: str) -> None:
     with pytest.raises(EditError):
-        Parsed(text, Dialect.TRAILING)
+        Parsed(text, Format.JSONC_TRAILING)
 
 
 def test_values_are_those_of_the_standard_library() -> None:
     text = '\ufeff// c\n{"a": [1, 2.5, "// no", null,], /* , */ "b": {"\\u0061": true,},}'
 
-    assert Parsed(text, Dialect.TRAILING).plain() == {"a": [1, 2.5, "// no", None], "b": {"a": True}}
+    assert Parsed(text, Format.JSONC_TRAILING).plain() == {"a": [1, 2.5, "// no", None], "b": {"a": True}}
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\ufeff"])
 def test_a_blank_text_is_an_empty_document_in_every_dialect(text: str) -> None:
-    assert Parsed(text, Dialect.STRICT).plain() is MISSING
+    assert Parsed(text, Format.JSON).plain() is MISSING
 
 
 def test_a_number_too_long_for_python_is_no_obstacle() -> None:
-    assert Parsed("9" * 5000, Dialect.STRICT).plain() == float("inf")
+    assert Parsed("9" * 5000, Format.JSON).plain() == float("inf")
 
 
 def test_depth_has_a_limit_that_is_told() -> None:
-    Parsed("[" * MAX_DEPTH + "]" * MAX_DEPTH, Dialect.STRICT)
+    Parsed("[" * MAX_DEPTH + "]" * MAX_DEPTH, Format.JSON)
 
     with pytest.raises(EditError, match="nested too deeply"):
-        Parsed("[" * 100_000, Dialect.STRICT)
+        Parsed("[" * 100_000, Format.JSON)
 
 
 def test_a_long_unclosed_string_is_refused_quickly() -> None:
     with pytest.raises(EditError):
-        Parsed('"' + "a\\n" * 100_000, Dialect.STRICT)
+        Parsed('"' + "a\\n" * 100_000, Format.JSON)

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from thv_llm.edit import Format
 from thv_llm.edit.document import add_entry, eol_of, indent_at, remove_entry, splice, whole_lines
-from thv_llm.edit.jsonc import Dialect, Parsed
+from thv_llm.edit.jsonc import Parsed
 
 
 def test_splice_replaces_each_span_and_keeps_the_order_of_two_at_one_place() -> None:
@@ -14,12 +15,12 @@ def test_splice_replaces_each_span_and_keeps_the_order_of_two_at_one_place() -> 
     "text", ["{}", "[1]", "[1, // c\n]", '{"a": 1 /* c */\n}', "[1 // c\n]", "[ 1 , 2 , ]"]
 )
 def test_an_entry_that_was_put_in_goes_out_without_trace(text: str) -> None:
-    root = Parsed(text, Dialect.TRAILING).root
+    root = Parsed(text, Format.JSONC_TRAILING).root
     assert root is not None
     body = "9" if text.startswith("[") else '"z": 9'
 
     longer = add_entry(text, root, body, lead="\n  ", close="\n" if not root.entries else "")
-    parsed = Parsed(longer, Dialect.TRAILING)
+    parsed = Parsed(longer, Format.JSONC_TRAILING)
     assert parsed.root is not None
     back = remove_entry(
         longer, parsed.root, parsed.root.entries[-1], close="\n", line_comments=parsed.line_comments
@@ -30,7 +31,7 @@ def test_an_entry_that_was_put_in_goes_out_without_trace(text: str) -> None:
 
 def test_what_follows_an_entry_never_slips_into_a_comment() -> None:
     text = "[1, // c\n 2, 3]"
-    parsed = Parsed(text, Dialect.COMMENTS)
+    parsed = Parsed(text, Format.JSONC)
     assert parsed.root is not None
 
     left = remove_entry(text, parsed.root, parsed.root.entries[1], line_comments=parsed.line_comments)

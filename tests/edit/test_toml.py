@@ -46,10 +46,10 @@ timeout_ms = 20000
 def test_top_level_keys_go_above_the_first_table_and_tables_to_the_end(before: str, after: str) -> None:
     before, after = (text.replace('"""\n[no]\n"""', '"""\r\n[no]\r\n"""') for text in (before, after))
     after = after.replace("s = X", 's = """\r\n[no]\r\n"""')
-    new, changes = toml.apply(before, CODEX)
+    new, changes = toml.EDITOR.apply(before, CODEX)
 
     assert new == after
-    assert toml.revert(new, changes) == (before, ())
+    assert toml.EDITOR.revert(new, changes) == (before, ())
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_top_level_keys_go_above_the_first_table_and_tables_to_the_end(before: s
     ],
 )
 def test_a_key_joins_its_table_the_way_it_is_written(before: str, key: str, value: Json, after: str) -> None:
-    new, changes = toml.apply(before, {key: value})
+    new, changes = toml.EDITOR.apply(before, {key: value})
 
     assert new == after
-    assert toml.revert(new, changes) == (before, ())
+    assert toml.EDITOR.revert(new, changes) == (before, ())
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_a_key_joins_its_table_the_way_it_is_written(before: str, key: str, valu
     ],
 )
 def test_an_item_joins_its_array_the_way_it_is_written(before: str, after: str) -> None:
-    new, changes = toml.apply(before, {"l[id=x]": {"id": "x", "n": 1}})
+    new, changes = toml.EDITOR.apply(before, {"l[id=x]": {"id": "x", "n": 1}})
 
     assert new == after
-    assert toml.revert(new, changes) == (before, ())
+    assert toml.EDITOR.revert(new, changes) == (before, ())
 
 
 def test_settings_are_set_one_by_one_under_one_header() -> None:
-    new, _ = toml.apply(
+    new, _ = toml.EDITOR.apply(
         "", {"gateway_url": "https://g", "oidc.issuer": "i", "oidc.client_id": "c", "proxy.port": 1}
     )
 
@@ -104,43 +104,43 @@ def test_settings_are_set_one_by_one_under_one_header() -> None:
 
 @pytest.mark.parametrize("text", ["#", "[m]\nx = 1", "a = 1"])
 def test_a_missing_final_line_end_is_missing_again_whatever_goes_first(text: str) -> None:
-    first, changes = toml.apply(text, {"z.k": 1, "top": 1, "m.t": {}})
-    second, later = toml.apply(first, {"top": 2, "m.t": {}}, previous=changes)
+    first, changes = toml.EDITOR.apply(text, {"z.k": 1, "top": 1, "m.t": {}})
+    second, later = toml.EDITOR.apply(first, {"top": 2, "m.t": {}}, previous=changes)
 
     assert not first.endswith("\n")
-    assert toml.revert(first, changes[::-1]) == (text, ())
-    assert toml.revert(second, later) == (text, ())
+    assert toml.EDITOR.revert(first, changes[::-1]) == (text, ())
+    assert toml.EDITOR.revert(second, later) == (text, ())
 
 
 def test_remove_takes_out_a_key_or_a_table_and_nothing_else() -> None:
     text = "# top\na = 1 # gone\nb.c = 1\nb.d = 2\n\n# t\n[t]\nx = { y = 1, z = 2 }\n\n[t.u]\nk = 1\n\n[v]\n"
 
-    left = toml.remove(text, ["a", "b", "t.x.y", "t.u", "none"])
+    left = toml.EDITOR.remove(text, ["a", "b", "t.x.y", "t.u", "none"])
 
     assert left == "# top\n\n# t\n[t]\nx = { z = 2 }\n\n[v]\n"
 
 
 def test_a_key_that_the_user_adds_under_our_header_keeps_it() -> None:
-    new, changes = toml.apply("a = 1\n", {"oidc.issuer": "i"})
+    new, changes = toml.EDITOR.apply("a = 1\n", {"oidc.issuer": "i"})
     edited = new + "theirs = 1\n"
 
-    assert toml.revert(edited, changes) == ("a = 1\n\n[oidc]\ntheirs = 1\n", ())
+    assert toml.EDITOR.revert(edited, changes) == ("a = 1\n\n[oidc]\ntheirs = 1\n", ())
 
 
 def test_tables_that_the_user_adds_after_ours_stay_on_lines_of_their_own() -> None:
-    new, changes = toml.apply("a = 1", {"oidc": {"issuer": "i"}})
+    new, changes = toml.EDITOR.apply("a = 1", {"oidc": {"issuer": "i"}})
     edited = new + "\n[theirs]\n"
 
-    assert toml.revert(edited, changes) == ("a = 1\n[theirs]\n", ())
+    assert toml.EDITOR.revert(edited, changes) == ("a = 1\n[theirs]\n", ())
 
 
 def test_a_program_that_rewrites_the_file_without_comments_does_not_stop_the_undo() -> None:
-    new, changes = toml.apply("# c\nx = 1\n", CODEX)
+    new, changes = toml.EDITOR.apply("# c\nx = 1\n", CODEX)
     parsed = tomllib.loads(new)
     rewritten = 'x = 1\nmodel_provider = "thv-llm"\nmodel_providers = ' + literal(parsed["model_providers"])
 
-    assert toml.holds(rewritten, changes) == ()
-    assert tomllib.loads(toml.revert(rewritten, changes)[0]) == {"x": 1, "model_providers": {}}
+    assert toml.EDITOR.holds(rewritten, changes) == ()
+    assert tomllib.loads(toml.EDITOR.revert(rewritten, changes)[0]) == {"x": 1, "model_providers": {}}
 
 
 @pytest.mark.parametrize(
@@ -161,16 +161,16 @@ def test_an_edit_that_does_not_fit_is_refused_with_the_reason(
     text: str, key: str, value: Json, reason: str
 ) -> None:
     with pytest.raises(EditError) as caught:
-        toml.apply(text, {key: value})
+        toml.EDITOR.apply(text, {key: value})
 
     assert reason in caught.value.reason
 
 
 def test_deep_nesting_is_refused_without_a_crash() -> None:
     with pytest.raises(EditError):
-        toml.apply("a = " + "[" * 20_000 + "]" * 20_000, {"b": 1})
+        toml.EDITOR.apply("a = " + "[" * 20_000 + "]" * 20_000, {"b": 1})
 
 
 def test_value_tells_absent_from_empty() -> None:
-    assert toml.value("[a]\n", "a") == {}
-    assert toml.value("[a]\n", "b") is MISSING
+    assert toml.EDITOR.value("[a]\n", "a") == {}
+    assert toml.EDITOR.value("[a]\n", "b") is MISSING

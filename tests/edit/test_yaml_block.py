@@ -35,15 +35,15 @@ KEYS: dict[str, Json] = {
     ],
 )
 def test_a_block_goes_to_the_end_between_marks(before: str, value: Json, after: str) -> None:
-    new, changes = yaml_block.apply(before, {"thv-llm": value})
+    new, changes = yaml_block.EDITOR.apply(before, {"thv-llm": value})
 
     assert new == after
-    assert yaml_block.revert(new, changes) == (before, ())
+    assert yaml_block.EDITOR.revert(new, changes) == (before, ())
 
 
 @pytest.mark.parametrize("value", [MODELS, KEYS])
 def test_what_we_write_is_what_a_yaml_parser_reads(value: Json) -> None:
-    new, _ = yaml_block.apply("", {"thv-llm": value})
+    new, _ = yaml_block.EDITOR.apply("", {"thv-llm": value})
 
     assert yaml.safe_load(new) == value
 
@@ -59,7 +59,7 @@ def test_every_file_that_is_taken_means_the_same_with_the_block_added() -> None:
             continue
         for value in (MODELS, KEYS):
             try:
-                new, _ = yaml_block.apply(text, {"thv-llm": value})
+                new, _ = yaml_block.EDITOR.apply(text, {"thv-llm": value})
             except EditError:
                 continue
             taken += 1
@@ -71,28 +71,28 @@ def test_every_file_that_is_taken_means_the_same_with_the_block_added() -> None:
 
 
 def test_a_block_is_brought_up_to_date_where_it_stands() -> None:
-    first, changes = yaml_block.apply("- a\n", {"thv-llm": ["x"]})
+    first, changes = yaml_block.EDITOR.apply("- a\n", {"thv-llm": ["x"]})
     edited = first + "- theirs\n"
 
-    second, later = yaml_block.apply(edited, {"thv-llm": ["y", "z"]}, previous=changes)
+    second, later = yaml_block.EDITOR.apply(edited, {"thv-llm": ["y", "z"]}, previous=changes)
 
     assert yaml.safe_load(second) == ["a", "y", "z", "theirs"]
-    assert yaml_block.revert(second, later) == ("- a\n- theirs\n", ())
+    assert yaml_block.EDITOR.revert(second, later) == ("- a\n- theirs\n", ())
 
 
 def test_a_block_that_the_user_edited_is_left_alone_and_reported() -> None:
-    new, changes = yaml_block.apply("", {"thv-llm": {"a": 1}})
+    new, changes = yaml_block.EDITOR.apply("", {"thv-llm": {"a": 1}})
     edited = new.replace("a: 1\n", "a: 1\nb: 2\n")
 
-    assert yaml_block.holds(edited, changes) == ("thv-llm",)
-    assert yaml_block.revert(edited, changes) == (edited, ("thv-llm",))
+    assert yaml_block.EDITOR.holds(edited, changes) == ("thv-llm",)
+    assert yaml_block.EDITOR.revert(edited, changes) == (edited, ("thv-llm",))
 
 
 def test_the_users_indentation_and_line_ends_do_not_make_a_block_theirs() -> None:
-    new, changes = yaml_block.apply("- a\n", {"thv-llm": ["x"]})
+    new, changes = yaml_block.EDITOR.apply("- a\n", {"thv-llm": ["x"]})
     moved = new.replace("- ", "  - ").replace("\n", "\r\n")
 
-    assert yaml_block.revert(moved, changes) == ("  - a\r\n", ())
+    assert yaml_block.EDITOR.revert(moved, changes) == ("  - a\r\n", ())
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_users_indentation_and_line_ends_do_not_make_a_block_theirs() -> Non
 )
 def test_an_edit_that_does_not_fit_is_refused_with_the_reason(text: str, value: Json, reason: str) -> None:
     with pytest.raises(EditError) as caught:
-        yaml_block.apply(text, {"thv-llm": value})
+        yaml_block.EDITOR.apply(text, {"thv-llm": value})
 
     assert reason in caught.value.reason
 
@@ -121,4 +121,4 @@ def test_an_edit_that_does_not_fit_is_refused_with_the_reason(text: str, value: 
 @pytest.mark.parametrize("name", ["", "a b", "x\n- y"])
 def test_a_name_that_would_break_the_marks_is_refused(name: str) -> None:
     with pytest.raises(EditError, match="not the name of a block"):
-        yaml_block.apply("", {name: ["x"]})
+        yaml_block.EDITOR.apply("", {name: ["x"]})

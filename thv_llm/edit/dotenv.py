@@ -142,7 +142,3 @@ def _value(raw: str) -> str:
 
 
 EDITOR = Editor(remembered(DotenvDocument), is_empty)
-apply = EDITOR.apply
-revert = EDITOR.revert
-holds = EDITOR.holds
-value = EDITOR.value

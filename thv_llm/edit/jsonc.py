@@ -6,7 +6,7 @@ array; a member that is itself named like that cannot be addressed. Missing cont
 are made, and go again with the last thing in them. A text of nothing but white space and comments
 counts as an empty document.
 
-The parser accepts what the dialect's owner accepts and nothing more; it keeps positions, not
+The parser accepts what the format's owner accepts and nothing more; it keeps positions, not
 values. Values come from the standard library's parser, which gets the text with comments and
 trailing commas blanked out. What lies inside of a container that it takes as it is (strict JSON)
 is read when somebody asks for it: an edit looks at few places of a large file.
@@ -25,7 +25,6 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import NoReturn
 
 from thv_llm.edit.document import (
@@ -39,7 +38,7 @@ from thv_llm.edit.document import (
     remove_entry,
     splice,
 )
-from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, Step, drop
+from thv_llm.edit.model import BOM, MISSING, Change, EditError, Format, Item, Json, Missing, Path, Step, drop
 from thv_llm.errors import shown
 
 KINDS = {"{": ("object", "}"), "[": ("array", "]")}
@@ -58,14 +57,6 @@ _ITEM = re.compile(r"\[([^=\]]+)=(.*)\]", re.DOTALL)
 _NOTHING = re.compile(r"\s*(?:\{\s*\}|\[\s*\])?\s*")
 
 
-class Dialect(Enum):
-    """What the program that owns a file takes."""
-
-    STRICT = "json"
-    COMMENTS = "jsonc"
-    TRAILING = "jsonc-trailing"  # comments and trailing commas
-
-
 class Parsed:
     """A JSON text with the positions of its parts.
 
@@ -76,8 +67,8 @@ class Parsed:
         line_comments: where each `//` comment ends.
     """
 
-    def __init__(self, text: str, dialect: Dialect) -> None:
-        parser = _Parser(text, dialect)
+    def __init__(self, text: str, format: Format) -> None:
+        parser = _Parser(text, format)
         self.text = text
         self.root = parser.document()
         self.lead = parser.root_lead
@@ -105,9 +96,9 @@ class Parsed:
 class _Parser:
     """Recursive descent; `last` is where the last token or comment ended."""
 
-    def __init__(self, text: str, dialect: Dialect) -> None:
+    def __init__(self, text: str, format: Format) -> None:
         self.text = text
-        self.dialect = dialect
+        self.format = format
         self.position = self.last = len(BOM) if text.startswith(BOM) else 0
         self.root_lead = self.last
         self.line_comments: list[int] = []
@@ -140,7 +131,7 @@ class _Parser:
         start = self.position
         if not self.text.startswith(("//", "/*"), start):
             self.fail("expected a value")
-        if self.dialect is Dialect.STRICT:
+        if self.format is Format.JSON:
             self.fail("the program that owns this file takes no comments")
         line = _LINE_COMMENT.match(self.text, start)
         if line is not None:
@@ -210,7 +201,7 @@ class _Parser:
     def closed(self, node: Node) -> Node:
         comma = node.entries[-1].comma if node.entries else None
         if comma is not None:
-            if self.dialect is not Dialect.TRAILING:
+            if self.format is not Format.JSONC_TRAILING:
                 self.position = comma
                 self.fail("the program that owns this file takes no trailing comma")
             self.trailing_commas.append((comma, comma + 1))
@@ -298,33 +289,6 @@ def steps(key: str) -> Path:
     return tuple(_step(segment) for segment in key.split("/")[1:])
 
 
-def editor(dialect: Dialect) -> Editor:
-    """Return the editor for files whose owner takes this dialect."""
-    return _EDITORS[dialect]
-
-
-def apply(
-    text: str, wanted: Mapping[str, Json], *, dialect: Dialect, previous: Sequence[Change] = ()
-) -> tuple[str, tuple[Change, ...]]:
-    """Set every key; see `Editor.apply`."""
-    return _EDITORS[dialect].apply(text, wanted, previous=previous)
-
-
-def revert(text: str, changes: Sequence[Change], *, dialect: Dialect) -> tuple[str, tuple[str, ...]]:
-    """Undo changes; see `Editor.revert`."""
-    return _EDITORS[dialect].revert(text, changes)
-
-
-def holds(text: str, changes: Sequence[Change], *, dialect: Dialect) -> tuple[str, ...]:
-    """Return the keys that no longer hold our value."""
-    return _EDITORS[dialect].holds(text, changes)
-
-
-def value(text: str, key: str, *, dialect: Dialect) -> Json | Missing:
-    """Return what is at a key, or MISSING."""
-    return _EDITORS[dialect].value(text, key)
-
-
 def is_empty(text: str) -> bool:
     """Tell whether there is nothing in a text but white space and one pair of brackets."""
     return _NOTHING.fullmatch(text.removeprefix(BOM)) is not None
@@ -333,10 +297,10 @@ def is_empty(text: str) -> bool:
 class JsonDocument:
     """One parsed JSON text; see `document.Document`."""
 
-    def __init__(self, text: str, dialect: Dialect) -> None:
+    def __init__(self, text: str, format: Format) -> None:
         self.text = text
-        self._dialect = dialect
-        self._parsed = Parsed(text, dialect)
+        self._format = format
+        self._parsed = Parsed(text, format)
         self._eol = eol_of(text)
 
     @functools.cached_property
@@ -359,7 +323,7 @@ class JsonDocument:
 
     def load(self, raw: str) -> Json:
         """Return the value of a piece of JSON."""
-        value = Parsed(raw, self._dialect).plain()
+        value = Parsed(raw, self._format).plain()
         if isinstance(value, Missing):
             raise EditError("the record of this change is damaged")
         return value
@@ -590,7 +554,6 @@ def _dumps(value: Json, *, indent: str | None = None, separators: tuple[str, str
     return text
 
 
-_EDITORS = {
-    dialect: Editor(remembered(functools.partial(JsonDocument, dialect=dialect)), is_empty)
-    for dialect in Dialect
-}
+def editor(format: Format) -> Editor:
+    """Return the editor for files whose owner takes JSON like this."""
+    return Editor(remembered(functools.partial(JsonDocument, format=format)), is_empty)

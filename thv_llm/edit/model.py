@@ -30,6 +30,17 @@ MISSING: Final = Missing.MISSING
 BOM = "\ufeff"
 
 
+class Format(Enum):
+    """What a settings file is written in, and what the program that owns it takes."""
+
+    JSON = "json"
+    JSONC = "jsonc"  # with comments
+    JSONC_TRAILING = "jsonc-trailing"  # with comments and trailing commas
+    TOML = "toml"
+    DOTENV = "dotenv"
+    YAML = "yaml"  # a marked block in a top-level list or map
+
+
 class EditError(ThvLlmError):
     """The text does not parse, or cannot take this edit safely. Nothing was changed.
 

@@ -473,8 +473,3 @@ def _check_item(path: Path, value: Json) -> None:
 
 
 EDITOR = Editor(remembered(TomlDocument), is_empty)
-apply = EDITOR.apply
-revert = EDITOR.revert
-holds = EDITOR.holds
-value = EDITOR.value
-remove = EDITOR.remove

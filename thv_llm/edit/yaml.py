@@ -383,7 +383,3 @@ def _flow(value: Json) -> str:
 
 
 EDITOR = Editor(remembered(YamlDocument), is_empty)
-apply = EDITOR.apply
-revert = EDITOR.revert
-holds = EDITOR.holds
-value = EDITOR.value
