@@ -165,26 +165,40 @@ class Row(NamedTuple):
 
     Attributes:
         key: its dotted key in `llm.toml`, which is also its name in messages and in JSON.
-        field: its attribute in `Settings`, or in `OidcSettings` for keys below `oidc`.
-        flag: its long option, which a switch takes in the form `--no-…`, too.
-        metavar: what stands for the value in the help; empty for a switch.
+        option: its long flag and what stands for the value in the help; a switch has only the flag, and
+            takes it in the form `--no-…`, too.
         check: tidies a value of the right type or raises ValueError with what is wanted.
         required: there is no default, `setup` must be told.
         parameter: the OAuth parameter that carries the value in each request to the provider.
         is_identity: with another value it is another session, though the value is no parameter.
         splits: the value of a list's flag is split at commas and blanks.
+        attribute: its field, where that is not the key without `oidc.` and dots.
     """
 
     key: str
-    field: str
-    flag: str
-    metavar: str
+    option: str
     help: str
     check: Callable[[Value], Value] = validation.anything
     required: bool = False
     parameter: str = ""
     is_identity: bool = False
     splits: bool = True
+    attribute: str = ""
+
+    @property
+    def field(self) -> str:
+        """The attribute of `Settings`, or of `OidcSettings`, that holds the value."""
+        return self.attribute or self.key.removeprefix("oidc.").replace(".", "_")
+
+    @property
+    def flag(self) -> str:
+        """The long flag."""
+        return self.option.partition(" ")[0]
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in the help; empty for a switch."""
+        return self.option.partition(" ")[2]
 
     @property
     def distinguishes(self) -> bool:
@@ -213,20 +227,10 @@ class Row(NamedTuple):
 
 
 ROWS: tuple[Row, ...] = (
-    Row(
-        "gateway_url",
-        "gateway_url",
-        "--gateway-url",
-        "URL",
-        "the LLM gateway, https",
-        validation.gateway_url,
-        required=True,
-    ),
+    Row("gateway_url", "--gateway-url URL", "the LLM gateway, https", validation.gateway_url, required=True),
     Row(
         "oidc.issuer",
-        "issuer",
-        "--issuer",
-        "URL",
+        "--issuer URL",
         "the OIDC issuer, exactly as its metadata names it",
         validation.issuer,
         required=True,
@@ -234,70 +238,48 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "oidc.client_id",
-        "client_id",
-        "--client-id",
-        "ID",
+        "--client-id ID",
         "our id at the provider, a public client",
         validation.word,
         required=True,
         parameter="client_id",
     ),
-    Row(
-        "oidc.scopes",
-        "scopes",
-        "--scopes",
-        "LIST",
-        "scopes to ask for",
-        validation.words,
-        is_identity=True,
-    ),
+    Row("oidc.scopes", "--scopes LIST", "scopes to ask for", validation.words, is_identity=True),
     Row(
         "oidc.audience",
-        "audience",
-        "--audience",
-        "NAME",
+        "--audience NAME",
         "`audience` parameter, for Auth0 and similar providers",
         validation.word,
         parameter="audience",
     ),
     Row(
         "oidc.resource",
-        "resource",
-        "--resource",
-        "URI",
+        "--resource URI",
         "`resource` parameter (RFC 8707)",
         validation.resource,
         parameter="resource",
     ),
     Row(
         "oidc.prompt",
-        "prompt",
-        "--prompt",
-        "VALUE",
+        "--prompt VALUE",
         "`prompt` parameter of the login, such as select_account",
         validation.word,
     ),
     Row(
         "oidc.callback_port",
-        "callback_port",
-        "--callback-port",
-        "PORT",
+        "--callback-port PORT",
         "fixed port for the login's redirect; 0 takes any free one",
         validation.port_or_any,
     ),
     Row(
         "oidc.redirect_host",
-        "redirect_host",
-        "--redirect-host",
-        "HOST",
+        "--redirect-host HOST",
         "host in the login's redirect: 127.0.0.1 or localhost",
         validation.OneOf("127.0.0.1", "localhost"),
     ),
     Row(
         "oidc.extra_params",
-        "extra_params",
-        "--auth-param",
-        "NAME=VALUE",
+        "--auth-param NAME=VALUE",
         "another parameter of the login, such as access_type=offline; repeatable",
         validation.auth_params,
         is_identity=True,
@@ -305,172 +287,126 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "gateway.token",
-        "gateway_token",
-        "--gateway-token",
-        "KIND",
+        "--gateway-token KIND",
         "what the gateway accepts: access_token or id_token",
         validation.OneOf("access_token", "id_token"),
         is_identity=True,
     ),
     Row(
         "gateway.idle_timeout",
-        "gateway_timeout_s",
-        "--gateway-timeout",
-        "SECONDS",
+        "--gateway-timeout SECONDS",
         "how long the gateway can send nothing, before a response and within it",
         validation.seconds,
+        attribute="gateway_timeout_s",
     ),
     Row(
         "gateway.headers",
-        "gateway_headers",
-        "--gateway-header",
-        "LINE",
+        "--gateway-header LINE",
         'a header for each request to the gateway, as "Name: value"; repeatable',
         validation.headers,
         splits=False,
     ),
     Row(
         "gateway.header_file",
-        "gateway_header_file",
-        "--gateway-header-file",
-        "FILE",
+        "--gateway-header-file FILE",
         "file with secret ones, one a line; setup moves them into the session's store; proxy only",
         validation.file_or_stored,
     ),
     Row(
         "oidc.client_secret",
-        "client_secret",
-        "--client-secret-file",
-        "FILE",
+        "--client-secret-file FILE",
         "file with the secret of a client that has one; setup moves a user's into the session's store",
         validation.file_or_stored,
     ),
     Row(
         "oidc.grant",
-        "grant",
-        "--grant",
-        "KIND",
+        "--grant KIND",
         "whose tokens: user, or without one token-file, federated, client-credentials",
         validation.OneOf("user", "token-file", "federated", "client-credentials"),
         is_identity=True,
     ),
     Row(
         "oidc.token_file",
-        "token_file",
-        "--token-file",
-        "FILE",
+        "--token-file FILE",
         "grant token-file: the file with the token, read at each use",
         validation.absolute,
         is_identity=True,
     ),
     Row(
         "oidc.assertion_file",
-        "assertion_file",
-        "--assertion-file",
-        "FILE",
+        "--assertion-file FILE",
         "grant federated: the file with the workload's own token",
         validation.absolute,
         is_identity=True,
     ),
     Row(
         "oidc.assertion_env",
-        "assertion_env",
-        "--assertion-env",
-        "NAME",
+        "--assertion-env NAME",
         "grant federated: the variable with that token; github[:AUDIENCE] asks GitHub Actions for it",
         validation.word,
         is_identity=True,
     ),
     Row(
         "oidc.exchange",
-        "exchange",
         "--exchange",
-        "",
         "grant federated: by token exchange (RFC 8693) instead of as client assertion",
         is_identity=True,
     ),
-    Row("proxy.listen_port", "proxy_port", "--proxy-port", "PORT", "port of the proxy", validation.port),
-    Row("proxy.require_key", "require_key", "--require-key", "", "the proxy asks tools for the local key"),
     Row(
-        "ca_file",
-        "ca_file",
-        "--ca-file",
-        "FILE",
-        "more certificate authorities to trust, PEM",
-        validation.ca_file,
+        "proxy.listen_port", "--proxy-port PORT", "port of the proxy", validation.port, attribute="proxy_port"
     ),
     Row(
-        "tls_skip_verify",
+        "proxy.require_key",
+        "--require-key",
+        "the proxy asks tools for the local key",
+        attribute="require_key",
+    ),
+    Row("ca_file", "--ca-file FILE", "more certificate authorities to trust, PEM", validation.ca_file),
+    Row(
         "tls_skip_verify",
         "--tls-skip-verify",
-        "",
         "accept any certificate of the gateway (never of the provider)",
     ),
     Row(
         "anthropic_path_prefix",
-        "anthropic_path_prefix",
-        "--anthropic-path-prefix",
-        "PATH",
+        "--anthropic-path-prefix PATH",
         'where the gateway serves Anthropic\'s API, "" for its root; not set: setup finds out',
         validation.path_prefix,
     ),
     Row(
-        "openai_path_prefix",
-        "openai_path_prefix",
-        "--openai-path-prefix",
-        "PATH",
-        "the same for OpenAI's API",
-        validation.path_prefix,
+        "openai_path_prefix", "--openai-path-prefix PATH", "the same for OpenAI's API", validation.path_prefix
     ),
     Row(
-        "gemini_path_prefix",
-        "gemini_path_prefix",
-        "--gemini-path-prefix",
-        "PATH",
-        "the same for Gemini's API",
-        validation.path_prefix,
+        "gemini_path_prefix", "--gemini-path-prefix PATH", "the same for Gemini's API", validation.path_prefix
     ),
     Row(
         "models_path",
-        "models_path",
-        "--models-path",
-        "PATH",
+        "--models-path PATH",
         "where the gateway lists its models; not set: /v1/models below OpenAI's API",
         validation.path,
     ),
-    Row("models", "models", "--models", "A,B", "model ids to offer; else the gateway's", validation.words),
+    Row("models", "--models A,B", "model ids to offer; else the gateway's", validation.words),
     Row(
         "token_store",
-        "token_store",
-        "--token-store",
-        "WHERE",
+        "--token-store WHERE",
         "where the session lives, keyring or file; not set: the best there is",
         validation.OneOf("keyring", "file"),
     ),
-    Row(
-        "bedrock.compat",
-        "bedrock_compat",
-        "--bedrock-compat",
-        "",
-        "the gateway passes to Bedrock: its model ids for Claude Code",
-    ),
-    Row("bedrock.enable_1m", "bedrock_enable_1m", "--enable-1m", "", "ask for the 1M context models"),
+    Row("bedrock.compat", "--bedrock-compat", "the gateway passes to Bedrock: its model ids for Claude Code"),
+    Row("bedrock.enable_1m", "--enable-1m", "ask for the 1M context models"),
     Row(
         "login.on_demand",
-        "login_on_demand",
-        "--login-on-demand",
-        "HOW",
+        "--login-on-demand HOW",
         "when a tool needs a login: off, notify (on the desktop) or browser",
         validation.OneOf("off", "notify", "browser"),
     ),
-    Row("service.autostart", "autostart", "--autostart", "", "start the service at every login"),
+    Row("service.autostart", "--autostart", "start the service at every login", attribute="autostart"),
     Row(
         "service.network",
-        "network",
-        "--service-network",
-        "A=B,…",
+        "--service-network A=B,…",
         "proxy and certificate variables of the service; setup saves those of its environment",
         validation.network,
+        attribute="network",
     ),
 )
 
