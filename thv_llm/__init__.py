@@ -54,6 +54,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.token_endpoint         codes and refresh tokens in, access tokens out; revocation (RFC 6749, 7009)
 3  store                       what every store of the session offers, and how a store can fail
 3  store.aesgcm                AES-256-GCM, bytes to bytes
+3  store.choice                which store a session is in: the one place that knows them all
 3  store.encrypted_file        the session in an encrypted file, where there is no OS keyring
 3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain, or one named
 3  store.secret_service        the session in the Secret Service of the Linux desktop

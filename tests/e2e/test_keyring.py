@@ -17,8 +17,8 @@ from tests.store.contract import KEY, StoreContract
 from thv_llm import paths
 from thv_llm.secret import Secret
 from thv_llm.store import AbsentError, LockedError, StoreError
+from thv_llm.store.choice import choose
 from thv_llm.store.secret_service import SecretService
-from thv_llm.tokens.session import choose
 
 KEYRING = str(BIN / "keyring" / "keyring")
 """The command of the keyring package, with the compiled packages that it wants on Linux."""

@@ -10,7 +10,7 @@ from tests.fakes.secret_service import FakeSecretService
 from thv_llm import paths
 from thv_llm.secret import Secret
 from thv_llm.store import AbsentError, LockedError, StoreError
-from thv_llm.tokens.session import choose
+from thv_llm.store.choice import choose
 
 RIGHT = f"open {canaries.MARK}"
 

@@ -11,6 +11,7 @@ from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.sessions import SessionFacts
+from thv_llm.store import choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,7 +185,7 @@ def _session_lines(known: State, session: Session, now: float, *, can_log_in: bo
         since = f", logged in{screen.ago(now, facts.logged_in_at)}" if facts.logged_in_at else ""
         lines = [
             f"{facts.who or facts.subject or 'name unknown'}{since}",
-            f"kept in {STORES.get(facts.store, facts.store)}",
+            f"kept in {choice.WORDS.get(facts.store, facts.store)}",
         ]
     if facts.store and facts.ends_at and facts.ends_at > now:
         unless = " unless it is used" if facts.ends_later else ""
@@ -198,14 +199,6 @@ def _session_lines(known: State, session: Session, now: float, *, can_log_in: bo
         lines.append(screen.wrapped(f"{none}the last refresh failed{screen.ago(now, at)}: {why}", COLUMN))
         lines += _next(next_step or "thv-llm doctor")
     return lines
-
-
-STORES = {
-    "none": "no store: each token is got anew",
-    "secret-service": "the Secret Service (your desktop's keyring)",
-    "keyring": "the system's keyring",
-    "file": "the encrypted file llm-session.enc",
-}
 
 
 def _service_lines(

@@ -1,12 +1,5 @@
 """From settings to a `TokenSource`: which session, which store, which provider; and the end of sessions.
 
-`choose` takes, in order: `token_store = "file"`; a backend that the user names to the `keyring`
-package; the store of the last login; the system's own (macOS Keychain, Secret Service); the
-encrypted file. Falling through to that file happens only where there is no keyring at all, and only
-while there is no session: a store that is locked, silent or out of reach for now is an error,
-because the session is in it. Each store is imported when it is chosen: a cold `token` pays for the
-one it uses.
-
 A session that `end_all` removes from its store is not over at the provider: the caller revokes it.
 """
 
@@ -19,13 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from thv_llm import agent_client, files, sessions, system
+from thv_llm import files, sessions
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.sessions import SessionFacts, Sessions, StoredSession
 from thv_llm.settings import Settings
-from thv_llm.store import AbsentError, SessionStore
+from thv_llm.store import SessionStore, choice
 from thv_llm.tokens.failure import FailureMemory
 from thv_llm.tokens.source import DEADLINE_S, Clock, TokenSource, renew
 
@@ -34,8 +27,6 @@ if TYPE_CHECKING:
 
     from thv_llm.oidc.login import LoginResult
     from thv_llm.oidc.token_endpoint import Tokens
-
-PASSPHRASE_VARIABLE = "THV_LLM_PASSPHRASE"
 
 
 def open(
@@ -131,7 +122,7 @@ class Stores(NamedTuple):
             recorded = known.of(key).store or known.latest.store
         except ThvLlmError:  # a broken record is no reason to have no token
             recorded = "file" if os.path.exists(self.paths.session_file) else ""
-        return choose(
+        return choice.choose(
             self.paths,
             self.environ,
             self.settings.token_store,
@@ -158,7 +149,7 @@ class Stores(NamedTuple):
 
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
-        return open_named(
+        return choice.open_named(
             name,
             self.paths,
             self.environ,
@@ -295,95 +286,3 @@ def _removed(stores: Stores, place: StoredSession) -> Secret | None:
         FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
         _update(stores.paths, lambda known: known.after_logout(place))
     return secret
-
-
-def choose(
-    paths: Paths,
-    environ: Mapping[str, str],
-    wanted: str = "",
-    *,
-    recorded: str = "",
-    interactive: bool = False,
-    ask_passphrase: Callable[[], Secret] | None = None,
-    platform: str = system.NAME,
-) -> SessionStore:
-    """Return the store to use.
-
-    Args:
-        wanted: `token_store` of the settings: "", "keyring" or "file".
-        recorded: `name` of the store of the last login, "" when there was none.
-        interactive: a person is there to unlock things.
-        ask_passphrase: asks for the passphrase of an encrypted file that has one.
-
-    Raises:
-        StoreError: the store that it must be cannot be used.
-    """
-    name = _name(environ, wanted, recorded, platform)
-    if name == "secret-service" and not wanted and not recorded and _is_absent(environ, interactive):
-        name = "file"
-    return open_named(name, paths, environ, interactive=interactive, ask_passphrase=ask_passphrase)
-
-
-def open_named(
-    name: str,
-    paths: Paths,
-    environ: Mapping[str, str],
-    *,
-    interactive: bool = False,
-    ask_passphrase: Callable[[], Secret] | None = None,
-) -> SessionStore:
-    """Return the store of that `name`, whatever else would be chosen by now."""
-    if name == "file":
-        return _file(paths, environ, ask_passphrase if interactive else None)
-    if name == "keyring":
-        from thv_llm.store.os_keyring import OsKeyring
-
-        return OsKeyring(overflow_path=paths.session_overflow, interactive=interactive)
-    from thv_llm.store.secret_service import SecretService
-
-    return SecretService(environ, interactive=interactive)
-
-
-def _is_absent(environ: Mapping[str, str], interactive: bool) -> bool:
-    from thv_llm.store.secret_service import SecretService
-
-    try:
-        SecretService(environ, interactive=interactive).probe()
-    except AbsentError:
-        return True
-    return False
-
-
-def _name(environ: Mapping[str, str], wanted: str, recorded: str, platform: str) -> str:
-    if wanted == "file":
-        return "file"
-    if platform == "win32" and not is_keyring_named(environ):
-        return "file"  # where Windows encrypts it; Credential Manager takes 1,280 characters
-    if is_keyring_named(environ):
-        return "keyring"
-    if recorded and not (wanted == "keyring" and recorded == "file"):
-        return recorded
-    return "secret-service" if platform.startswith("linux") else "keyring"
-
-
-def is_keyring_named(environ: Mapping[str, str]) -> bool:
-    """Tell whether the user names a keyring backend; looks at a variable and one file's existence.
-
-    Source: keyring.util.platform_.config_root of the `keyring` package.
-    """
-    home = agent_client.home(environ)
-    base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    named = os.path.join(base, "python_keyring", "keyringrc.cfg")
-    return bool(environ.get("PYTHON_KEYRING_BACKEND")) or os.path.exists(named)
-
-
-def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> SessionStore:
-    from thv_llm.store.encrypted_file import EncryptedFile
-
-    passphrase = environ.get(PASSPHRASE_VARIABLE)
-    return EncryptedFile(
-        paths.session_file,
-        paths.session_file_key,
-        passphrase=Secret(passphrase) if passphrase else None,
-        ask=ask,
-    )
