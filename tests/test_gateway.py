@@ -124,7 +124,14 @@ ANTHROPIC, OPENAI, GEMINI = "anthropic_path_prefix", "openai_path_prefix", "gemi
 )
 def test_each_api_is_found_with_a_token_in_hand(base: str, paths: tuple[str, ...], found: object) -> None:
     with WebServer(serving(*paths)) as server:
-        assert gateway.find_prefixes(settings_for(server.url + base), {}, Secret("t-1")) == found
+        routes = gateway.find_routes(settings_for(server.url + base), {}, Secret("t-1"))
+        nowhere = gateway.find_routes(settings_for(server.url), {}, Secret("wrong")).absent
+
+    assert routes.prefixes == found
+    served = {"messages": ANTHROPIC, "completions": OPENAI, "models": GEMINI}
+    there = {served[path.rpartition("/")[2]] for path in paths}
+    assert {protocol.field for protocol in routes.absent} == {ANTHROPIC, OPENAI, GEMINI} - there
+    assert nowhere == (), "one that refuses the token tells of no path"
 
 
 def test_what_is_saved_stays_unless_the_gateway_has_no_such_path() -> None:
@@ -132,14 +139,14 @@ def test_what_is_saved_stays_unless_the_gateway_has_no_such_path() -> None:
         kept = settings_for(server.url)._replace(openai_path_prefix="")
         gone = kept._replace(anthropic_path_prefix="/anthropic")
 
-        assert gateway.find_prefixes(kept, {}, Secret("t-1")) == {ANTHROPIC: ""}
-        assert gateway.find_prefixes(gone, {}, Secret("t-1")) == {ANTHROPIC: ""}
-        assert gateway.find_prefixes(gone, {}, Secret("t-1"), given=(ANTHROPIC,)) == {}
-        assert gateway.find_prefixes(gone, {}, Secret("wrong")) == {}
+        assert gateway.find_routes(kept, {}, Secret("t-1")).prefixes == {ANTHROPIC: ""}
+        assert gateway.find_routes(gone, {}, Secret("t-1")).prefixes == {ANTHROPIC: ""}
+        assert gateway.find_routes(gone, {}, Secret("t-1"), given=(ANTHROPIC,)).prefixes == {}
+        assert gateway.find_routes(gone, {}, Secret("wrong")).prefixes == {}
 
 
 def test_a_gateway_that_is_not_there_tells_no_path() -> None:
-    assert gateway.find_prefixes(settings_for("https://127.0.0.1:9"), {}, Secret("t-1")) == {}
+    assert gateway.find_routes(settings_for("https://127.0.0.1:9"), {}, Secret("t-1")) == ({}, ())
 
 
 def test_the_models_are_asked_for_where_the_settings_say() -> None:

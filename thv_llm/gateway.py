@@ -18,23 +18,20 @@ from urllib.parse import urlsplit
 
 from thv_llm import paths
 from thv_llm.errors import ThvLlmError, UnreachableError, shown
+from thv_llm.net.failures import ASK_IN_FRONT, IN_FRONT, redirect
 from thv_llm.net.http_client import HttpClient, Response
 from thv_llm.secret import Secret
 from thv_llm.settings import Settings
-from thv_llm.tools.model import Value
+from thv_llm.tools.model import Tool, Value
+from thv_llm.tools.values import used
 from thv_llm.validation import gateway_root
 
 MODELS_PATH = "/v1/models"
 MAX_MODELS = 500
 """A settings file with more entries than this helps nobody."""
 MAX_ID_CHARACTERS = 200
-SIGN_IN = frozenset(
-    {"login", "signin", "sign", "sso", "auth", "oauth", "oauth2", "authorize", "saml", "saml2"}
-)
 SIGN_IN_TEXT = (b"sign in", b"sign-in", b"log in", b"login", b"password")
 NO_MODELS = "the gateway named no models"
-IN_FRONT = "a sign-in proxy stands in front of the gateway"
-ASK_IN_FRONT = "ask the administrator to let requests with a token through to the gateway's API"
 
 
 class Protocol(NamedTuple):
@@ -54,6 +51,11 @@ class Protocol(NamedTuple):
     prefixes: tuple[str, ...]
     values: frozenset[Value]
 
+    @property
+    def flag(self) -> str:
+        """The option that names the prefix."""
+        return f"--{self.field.replace('_', '-')}"
+
     def prefix_in(self, wanted: Settings) -> str:
         """Return the prefix in effect: the gateway's root when the settings name none."""
         return getattr(wanted, self.field) or ""
@@ -65,7 +67,7 @@ ANTHROPIC = Protocol(
     "POST",
     "/v1/messages",
     ("/anthropic", ""),
-    frozenset({Value.GATEWAY_ANTHROPIC}),
+    frozenset({Value.GATEWAY_ANTHROPIC, Value.PROXY_ANTHROPIC}),
 )
 OPENAI = Protocol(
     "OpenAI",
@@ -274,37 +276,67 @@ def probe(
     return send(wanted, environ, prefix + protocol.path, token=token, method=protocol.method, body=body)
 
 
-def find_prefixes(
+class Routes(NamedTuple):
+    """Where a gateway serves what, as far as it tells.
+
+    Attributes:
+        prefixes: those that differ from the settings, by field.
+        absent: the protocols that it serves nowhere: HTTP 404 or 405 at every path that was tried.
+    """
+
+    prefixes: dict[str, str]
+    absent: tuple[Protocol, ...] = ()
+
+    def lacks(self, tool: Tool) -> str:
+        """Return why a tool cannot work with this gateway; "" when it can, as far as is known."""
+        spoken = [protocol for protocol in PROTOCOLS if used(tool) & protocol.values]
+        if not spoken or any(protocol not in self.absent for protocol in spoken):
+            return ""
+        titles = " or ".join(protocol.title for protocol in spoken)
+        return f"the gateway does not serve {titles}'s API (HTTP 404 at every path that is usual for it)"
+
+    def remedy(self, tool: Tool) -> str:
+        """Return what to do where a tool `lacks` its API."""
+        flags = [protocol.flag for protocol in self.absent if used(tool) & protocol.values]
+        return f"ask the administrator of the gateway for its path; then: thv-llm setup {flags[0]} PATH"
+
+
+def find_routes(
     wanted: Settings, environ: Mapping[str, str], token: Secret, *, given: Collection[str] = ()
-) -> dict[str, str]:
-    """Return the prefixes that differ from the settings, by field, as far as the gateway tells.
+) -> Routes:
+    """Ask the gateway where it serves each protocol.
 
     Args:
         given: fields that are not asked for, because the user named them just now.
     """
-    found = {}
+    prefixes, absent = {}, []
     for protocol in PROTOCOLS:
-        saved: str | None = getattr(wanted, protocol.field)
         if protocol.field not in given:
-            prefix = _find_prefix(wanted, environ, protocol, token, saved)
+            saved: str | None = getattr(wanted, protocol.field)
+            prefix, is_absent = _find_prefix(wanted, environ, protocol, token, saved)
             if prefix is not None and prefix != saved:
-                found[protocol.field] = prefix
-    return found
+                prefixes[protocol.field] = prefix
+            absent += [protocol] if is_absent else []
+    return Routes(prefixes, tuple(absent))
 
 
 def _find_prefix(
     wanted: Settings, environ: Mapping[str, str], protocol: Protocol, token: Secret, saved: str | None
-) -> str | None:
-    root = gateway_root(wanted.gateway_url)
+) -> tuple[str | None, bool]:
+    """Return the prefix of a protocol, and whether the gateway serves it nowhere."""
+    is_absent = True
     try:
-        if saved is not None and presence(probe(wanted, environ, protocol, saved, token)) != Presence.ABSENT:
-            return saved
-        for prefix in candidates(root, protocol):
-            if presence(probe(wanted, environ, protocol, prefix, token)) is Presence.PRESENT:
-                return prefix
+        for prefix in dict.fromkeys((saved, *candidates(gateway_root(wanted.gateway_url), protocol))):
+            if prefix is None:
+                continue
+            response = probe(wanted, environ, protocol, prefix, token)
+            found = presence(response)
+            if found is Presence.PRESENT or (prefix == saved and found is Presence.UNKNOWN):
+                return prefix, False
+            is_absent = is_absent and response.status in (404, 405)
     except UnreachableError:
-        pass
-    return saved
+        is_absent = False
+    return saved, is_absent
 
 
 def candidates(root: str, protocol: Protocol) -> list[str]:
@@ -350,10 +382,8 @@ def sign_in_host(response: Response) -> str:
     An API does not ask for a login by a page: something in front of the gateway does.
     """
     if 300 <= response.status < 400 and (location := response.headers.get("location")):
-        target = urlsplit(location)
-        host = target.hostname or response.host
-        words = set(re.split(r"[^a-z0-9]+", f"{host} {target.path}".lower()))
-        return host if host != response.host or words & SIGN_IN else ""
+        host, is_login = redirect(response.host, location)
+        return host if is_login or host != response.host else ""
     page = response.body.lower() if "html" in response.headers.get("content-type", "") else b""
     return response.host if b"<form" in page and any(text in page for text in SIGN_IN_TEXT) else ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.fakes.browser import FakeBrowser
 from tests.fakes.gateway import FakeGateway, Fault, Received
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer, WebServer
-from thv_llm import gateway, settings, state
+from thv_llm import checks, gateway, settings, state
 from thv_llm.errors import ExitCode
 from thv_llm.gateway import GATEWAYS, PROTOCOLS
 from thv_llm.net.http_client import response_with
@@ -108,19 +109,61 @@ def test_every_tool_gets_a_url_that_the_gateway_serves_and_doctor_asks_it(tmp_pa
         assert origin
         for protocol in PROTOCOLS:
             tail = PATHS[protocol.title].replace("/chat", "/v1/chat")
-            if served[protocol.title]:
-                there = {f"{origin[0]}{prefix}{tail}" for prefix in served[protocol.title]}
-                assert urls(here, protocol) <= there, protocol.title
-                assert urls(here, protocol)
+            there = {f"{origin[0]}{prefix}{tail}" for prefix in served[protocol.title]}
+            assert urls(here, protocol) <= there, protocol.title
+            assert bool(urls(here, protocol)) == bool(there)
+            lacking = f"the gateway does not serve {protocol.title}'s API"
+            assert (lacking in done.err) == (not there), done.err
 
         here.gateway.requests.clear()
         doctor = here.run("doctor")
         asked = {one.path for one in here.gateway.requests if one.admitted}
         for protocol in PROTOCOLS:
-            prefix = served[protocol.title][0] if served[protocol.title] else ""
-            assert any(path.startswith(prefix) and path.endswith(protocol.path) for path in asked)
-            says_absent = f"no {protocol.title} API there" in " ".join(doctor.out.split())
-            assert says_absent == (not served[protocol.title]), doctor.out
+            prefix = served[protocol.title][0] if served[protocol.title] else None
+            found = [path for path in asked if path.endswith(protocol.path) and path.startswith(prefix or "")]
+            assert bool(found) == (prefix is not None)
+        assert "API there" not in doctor.out
+
+
+def test_a_tool_whose_api_is_nowhere_is_skipped_by_name_with_the_reason(tmp_path: Path) -> None:
+    with machine(tmp_path, "with /anthropic") as here:
+        here.gateway.openai_paths = ()
+        done = here.setup("--client", "claude-code", "--client", "opencode", "--models", "m-1")
+        named = here.setup("--openai-path-prefix", "/v9", "--client", "opencode", "--models", "m-1")
+
+    assert done.code is ExitCode.FAILED
+    assert "Skipped OpenCode: the gateway does not serve OpenAI's API (HTTP 404 at every path" in done.err
+    assert "for its path; then: thv-llm setup --openai-path-prefix PATH" in done.err
+    assert done.err.endswith("Skipped: OpenCode (the reasons are above).\n")
+    assert here.wired == ["claude-code", "opencode"]
+    assert named.code is ExitCode.DONE, "what the user types stands"
+
+
+def test_one_that_was_configured_before_stays_and_doctor_fails(tmp_path: Path) -> None:
+    with machine(tmp_path, "with /anthropic") as here:
+        here.setup("--models", "m-1")
+        here.gateway.openai_paths = ()
+
+        again = here.setup("--models", "m-1")
+
+        assert (
+            "then: thv-llm setup --openai-path-prefix PATH; until then: thv-llm teardown opencode"
+            in again.err
+        )
+        assert "no OpenAI API there" in " ".join(here.run("doctor").out.split())
+        assert "opencode" in here.wired
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 302])
+def test_what_is_not_known_to_be_absent_is_configured(tmp_path: Path, status: int) -> None:
+    with machine(tmp_path, "with /anthropic") as here:
+        here.gateway.fault = lambda asked: (
+            Fault(status, {"Location": "/elsewhere"}) if "chat" in asked.path else None
+        )
+        done = here.setup("--models", "m-1")
+
+        assert done.code is ExitCode.DONE, done.err
+        assert "opencode" in here.wired
 
 
 def test_a_path_that_goes_away_is_a_fault_of_doctor(tmp_path: Path) -> None:
@@ -208,12 +251,36 @@ def test_without_a_token_the_root_is_written_and_the_first_login_finds_out(tmp_p
     with machine(tmp_path, "a path for each protocol") as here:
         here.setup("--lazy", "--models", "m-1")
         lazy = settings.load(here.paths.settings)
-        here.run("login")
-        after = settings.load(here.paths.settings)
+        changed = here.home / ".qwen" / "settings.json"
+        changed.write_text(changed.read_text().replace("thv-llm", "mine"))
+        kept = changed.read_bytes()
 
-    assert lazy.anthropic_path_prefix is None
-    prefixes = (after.anthropic_path_prefix, after.openai_path_prefix, after.gemini_path_prefix)
-    assert prefixes == ("/anthropic", "/openai", "/gemini")
+        login = here.run("login")
+
+        after = settings.load(here.paths.settings)
+        conditions = {one.tool: one.condition.value for one in checks_of(here).drift}
+        assert lazy.anthropic_path_prefix is None
+        prefixes = (after.anthropic_path_prefix, after.openai_path_prefix, after.gemini_path_prefix)
+        assert prefixes == ("/anthropic", "/openai", "/gemini")
+        assert f"Claude Code: changed {here.claude}\n" in login.err
+        assert f"{here.gateway.url}/anthropic" in here.claude.read_text()
+        assert conditions == {"qwen-code": "changed"}, "what a user has changed is left alone"
+        assert changed.read_bytes() == kept
+        assert "changed" not in here.run("login", "--force").err
+
+
+def test_the_first_login_names_the_tools_that_cannot_work_and_the_models(tmp_path: Path) -> None:
+    with machine(tmp_path, "behind /v1 only") as here:
+        here.setup("--lazy", "--client", "codex", "--client", "claude-code")
+
+        login = here.run("login")
+
+    assert "Claude Code will not work: the gateway does not serve Anthropic's API" in login.err
+    assert "Codex will" not in login.err
+
+
+def checks_of(here: Machine) -> checks.Installation:
+    return checks.Installation(here.environ, here.paths, "linux", time.time)
 
 
 def test_a_gateway_that_refuses_the_token_changes_no_path(tmp_path: Path) -> None:

@@ -605,11 +605,14 @@ def test_a_named_tool_that_could_not_be_configured_is_exit_1(here: Machine) -> N
     assert here.wired == ["opencode"]
 
 
-def test_a_tool_that_cannot_be_wired_is_refused_with_the_reason(here: Machine) -> None:
+def test_a_named_tool_that_cannot_be_wired_is_skipped_with_the_reason(here: Machine) -> None:
     done = here.setup("--client", "cursor")
 
-    assert done.code == 2
-    assert "Cursor" in done.err
+    assert done.code == 1
+    assert f"Skipped Cursor: {engine.by_name('cursor').reason}" in done.err
+    assert done.err.endswith("Settings saved. No tool was configured.\n")
+    assert here.wired == []
+    assert here.provider.requests == []
 
 
 def test_at_a_terminal_a_no_stops_before_anything_is_changed(here: Machine) -> None:

@@ -31,6 +31,5 @@ def test_everything_is_in_place_and_the_first_use_says_what_to_run(new_machine: 
     assert "encrypted file" in login
     ask(machine, prompt("llm"))
     # Without a token the gateway could not be asked where it serves Anthropic's API; now it could.
-    assert "anthropic_path_prefix = /anthropic). Run: thv-llm setup" in login, login
-    machine.thv("setup", "--yes")
+    assert f"Claude Code: changed {machine.home}/.claude/settings.json" in login, login
     ask(machine, prompt("claude-code"))

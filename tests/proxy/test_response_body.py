@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -279,13 +280,47 @@ def test_bytes_after_a_response_belong_to_nobody() -> None:
         assert run.gateway.connections == 2
 
 
-def test_redirects_are_handed_back() -> None:
-    response = (
-        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n"
-    )
-    with running(answering(response)) as run:
-        assert b"Location: https://evil.example/\r\n" in run.get()
+def redirect(status: int, location: str) -> bytes:
+    return f"HTTP/1.1 {status} Go\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "location"),
+    [
+        ("GET", 307, "https://evil.example/"),
+        ("GET", 302, "https://blobs.example/files/1?signature=x"),
+        ("POST", 308, "https://eu.gateway.example/v1/messages"),
+        ("POST", 301, "/v1/messages/"),
+        ("POST", 303, "v2/messages"),
+        ("GET", 302, "https://[login"),
+    ],
+)
+def test_redirects_are_handed_back(method: str, status: int, location: str) -> None:
+    with running(answering(redirect(status, location))) as run:
+        assert f"Location: {location}\r\n".encode() in run.get(method=method)
         assert run.gateway.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "location"),
+    [
+        ("POST", 302, "https://team.cloudflareaccess.com/cdn-cgi/access/login/x?kid=canary"),
+        ("GET", 307, "/oauth2/start?rd=%2Fv1%2Fmodels"),
+        ("POST", 302, "https://welcome.example/"),
+        ("GET", 303, "https://accounts.example/signin\xff"),
+    ],
+)
+def test_a_redirect_to_a_login_page_is_an_error_that_says_so(method: str, status: int, location: str) -> None:
+    with running(answering(redirect(status, location))) as run:
+        response = run.get("/v1/chat/completions", method=method)
+        entry = run.entry()
+
+    head, _, body = response.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 502 ")
+    assert b"ocation" not in head
+    message = json.loads(body)["error"]["message"]
+    assert message.startswith("thv-llm: a sign-in proxy stands in front of the gateway. Next: ask the admin")
+    assert (entry.status, entry.outcome) == (502, Outcome.GATEWAY)
 
 
 def test_neither_cookies_nor_cors_nor_the_token_come_back() -> None:

@@ -11,17 +11,8 @@ from email.utils import parsedate_to_datetime
 from thv_llm import tokens
 from thv_llm.checks.model import LOGIN, SETUP, Check, Installation, fail, failed, ok, warn
 from thv_llm.errors import InvalidResponseError, ThvLlmError, shown
-from thv_llm.gateway import (
-    ASK_IN_FRONT,
-    IN_FRONT,
-    PROTOCOLS,
-    Presence,
-    models_path,
-    presence,
-    probe,
-    send,
-    sign_in_host,
-)
+from thv_llm.gateway import PROTOCOLS, Presence, models_path, presence, probe, send, sign_in_host
+from thv_llm.net.failures import ASK_IN_FRONT, IN_FRONT
 from thv_llm.net.http_client import Response
 from thv_llm.oidc import discovery, id_token
 from thv_llm.oidc import published as oidc_published

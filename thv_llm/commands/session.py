@@ -445,12 +445,7 @@ def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
     begun = begin(context, saved, flow=flow(args), force=args.force or bool(args.prompt), prompt=args.prompt)
     hand_over(context, begun)
     if state.load(context.paths.state).wired and saved.anthropic_path_prefix is None:
-        # `setup --lazy` could not ask; the root stands in the tools' files
-        found = wiring.find_prefixes(context, saved, begun.token.value)
-        settings.save(context.paths, found)
-        if any(found.values()):
-            places = ", ".join(f"{key} = {path}" for key, path in found.items() if path)
-            context.say(f"The gateway has APIs below its root ({places}). Run: thv-llm setup")
+        wiring.catch_up(context, saved, begun.token.value)
     return ExitCode.DONE
 
 

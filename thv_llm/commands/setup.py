@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from thv_llm.context import Context
+    from thv_llm.gateway import Routes
     from thv_llm.providers import IdentityProvider
     from thv_llm.settings import Settings
     from thv_llm.tools.engine import Values
@@ -120,10 +121,14 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
             connection.check_audience(wanted, begun_or_stored.token.value)
         # saved, so that a later run without the network writes the same
         given = [key for key, value in changes.items() if value is not None]
-        found = wiring.find_prefixes(context, wanted, begun_or_stored.token.value, given=given)
-        changes |= found
-        wanted = settings.overlaid(wanted, found)
-    models = wanted.models or setup.models(draft, wanted, begun_or_stored)
+        routes = wiring.find_routes(context, wanted, begun_or_stored.token.value, given=given)
+        changes |= routes.prefixes
+        wanted = settings.overlaid(wanted, routes.prefixes)
+        draft = setup.that_are_served(draft, routes)
+    models = wanted.models
+    if begun_or_stored and not models:
+        tools = [plan.tool for plan in draft]
+        models = wiring.models_of(context, wanted, begun_or_stored.token.value, tools)
     if draft:
         final = setup.plan([plan.tool for plan in draft], wiring.values(context, wanted, models=models))
         ask_once()
@@ -213,10 +218,7 @@ class Setup:
             if not wiring.can_wire(tool):
                 reason = tool.reason or "its settings cannot be edited safely"
                 self._skip(tool, reason, tool.remedy or f"thv-llm tools {tool.id}")
-        tools = [tool for tool in chosen if wiring.can_wire(tool)]
-        if named and not tools:
-            raise UsageError("none of the named tools can be configured", next_step="thv-llm tools")
-        return tools
+        return [tool for tool in chosen if wiring.can_wire(tool)]
 
     @cached_property
     def _found(self) -> tuple[Detection, ...]:
@@ -247,6 +249,15 @@ class Setup:
     def that_can_work(self, plans: Sequence[Plan]) -> list[Plan]:
         """Return the plans without those that could not be carried out, or would not work afterwards."""
         return [plan for plan in plans if self._can_work(plan)]
+
+    def that_are_served(self, plans: Sequence[Plan], routes: Routes) -> list[Plan]:
+        """Return the plans without those of tools whose API the gateway does not serve."""
+        known = state.load(self.context.paths.state)
+        for plan in plans:
+            if why := routes.lacks(plan.tool):
+                undo = f"; until then: thv-llm teardown {plan.tool.id}" if known.tool(plan.tool.id) else ""
+                self._skip(plan.tool, why, routes.remedy(plan.tool) + undo)
+        return [plan for plan in plans if not routes.lacks(plan.tool)]
 
     def _can_work(self, plan: Plan) -> bool:
         if plan.mode is Mode.PROXY and self._port_owner is not None:
@@ -340,19 +351,6 @@ class Setup:
                 f"These files will be changed (thv-llm setup --dry-run shows how):\n{listed}",
                 kept="you stay logged in (thv-llm logout ends the session)" if facts.store else "",
             )
-
-    def models(self, plans: Sequence[Plan], wanted: Settings, begun: session.Begun | None) -> tuple[str, ...]:
-        """Return the gateway's model ids when a tool needs them; none when it does not say."""
-        if begun is None or not any(engine.takes_models(plan.tool) for plan in plans):
-            return ()
-        from thv_llm import gateway
-
-        self.context.progress("Asking the gateway for its models …")
-        try:
-            return gateway.models(wanted, self.context.environ, begun.token.value)
-        except ThvLlmError as error:
-            self.context.say(f"The gateway named no models: {error.why or error.what}.")
-            return ()
 
     def carry_out(
         self, plans: Sequence[Plan], changes: dict[str, object], *, with_service: bool

@@ -17,8 +17,11 @@ from thv_llm.tools.values import without_effect
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
+    from thv_llm.gateway import Routes
     from thv_llm.settings import Settings
 
+MAY_BE_WRITTEN = (Condition.OUTDATED, Condition.MISSING)
+"""Files that no user has changed since."""
 PLACEHOLDER_MODEL = "MODEL"
 """Stands for the gateway's model ids as long as it was not asked."""
 
@@ -39,17 +42,63 @@ def can_wire(tool: Tool) -> bool:
     return engine.mode(tool) in (Mode.DIRECT, Mode.PROXY)
 
 
-def find_prefixes(
-    context: Context, wanted: Settings, token: Secret, *, given: Collection[str] = ()
-) -> dict[str, str]:
-    """Return where the gateway serves each API, by key, as far as it differs from the settings."""
+def find_routes(context: Context, wanted: Settings, token: Secret, *, given: Collection[str] = ()) -> Routes:
+    """Ask the gateway where it serves each API, and say what is odd about its URL."""
     from thv_llm import gateway
 
     context.progress("Asking the gateway where it serves each API …")
-    found = gateway.find_prefixes(wanted, context.environ, token, given=given)
-    for what, next_step in gateway.remarks(settings.overlaid(wanted, found), context.environ, token):
+    found = gateway.find_routes(wanted, context.environ, token, given=given)
+    after = settings.overlaid(wanted, found.prefixes)
+    for what, next_step in gateway.remarks(after, context.environ, token):
         context.say(f"Note: {what}.\n  next: {next_step}")
     return found
+
+
+def catch_up(context: Context, wanted: Settings, token: Secret) -> None:
+    """Find out with the first token what `setup --lazy` could not, and bring the tools' files up to date.
+
+    What a user has changed in them since is left alone.
+    """
+    from thv_llm.service import background
+
+    where = context.paths
+    routes = find_routes(context, wanted, token)
+    wanted = settings.save(where, routes.prefixes)
+    known = state.load(where.state)
+    changed = {one.tool for one in drift(context, known, wanted) if one.condition not in MAY_BE_WRITTEN}
+    tools = [tool for tool in engine.TOOLS if known.tool(tool.id) and tool.id not in changed]
+    models = wanted.models or models_of(context, wanted, token, tools)
+    plans = []
+    for tool in tools:
+        if why := routes.lacks(tool):
+            context.say(f"{tool.title} will not work: {why}.\n  next: {routes.remedy(tool)}")
+        recorded = known.tool(tool.id)
+        own = values(context, wanted, models=models or (recorded and recorded.models) or ())
+        try:
+            plans.append(engine.plan(tool, place(context), own, known))
+        except ThvLlmError as error:
+            context.say(f"{tool.title} was not brought up to date: {error.short}")
+    for outcome in engine.apply([plan for plan in plans if any(file.new for file in plan.files)], where):
+        for line in (*outcome.lines, *([str(outcome.error)] if outcome.error else [])):
+            context.say(f"{outcome.tool.title}: {line}")
+        for step in outcome.plan.next_steps:
+            context.say(f"  next: {step}")
+    if line := background.match(where, context.environ):
+        context.say(line)
+
+
+def models_of(context: Context, wanted: Settings, token: Secret, tools: Collection[Tool]) -> tuple[str, ...]:
+    """Return the gateway's model ids when a tool needs them; none when it does not say."""
+    if not any(engine.takes_models(tool) for tool in tools):
+        return ()
+    from thv_llm import gateway
+
+    context.progress("Asking the gateway for its models …")
+    try:
+        return gateway.models(wanted, context.environ, token)
+    except ThvLlmError as error:
+        context.say(f"The gateway named no models: {error.why or error.what}.")
+        return ()
 
 
 def values(context: Context, wanted: Settings, *, models: tuple[str, ...]) -> Values:

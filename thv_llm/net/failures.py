@@ -9,9 +9,11 @@ Pure.
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import ssl
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from thv_llm import system
 from thv_llm.net.dial import TunnelError
@@ -52,6 +54,12 @@ PROXY_LOGIN = (
     f"or cntlm); then: {SET_PROXY}"
 )
 CHECK_ADDRESS = "check the address in: thv-llm config show"
+
+SIGN_IN = frozenset(
+    {"login", "signin", "sign", "sso", "auth", "oauth", "oauth2", "authorize", "saml", "saml2"}
+)
+IN_FRONT = "a sign-in proxy stands in front of the gateway"
+ASK_IN_FRONT = "ask the administrator to let requests with a token through to the gateway's API"
 
 
 class Explanation(NamedTuple):
@@ -105,6 +113,16 @@ def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -
         case OSError(strerror=str(text)):
             return Explanation(text.lower(), CHECK_PROXY if proxy else CHECK_NETWORK)
     return Explanation(f"{type(error).__name__} in the connection to {host}", CHECK_NETWORK)
+
+
+def redirect(host: str, location: str) -> tuple[str, bool]:
+    """Return the host that a redirect of another one leads to, and whether that is a page to log in at."""
+    try:
+        target = urlsplit(location)
+        there = target.hostname or host
+    except ValueError:
+        return host, False
+    return there, bool(SIGN_IN & set(re.split(r"[^a-z0-9]+", f"{there} {target.path}".lower())))
 
 
 def is_cut(error: Exception) -> bool:

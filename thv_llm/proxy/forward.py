@@ -6,6 +6,8 @@ Rule 2: a 401 or 403 is answered by one fresh token and one repeat; what comes t
 Rule 3: a 403 that repeats with a fresh token is about the user, not the token: for a while no 403
         costs a refresh. It does not touch what a 401 does.
 Rule 4: no token at all is a 401 of ours that says what to run.
+Rule 5: a redirect is never followed, and passed on as it is; but not one that leads a tool to a page where
+        a person would log in.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from thv_llm.net import failures
 from thv_llm.proxy import error_responses, exchange, framing, headers, http1
 from thv_llm.proxy.access import Keys
 from thv_llm.proxy.event_loop import Job, Steps
@@ -160,6 +163,8 @@ class Forwarder:
                 return (yield from self._switch(done, entry))
             if status == SWITCHING:
                 raise GatewayError("it switched protocols unasked")
+            if 300 <= status < 400:
+                self._refuse_login_page(request, done.response)
             relay, stays = self._relay(request, done, entry)
             yield from relay.run(self._gateway.limits.idle)
             entry.bytes_out = relay.sent
@@ -173,6 +178,14 @@ class Forwarder:
             entry.bytes_in = request.body.size
             if not kept:
                 self._let_go()
+
+    def _refuse_login_page(self, request: Request, response: ResponseHead) -> None:
+        """Raise for a redirect to a login page: by its words, or of a request that only an API takes."""
+        for location in response.fields.values(b"location"):
+            host, is_login = failures.redirect(self._gateway.host, location.decode("latin-1"))
+            is_lost = host != self._gateway.host and request.head.method not in exchange.SAFE
+            if is_login or (is_lost and response.status <= 303):  # which turn it into a GET
+                raise GatewayError(failures.IN_FRONT, next_step=failures.ASK_IN_FRONT)
 
     def _exchange(self, request: Request) -> Steps[Exchange]:
         """Send the request, and once more with a fresh token when the first one is refused."""

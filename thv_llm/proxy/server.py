@@ -225,7 +225,8 @@ class Connection:
             yield from self._refuse(refused)
         except GatewayError as error:
             status = 504 if error.late else 502
-            reason = f"no response from the gateway: {error.why}. Next: thv-llm doctor"
+            what = f"no response from the gateway: {error.why}. Next: thv-llm doctor"
+            reason = f"{error.why}. Next: {error.next_step}" if error.next_step else what
             yield from self._refuse(Rejected(status, reason), Outcome.GATEWAY)
         except ClientDisconnected:
             entry.failed(Outcome.CLIENT, CLIENT_DISCONNECTED)

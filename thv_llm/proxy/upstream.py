@@ -75,17 +75,19 @@ def after(silent_s: float, total_s: float) -> str:
 
 
 class GatewayError(Exception):
-    """The gateway could not be reached, or broke off.
+    """The gateway could not be reached, broke off, or is not what responds there.
 
     Args:
         why: in words that may be shown.
         late: it took too long (504 rather than 502).
+        next_step: where that is not doctor's to say.
     """
 
-    def __init__(self, why: str, *, late: bool = False) -> None:
+    def __init__(self, why: str, *, late: bool = False, next_step: str = "") -> None:
         super().__init__(why)
         self.why = why
         self.late = late
+        self.next_step = next_step
 
 
 class Gateway:
