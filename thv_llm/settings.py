@@ -10,6 +10,7 @@ key that the administrator has locked has his value whatever the others say.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -593,6 +594,24 @@ def _without_user_info(value: object) -> str:
     if isinstance(value, str) and "@" in value:  # a URL with a password in it, perhaps
         value = "…@" + value.rsplit("@", 1)[1]
     return shown(value)
+
+
+PREFIX = "THV_LLM_"
+VARIABLES = {PREFIX + row.key.upper().replace(".", "_"): row for row in ROWS}
+OTHER_VARIABLES = tuple(PREFIX + name for name in ("HOME", "SOCKET", "PASSPHRASE", "API_KEY", "TOKEN"))
+"""Variables of ours that are no settings."""
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with the name of each `THV_LLM_*` that means nothing, and which one is near."""
+    plain = {name.removeprefix(PREFIX).lower(): name for name in (*VARIABLES, *OTHER_VARIABLES)}
+    found = {}
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in plain:
+            near = did_you_mean(name.removeprefix(PREFIX), plain)  # what they have in common says nothing
+            near = re.sub("`([a-z_]+)`", lambda match: f"`{plain[match[1]]}`", near)
+            found[name] = f"{name} is not a setting. {near}".rstrip()
+    return found
 
 
 def no_setting(key: str) -> str:

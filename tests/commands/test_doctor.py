@@ -31,6 +31,19 @@ def test_a_failure_is_shown_with_its_command_and_an_exit_code(lab: Lab) -> None:
     assert all(len(line) <= 80 or "/" in line for line in done.out.splitlines())
 
 
+def test_a_variable_of_ours_that_means_nothing_is_named_with_the_nearest_one(lab: Lab) -> None:
+    wire(lab, "claude-code")
+    names = {"THV_LLM_ISSUER": "https://id.example", "THV_LLM_OIDC_CLIENTID": "x", "THV_LLM_PASSPHRASE": ""}
+
+    found = {one.next_step: one.reason for one in faults(lab, **names) if one.name == "environment"}
+
+    assert found == {
+        "unset THV_LLM_ISSUER": "THV_LLM_ISSUER is not a setting. Did you mean `THV_LLM_OIDC_ISSUER`?",
+        "unset THV_LLM_OIDC_CLIENTID": "THV_LLM_OIDC_CLIENTID is not a setting."
+        " Did you mean `THV_LLM_OIDC_CLIENT_ID`?",
+    }
+
+
 def test_json_says_the_same(lab: Lab) -> None:
     lab.log_out()
     document = json.loads(lab.run("doctor", "--format", "json").out)

@@ -67,6 +67,15 @@ def test_its_login_by_browser_is_used_where_there_is_one(here: Machine) -> None:
         assert token(here) in server.grants.access_tokens
 
 
+def test_a_program_is_told_of_that_login_once_with_the_code(here: Machine, server: FakeProvider) -> None:
+    done = setup(here, "--yes", "--format", "json")
+
+    assert done.code == 0, done.err
+    (login,) = [one for one in map(json.loads, done.out.splitlines()) if one["event"] == "login"]
+    assert login["user_code"] == "WDJB-MJHT"
+    assert login["url"] in done.err
+
+
 def test_no_browser_is_opened_for_the_code_when_none_is_wanted(here: Machine, server: FakeProvider) -> None:
     done = setup(here, "--skip-browser")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 
 from tests.commands.homes import Run, free_port
 from tests.commands.machine import Machine
@@ -18,6 +20,7 @@ from tests.fakes.grants import Grant
 from tests.fakes.hostile_metadata import ATTACKS, CLIENT, Attack
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import Answer
+from tests.net.test_tls import Authority
 from thv_llm import checks, policy, settings
 from thv_llm.settings import Settings
 
@@ -191,6 +194,28 @@ def test_metadata_of_another_issuer_is_refused(here: Machine) -> None:
     assert done.code == 6
     assert "names the issuer" in done.err
     assert is_untouched(here)
+
+
+def test_where_the_issuers_authority_is_unknown_the_fingerprint_that_is_published_is_shown(
+    here: Machine, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pinned = authority.certificate.fingerprint(hashes.SHA256()).hex()
+    here.provider._context = authority.server("id", "127.0.0.1")
+    publish(here, {f"{PROFILE}ca_sha256": ":".join(re.findall("..", pinned.upper()))})
+
+    refused = setup(here)
+
+    assert refused.code == 6
+    assert "does not trust; the gateway's administrator names one whose SHA-256 is" in refused.err
+    assert pinned in refused.err
+    assert f"then: thv-llm setup {here.gateway.url} --ca-file FILE" in refused.err
+    assert is_untouched(here)
+    both = tmp_path / "both.pem"
+    both.write_bytes(authority.file.read_bytes() + Path(here.provider.ca_file).read_bytes())
+    assert setup(here, "--ca-file", str(both), "--lazy").code == 0
+    publish(here, {f"{PROFILE}ca_sha256": "the one of mine"})
+    assert "SHA-256" not in setup(here).err
 
 
 STOLEN = "https://api.bank.example"

@@ -13,7 +13,6 @@ from tests.commands.homes import Home
 from tests.commands.machine import Machine
 from tests.fakes.web import CA_FILE, Answer, Request, WebServer
 from thv_llm import policy, settings
-from thv_llm.commands import sources
 from thv_llm.errors import ExitCode
 from thv_llm.policy import Policy
 
@@ -141,7 +140,8 @@ def test_an_empty_variable_says_nothing_and_a_wrong_name_is_told(tmp_path: Path)
 
     assert value(home, "oidc.audience") == "kept"
     assert "THV_LLM_GATEWAY_ULR is not a setting. Did you mean `THV_LLM_GATEWAY_URL`?" in done.err
-    assert "QQQ" not in done.err
+    assert "THV_LLM_QQQ is not a setting.\n" in done.err
+    assert "THV_LLM_OIDC_AUDIENCE is" not in done.err
 
 
 def test_what_a_variable_holds_is_never_shown(tmp_path: Path) -> None:
@@ -434,4 +434,4 @@ def test_show_says_of_each_value_where_it_is_from(tmp_path: Path, monkeypatch: p
 
 
 def test_variables_of_other_uses_are_no_settings() -> None:
-    assert not set(sources.OTHER_VARIABLES) & set(sources.VARIABLES)
+    assert not set(settings.OTHER_VARIABLES) & set(settings.VARIABLES)

@@ -313,5 +313,5 @@ def test_a_token_file_needs_no_provider_at_all(here: Machine, tmp_path: Path) ->
 
     assert done.code == 0, done.err
     assert here.run("token").out == "opaque-token\n"
-    assert "not configured" not in here.run("status").out
+    assert "thv-llm is not configured" not in here.run("status").out
     assert not here.provider.requests

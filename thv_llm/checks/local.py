@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from thv_llm import __version__, agent_client, paths, system
 from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure, fail, ok, warn
 from thv_llm.errors import ThvLlmError, UsageError
+from thv_llm.settings import unknown_variables
 from thv_llm.service import autostart, background, helper
 from thv_llm.system import file_system
 from thv_llm.tools import engine, machine
@@ -269,6 +270,8 @@ def tools(here: Installation) -> Iterator[Check]:
     """Each wired tool is still there and holds what setup wrote."""
     if not here.state.wired:
         yield warn("tools", "no tool is configured", SETUP)
+    elif found := engine.not_configured(Place(here.environ, here.where.home, here.platform), here.state):
+        yield ok("tools", f"{', '.join(tool.title for tool in found)}: found, not configured (thv-llm setup)")
     for wired in here.state.wired:
         found = [one for one in here.drift if one.tool == wired.tool]
         fix = configure(wired.tool) if wired.tool in here.sound_tools else ()
@@ -282,6 +285,9 @@ def environment(here: Installation) -> Iterator[Check]:
     """No variable or policy takes a wired tool elsewhere."""
     place = Place(here.environ, here.where.home, here.platform)
     is_clear = True
+    for name, why in unknown_variables(here.environ).items():
+        is_clear = False
+        yield warn("environment", why, ("unset", name))
     for wired in here.state.wired:
         try:
             tool = engine.by_name(wired.tool)

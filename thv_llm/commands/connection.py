@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from thv_llm import policy, settings, state
 from thv_llm.commands import parser as flags
-from thv_llm.errors import ThvLlmError, UsageError, shown
+from thv_llm.errors import NoResponseError, ThvLlmError, UsageError, shown
 from thv_llm.settings import ROWS, Settings
 from thv_llm.state import PublishedState
 
@@ -185,7 +185,7 @@ class _Run:
         issuer = wanted.oidc.issuer if wanted.oidc.issuer in found.issuers else self._chosen(found, wanted)
         if self.decided.forbids(ISSUER, issuer):  # before anything is sent there
             self._set(wanted, {ISSUER: issuer})
-        metadata = self._metadata(issuer, wanted)
+        metadata = self._metadata(issuer, wanted, found.ca_sha256)
         values = published.proposed(found, issuer, metadata, named=self.named - {ISSUER})
         wanted = self._set(wanted, {**self._stale(before, wanted.gateway_url, issuer), **values})
         registers = not wanted.oidc.client_id and bool(metadata.registration_endpoint)
@@ -262,12 +262,23 @@ class _Run:
         self.named.add(ISSUER)
         return found.issuers[int(answer) - 1]
 
-    def _metadata(self, issuer: str, wanted: Settings) -> Metadata:
+    def _metadata(self, issuer: str, wanted: Settings, ca_sha256: str) -> Metadata:
+        from thv_llm.net.failures import OWN_AUTHORITY
         from thv_llm.oidc import discovery
         from thv_llm.oidc.http import Provider
 
         http = Provider(wanted.ca_file, self._context.environ)
-        return discovery.discover(issuer, http, cache_path="", now=self._context.now())
+        try:
+            return discovery.discover(issuer, http, cache_path="", now=self._context.now())
+        except NoResponseError as error:
+            if not ca_sha256 or error.next_step != OWN_AUTHORITY:
+                raise
+            raise NoResponseError(
+                error.what,
+                why=f"{error.why}; the gateway's administrator names one whose SHA-256 is {ca_sha256}",
+                next_step="ask for its certificate; check: openssl x509 -noout -fingerprint -sha256 -in FILE;"
+                f" then: thv-llm setup {wanted.gateway_url} --ca-file FILE",
+            ) from None
 
     def _stale(self, before: Settings | None, gateway_url: str, issuer: str) -> dict[str, object]:
         """Return, as None, what belongs to another gateway or issuer than the new ones."""

@@ -123,6 +123,10 @@ def begin(
         is_new = logged_in_at is not None and logged_in_at >= began
         return _tried(context, wanted, passphrase) if is_new else None
 
+    def announce(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
+        of_code = {"user_code": code, "expires_in": int(lifetime_s)} if code else {}
+        context.event("login", url=url, **of_code)
+
     return one_at_a_time(
         context.paths.lock("login"),
         lambda interaction: _login(
@@ -132,10 +136,7 @@ def begin(
             context.say,
             context.open_browser,
             terminal.lines(context.stdin),
-            announce=lambda url: None if flow == "device" else context.event("login", url=url),
-            announce_code=lambda url, code, lifetime_s: context.event(
-                "login", url=url, user_code=code, expires_in=int(lifetime_s)
-            ),
+            announce=announce,
             sleep=context.sleep,
         ),
         already=of_other_login,
@@ -417,10 +418,10 @@ def _revoke(context: Context, saved: Settings, ended: Ended) -> None:
     context.note("sessions", issuer=ended.issuer, client_id=ended.client_id, **revoked)
     if why:
         context.say(f"The session was not revoked at the provider: {why}.")
+        context.say("Its refresh token is deleted here; there it stays valid until it expires.")
         context.say(
-            "Its refresh token is deleted here. There it stays valid until it expires, or until you or"
+            "  next: end the session in your account at the provider, or have your administrator do so"
         )
-        context.say("your administrator end the session in your account at the provider.")
     else:
         context.say("The session was revoked at the provider.")
     if browser_url:

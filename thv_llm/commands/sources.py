@@ -21,16 +21,12 @@ from urllib.parse import urlsplit
 
 from thv_llm import files, policy, sessions, settings, validation
 from thv_llm.commands import parser as flags
-from thv_llm.errors import NoResponseError, ThvLlmError, UsageError, did_you_mean
+from thv_llm.errors import NoResponseError, ThvLlmError, UsageError
 from thv_llm.settings import ROWS, Row, Settings
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
 
-PREFIX = "THV_LLM_"
-OTHER_VARIABLES = tuple(PREFIX + name for name in ("HOME", "SOCKET", "PASSPHRASE", "API_KEY", "TOKEN"))
-"""Variables of ours that are no settings."""
-VARIABLES = {PREFIX + row.key.upper().replace(".", "_"): row for row in ROWS}
 SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 CA_PEM = "ca_pem"
@@ -128,7 +124,7 @@ def _environment(context: Context) -> _Source:
     values: dict[str, object] = {}
     names = {}
     for name, text in sorted(context.environ.items()):
-        row = VARIABLES.get(name)
+        row = settings.VARIABLES.get(name)
         if row and text:
             values[row.key], names[row.key] = _parsed(row, text), name
             is_secret = row.check is validation.file_or_stored and text != settings.STORED
@@ -138,16 +134,9 @@ def _environment(context: Context) -> _Source:
                     why="it must be the path of a file with the secret",
                     next_step=f"unset {name}, then give {row.flag} {row.metavar}",
                 )
-        is_unknown = not row and name.startswith(PREFIX) and name not in OTHER_VARIABLES
-        if is_unknown and (near := _near(name)):
-            context.say(f"thv-llm: warning: {name} is not a setting. {near}")
+    for why in settings.unknown_variables(context.environ).values():
+        context.say(f"thv-llm: warning: {why}")
     return _Source(values, names, is_vouched_for=False)
-
-
-def _near(name: str) -> str:
-    """Name the variable that is meant, perhaps; their common beginning says nothing."""
-    near = did_you_mean(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in VARIABLES])
-    return re.sub("`([A-Z])", rf"`{PREFIX}\1", near)
 
 
 def _parsed(row: Row, text: str) -> object:

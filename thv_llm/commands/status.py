@@ -230,6 +230,9 @@ def _tool_lines(
 ) -> list[str]:
     if not known.wired:
         return ["none configured", *_next("thv-llm setup")]
+    from thv_llm.commands import wiring
+    from thv_llm.tools import engine
+
     width = max(len(tool.tool) for tool in known.wired) + 2
     lines = []
     for tool in known.wired:
@@ -243,6 +246,8 @@ def _tool_lines(
         lines += _next(lost[0].next_step) if lost else []
         for line in watching.tool_lines(_figures(facts, tool.tool), running, context.now()):
             lines.append(screen.wrapped(f"  {line}", COLUMN))
+    if found := engine.not_configured(wiring.place(context), known):
+        lines.append(f"{', '.join(tool.id for tool in found)}: found, not configured (thv-llm setup)")
     return lines
 
 

@@ -67,10 +67,10 @@ def authorize(
             next_step="thv-llm login --skip-browser",
         )
     offer = _ask(oidc, http, metadata)
-    interaction.announce(offer.verification_uri_complete or offer.verification_uri)
-    interaction.announce_code(offer.verification_uri, offer.user_code, offer.lifetime_s)
+    page = offer.verification_uri_complete or offer.verification_uri
+    interaction.announce(page, offer.user_code, offer.lifetime_s)
     _show(offer, interaction.say)
-    if opens and interaction.open_browser(offer.verification_uri_complete or offer.verification_uri):
+    if opens and interaction.open_browser(page):
         interaction.say("Your browser has been opened at that page; compare the code that it shows.")
     return _poll(offer, oidc, http, metadata, interaction, now)
 

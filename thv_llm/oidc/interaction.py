@@ -10,11 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _nobody(url: str) -> None:
-    """Tell nobody."""
-
-
-def _no_code(url: str, code: str, lifetime_s: float) -> None:
+def _nobody(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
     """Tell nobody."""
 
 
@@ -27,14 +23,13 @@ class Interaction:
         open_browser: show a URL; False when no browser could be started.
         read_line: wait at most that many seconds for one line; None when none came. The
             attribute itself is None when there is no terminal to read from.
-        announce: told the URL at which the person can finish this login (see `login.one_at_a_time`).
-        announce_code: told that page, the code to enter there, and for how many seconds it is good.
+        announce: told the URL at which the person can finish this login (see `login.one_at_a_time`);
+            of a login by code also that code, and for how many seconds it is good.
         sleep: wait that many seconds.
     """
 
     say: Callable[[str], None]
     open_browser: Callable[[str], bool]
     read_line: Callable[[float], str | None] | None = None
-    announce: Callable[[str], None] = _nobody
-    announce_code: Callable[[str, str, float], None] = _no_code
+    announce: Callable[..., None] = _nobody
     sleep: Callable[[float], None] = time.sleep

@@ -472,10 +472,10 @@ def _try_lock(held: contextlib.ExitStack, lock_path: str) -> bool:
 def _alone(lock_path: str, perform: Callable[[Interaction], T], interaction: Interaction) -> T:
     path = _url_path(lock_path)
 
-    def announce(url: str) -> None:
+    def announce(url: str, *of_code: object) -> None:
         with contextlib.suppress(ThvLlmError):  # without the file the others just see no URL
             files.replace(path, url.encode())
-        interaction.announce(url)
+        interaction.announce(url, *of_code)
 
     _forget_url(path)  # of a login that was killed
     try:

@@ -96,11 +96,14 @@ class Published(NamedTuple):
         url: where it was found.
         issuers: who logs users in, the choice is the user's.
         values: settings by key, checked; none that the caller has named itself.
+        ca_sha256: fingerprint of the certificate authority that the administrator names; shown where TLS with
+            the issuer fails, and never trusted for that.
     """
 
     url: str
     issuers: tuple[str, ...]
     values: Mapping[str, Value]
+    ca_sha256: str = ""
 
 
 def find(
@@ -243,7 +246,9 @@ def read(document: JsonObject, url: str, gateway_url: str, *, named: Collection[
     if "oidc.issuer" not in named:
         for issuer in servers:
             _check_issuer(issuer, gateway_url)
-    return Published(url, servers, _values(document, gateway_url, named))
+    ca_sha256 = str(document.get(f"{PROFILE}ca_sha256", "")).replace(":", "").lower()
+    hint = ca_sha256 if re.fullmatch("[0-9a-f]{64}", ca_sha256) else ""
+    return Published(url, servers, _values(document, gateway_url, named), hint)
 
 
 def _as_server(document: JsonObject, url: str, gateway_url: str, named: Collection[str]) -> Published:

@@ -73,6 +73,7 @@ __all__ = (
     "loopback_through_proxy",
     "mode",
     "needs_program",
+    "not_configured",
     "plan",
     "preview",
     "revert",
@@ -114,6 +115,13 @@ _PLAIN_VALUE = re.compile(r"true|false|null|~|[0-9_.]{1,8}", re.IGNORECASE)
 def find(place: Place, tools: Sequence[Tool] = TOOLS) -> tuple[Detection, ...]:
     """Return the tools that are on this machine, in the order of the table."""
     return tuple(found for tool in tools if (found := detect(tool, place)))
+
+
+def not_configured(place: Place, known: State) -> tuple[Tool, ...]:
+    """Return the tools that setup would configure and has not, such as those installed since."""
+    can = (Mode.DIRECT, Mode.PROXY)
+    sure = (one.tool for one in find(place) if not one.directory_only)
+    return tuple(tool for tool in sure if mode(tool) in can and not known.tool(tool.id))
 
 
 def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
