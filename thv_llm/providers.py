@@ -87,8 +87,9 @@ PROVIDERS = (
             "`--resource` is refused unless it belongs to the scopes. Without an API of its own, the access"
             " token is for Microsoft Graph: then the gateway must take ID tokens"
             " (`--gateway-token id_token`).",
-            "A session lasts 90 days after its last use; a changed password ends it. Entra has no revocation"
-            " endpoint, so `logout` deletes the session here only.",
+            "A session lasts 90 days after its last use (24 hours for users who log in with an e-mailed"
+            " code); a changed password ends it. Entra has no revocation endpoint, so `logout` deletes the"
+            " session here only.",
         ),
         errors={
             "AADSTS50011": "the redirect URI is not registered for this client",
@@ -226,10 +227,11 @@ PROVIDERS = (
         notes=(
             "There is no `offline_access`: `access_type=offline` and `prompt=consent` bring the refresh"
             " token.",
-            "Access tokens are opaque and for Google's APIs alone, so the gateway must take ID tokens,"
-            " whose audience is the client id. Where a refresh brings no new one, the session ends with that"
-            " reason after an hour.",
-            "A client whose consent screen is in testing gives sessions of 7 days.",
+            "Access tokens are opaque and for Google's APIs alone, so the gateway must take ID tokens, whose"
+            " audience is the client id. A refresh brings a new one, without the user's name and picture: let"
+            " the gateway go by `sub` or `email`.",
+            "A client whose consent screen is in testing gives sessions of 7 days; else one ends after 6"
+            " months without use.",
         ),
         errors={
             "client_secret is missing": "Google wants the client's secret: --client-secret-file FILE",
@@ -271,12 +273,16 @@ PROVIDERS = (
         example=("https://auth.pingone.eu/ENVIRONMENT-ID/as", "CLIENT-ID"),
         given={"oidc.scopes": ("openid", "offline_access", "llm")},
         register=(
-            "An application of type *Native*, token endpoint authentication *None*, PKCE required, grant"
-            " types *Authorization Code* and *Refresh Token*, and this redirect URI, which takes every port.",
+            "An application of type *Native*, token endpoint authentication *None*, PKCE *S256_REQUIRED*,"
+            " grant types *Authorization Code* and *Refresh Token*, and this redirect URI, which takes every"
+            " port, with `localhost` as well.",
             "A custom resource gives audience and scopes; add them and `offline_access` to the application's"
             " resources.",
         ),
-        notes=("A refresh token lasts 30 days by default; its rolling duration ends the session for good.",),
+        notes=(
+            "Access tokens are JWTs. A refresh token lasts 30 days by default; its rolling duration, 180"
+            " days, ends the session for good.",
+        ),
     ),
     IdentityProvider(
         id="onelogin",
@@ -292,23 +298,34 @@ PROVIDERS = (
             " redirect URI; the port is compared. The lifetimes of its tokens are in the same place.",
         ),
         notes=(
-            "Its access tokens are for OneLogin alone, so the gateway must take ID tokens; with an API"
-            " authorization server, `--gateway-token access_token`.",
+            "The gateway takes ID tokens; with an API authorization server, `--gateway-token access_token`.",
+            "Not verified: that the port is compared, and that access tokens without such a server are for"
+            " OneLogin alone.",
         ),
     ),
     IdentityProvider(
         id="jumpcloud",
         title="JumpCloud",
-        issuer=r"oauth\.id\.jumpcloud\.com/?",
+        issuer=r"oauth\.id\.((eu|in)\.)?jumpcloud\.com/?",
         example=("https://oauth.id.jumpcloud.com/", "CLIENT-ID"),
         redirect_uri=FIXED_PORT,
         takes_any_port=False,
         defaults={"oidc.callback_port": PORT, "gateway.token": "id_token"},
         register=(
             "SSO Applications, Custom OIDC App: grant types *Authorization Code* and *Refresh Token*, client"
-            " authentication *Public (None PKCE)*, and this redirect URI; the port is compared.",
+            " authentication *Public (None PKCE)*, and this redirect URI; it must match exactly.",
+            "The standard scopes *Email* and *Profile*, and the groups of your users; then *Activate*.",
         ),
-        notes=("Access tokens are opaque, so the gateway must take ID tokens.",),
+        notes=(
+            "The issuer ends with a slash. It is `oauth.id.eu.jumpcloud.com` in the EU and"
+            " `oauth.id.in.jumpcloud.com` in India.",
+            "A refresh token lasts 30 days by default, at most 90. Not verified: that access tokens are"
+            " opaque, for which the gateway takes ID tokens here.",
+        ),
+        errors={
+            "does not match any of the OAuth 2.0 Client's pre-registered redirect urls": "the redirect URI is"
+            " not registered, port included",
+        },
     ),
     IdentityProvider(
         id="gitlab",
@@ -346,7 +363,11 @@ PROVIDERS = (
             "An application of type *Native*, authentication *None*, with this redirect URI, which takes"
             " every port. Tick *Refresh Token*, and set the type of its access tokens to *JWT*.",
         ),
-        notes=("The scope `urn:zitadel:iam:org:project:id:…:aud` puts that project into the audience.",),
+        notes=(
+            "The scope `urn:zitadel:iam:org:project:id:…:aud` puts that project into the audience.",
+            "By default an access token lasts 12 hours; a session ends after 30 days without use, and after"
+            " 90 days in any case.",
+        ),
     ),
     IdentityProvider(
         id="authentik",

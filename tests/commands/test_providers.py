@@ -159,6 +159,19 @@ def test_an_issuer_of_it_is_recognized_or_its_endpoints_are(one: IdentityProvide
     assert one.revokes in ("", "token", "grant", "nothing")
 
 
+@pytest.mark.parametrize(
+    ("issuer", "name"),
+    [
+        ("https://oauth.id.eu.jumpcloud.com/", "jumpcloud"),
+        ("https://oauth.id.in.jumpcloud.com/", "jumpcloud"),
+        ("https://auth.pingone.com.au/1/as", "pingone"),
+        ("https://login.microsoftonline.us/1/v2.0", "entra"),
+    ],
+)
+def test_its_issuers_in_other_regions_are_recognized(issuer: str, name: str) -> None:
+    assert providers.of(issuer) is BY_ID[name]
+
+
 ENDPOINTS = {
     "keycloak": ("/auth/realms/x", "/protocol/openid-connect/%s", "auth token certs"),
     "gitlab": ("", "/oauth/%s", "authorize token discovery/keys"),

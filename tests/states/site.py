@@ -44,7 +44,7 @@ class Site:
     closing: contextlib.ExitStack
     kept: bytes = b""
     next_steps: list[str] = field(default_factory=list)
-    tool_has: tuple[int, str] = (0, "")
+    tool_has: tuple[int, str, str] = (0, "", "")
     keyring: FakeSecretService = field(init=False)
 
     def run(self, *words: str) -> Run:
@@ -95,7 +95,7 @@ class Site:
             return "\n".join(f"{one['name']}: {one['reason']}" for one in found)
         done = self.run(name)
         text = done.err if name == "token" else done.out + done.err
-        self.next_steps += re.findall(r"next: +(.*)", text)
+        self.next_steps += re.findall(r"(?:next: +|(?=your administrator must ))(.*)", text)
         return " ".join(text.split())
 
     def faults(self) -> list[dict[str, Any]]:
@@ -105,14 +105,15 @@ class Site:
     def tool(self) -> str:
         """Return what a tool on the proxy gets: "200", a status and the text of an error, or no response."""
         settings = self.machine.opencode.read_text() if self.machine.opencode.exists() else ""
-        port, key = re.search(r"127\.0\.0\.1:(\d+)", settings), re.search(r'"(thv-[\w-]{20,})"', settings)
-        if port and key:  # else one that runs goes on with what it has read before
-            self.tool_has = int(port[1]), key[1]
-        number, local_key = self.tool_has
+        base = re.search(r"127\.0\.0\.1:(\d+)([^\"]*)", settings)
+        key = re.search(r'"(thv-[\w-]{20,})"', settings)
+        if base and key:  # else one that runs goes on with what it has read before
+            self.tool_has = int(base[1]), base[2], key[1]
+        number, path, local_key = self.tool_has
         connection = http.client.HTTPConnection("127.0.0.1", number, timeout=15)
         try:
             headers = {"Authorization": f"Bearer {local_key}", "Content-Type": "application/json"}
-            connection.request("POST", "/v1/chat/completions", CHAT, headers)
+            connection.request("POST", f"{path}/chat/completions", CHAT, headers)
             response = connection.getresponse()
             body = response.read().decode()
         except OSError as error:
@@ -155,7 +156,7 @@ class Site:
         for line in command.split(" && "):
             words = [values.get(word, word) for word in shlex.split(line)]
             if words[0] == "thv-llm":
-                done = self.run(*words[1:])
+                done = self.machine.run(*words[1:], stdin="y\n" * 3, is_terminal=words[1] == "setup")
                 assert done.code == 0, f"{line}: {done.err}{done.out}"
             elif words[0] == "unset":
                 for name in words[1:]:

@@ -6,6 +6,7 @@ part of a printed next step. `page()` is the table for the manual.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
+from unittest import mock
 
 from tests.commands import homes
 from tests.fakes.cable import Cable
@@ -28,6 +30,7 @@ from tests.fakes.secret_service import FakeSecretService
 from tests.fakes.web import Answer
 from tests.service.lab import until
 from tests.states.site import Site
+from thv_llm.oidc import login
 from thv_llm.service import helper
 from thv_llm.system import processes
 
@@ -58,7 +61,14 @@ class Row:
     needs_root: bool = False
 
 
-def json_error(code: str, text: str, until_login_with: tuple[str, str] = ("", "")) -> Step:
+def json_error(
+    code: str,
+    text: str,
+    until_login_with: tuple[str, str] = ("", ""),
+    *,
+    status: int = 400,
+    more: Mapping[str, str] = {},
+) -> Step:
     """Have refreshes fail with this error, until a login with a certain parameter."""
 
     def plant(here: Site) -> None:
@@ -70,11 +80,43 @@ def json_error(code: str, text: str, until_login_with: tuple[str, str] = ("", ""
             is_right = has_new and (
                 not name or until_login_with[1] in provider.last("authorize").fields[name]
             )
-            return good if is_right else Answer(400, {"error": code, "error_description": text})
+            return good if is_right else Answer(status, {"error": code, "error_description": text, **more})
 
         here.alter("refresh", answer)
 
     return plant
+
+
+def ended(title: str, said: str, meaning: str, *, status: int = 400) -> Row:
+    """Return the state of a session that a provider has ended, in its own words."""
+    return Row(
+        "The provider",
+        title,
+        json_error("invalid_grant", said, status=status),
+        {
+            "token": f"the stored session has ended (invalid_grant): '{said}' ({meaning})",
+            "status": "the stored session has ended",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    )
+
+
+def interaction(title: str, code: str, said: str, meaning: str, status: int = 400, **more: str) -> Row:
+    """Return the state in which a provider wants its user to come."""
+    return Row(
+        "The provider",
+        title,
+        json_error(code, said, status=status, more=more),
+        {
+            "token": meaning,
+            "status": "log in again",
+            "doctor": meaning,
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    )
 
 
 def refresh_fails(status: int, body: object, **headers: str) -> Step:
@@ -113,6 +155,86 @@ def no_refresh_token(here: Site) -> None:
 
     here.machine.provider.alter["token"] = without
     here.run("login", "--force")
+
+
+def no_id_token_on_refresh(here: Site) -> None:
+    here.machine.gateway.check = lambda token: None
+    here.run("setup", "--gateway-token", "id_token", "--yes")
+    here.forget()
+
+
+def secret_file(text: str) -> Callable[[Site], Mapping[str, str]]:
+    def values(here: Site) -> Mapping[str, str]:
+        path = here.machine.home / "secret"
+        path.write_text(text)
+        path.chmod(0o600)
+        return {"FILE": str(path)}
+
+    return values
+
+
+def secret_missing(here: Site) -> None:
+    here.machine.provider.grants.rotates = False
+    here.machine.provider.secret = "secret-of-the-client"
+    here.forget()
+
+
+def secret_changed(here: Site) -> None:
+    here.machine.provider.secret = "secret-of-last-year"
+    here.type("thv-llm setup --yes --client-secret-file FILE", secret_file("secret-of-last-year")(here))
+    secret_missing(here)
+
+
+def fixed_port_in_use(here: Site) -> None:
+    here.run("logout")
+    taken = here.closing.enter_context(socket.create_server(("127.0.0.1", homes.free_port())))
+    here.run("config", "set", "--callback-port", str(taken.getsockname()[1]))
+
+
+def not_registered(here: Site) -> None:
+    here.run("logout")
+    here.machine.provider.is_registered = lambda _: False
+    hurried = functools.partial(login.login, hint_s=0.1, timeout_s=3)
+    here.closing.enter_context(mock.patch.object(login, "login", hurried))
+
+
+def registered(here: Site) -> None:
+    here.machine.provider.is_registered = lambda _: True
+    here.run("login")
+
+
+def revocation_refused(here: Site) -> None:
+    refused = Answer(401, {"error": "invalid_client"})
+    here.machine.provider.alter["revoke"] = lambda _: refused
+
+
+def lazily(here: Site) -> None:
+    """Set up without a login, at a gateway that serves each API below another path, and says nothing."""
+    here.machine.gateway.authenticates_first = True
+    here.machine.gateway.anthropic_paths, here.machine.gateway.openai_paths = ("/anthropic",), ("/openai",)
+    here.run("teardown")
+    here.run("config", "reset")
+    here.setup("--lazy")
+
+
+def without_openai(here: Site) -> None:
+    here.machine.gateway.openai_paths = ()
+
+
+def openai_elsewhere(here: Site) -> None:
+    here.machine.gateway.openai_paths = ("/llm",)
+
+
+PUBLISHED = {"com.stacklok.thv-llm.client_id": "thv-llm"}
+
+
+def published_anew(here: Site) -> None:
+    issuer, gateway = here.machine.provider.issuer, here.machine.gateway
+    gateway.publish({"authorization_servers": [issuer], **PUBLISHED})
+    here.type("thv-llm setup URL", {"URL": gateway.url})
+    gateway.publish(
+        {"authorization_servers": [issuer], **PUBLISHED, "com.stacklok.thv-llm.audience": "team-llm"}
+    )
 
 
 def login_after_recovery(here: Site) -> None:
@@ -397,6 +519,136 @@ ROWS = (
         },
         "thv-llm login",
     ),
+    ended(
+        "It ended the session: Entra ID, of a user who was away for 90 days",
+        "AADSTS700082: The refresh token has expired due to inactivity.",
+        "not used for too long",
+    ),
+    ended(
+        "It ended the session: Entra ID, after another password",
+        "AADSTS50173: The provided grant has expired due to it being revoked.",
+        "the password was changed",
+    ),
+    ended(
+        "It ended the session: Okta",
+        "The refresh token is invalid or expired.",
+        "the access policy has ended it, or it was revoked",
+    ),
+    ended(
+        "It ended the session: Auth0 (HTTP 403)",
+        "Unknown or invalid refresh token.",
+        "it has expired, was revoked, or was used twice",
+        status=403,
+    ),
+    ended(
+        "It ended the session: Keycloak, by time",
+        "Token is not active",
+        "it has expired: the realm's session or offline session has ended",
+    ),
+    ended(
+        "It ended the session: Keycloak, by a logout elsewhere",
+        "Session not active",
+        "the realm's session has ended, by time or by a logout",
+    ),
+    interaction(
+        "Auth0 wants a second factor (HTTP 403)",
+        "mfa_required",
+        "Multifactor authentication required",
+        "a second factor is wanted",
+        status=403,
+    ),
+    interaction(
+        "Entra ID wants a second factor, by a suberror",
+        "invalid_grant",
+        "AADSTS50079: The user must enroll.",
+        "a second factor must be registered",
+        suberror="basic_action",
+    ),
+    interaction(
+        "Google's session length is over",
+        "invalid_grant",
+        "reauth related error (invalid_rapt)",
+        "your organization's session length is over",
+        error_subtype="invalid_rapt",
+    ),
+    Row(
+        "The provider",
+        "It renews no ID token, which the gateway wants",
+        no_id_token_on_refresh,
+        {
+            "token": "the provider renews no ID token, which the gateway wants",
+            "status": "renews no ID token",
+            "doctor": "not logged in",
+            "tool": "renews no ID token",
+        },
+        "thv-llm setup --gateway-token access_token",
+    ),
+    Row(
+        "The provider",
+        "It wants a client secret",
+        secret_missing,
+        {
+            "token": "'invalid_client': 'client_secret is missing.'",
+            "status": "client_secret is missing",
+            "doctor": "client_secret is missing",
+            "tool": "client_secret is missing",
+        },
+        "thv-llm setup --client-secret-file FILE",
+        values=secret_file("secret-of-the-client"),
+    ),
+    Row(
+        "The provider",
+        "The client secret has been replaced there",
+        secret_changed,
+        {
+            "token": "'invalid_client'",
+            "status": "invalid_client",
+            "doctor": "invalid_client",
+            "tool": "invalid_client",
+        },
+        "check the client secret: thv-llm setup --client-secret-file FILE",
+        values=secret_file("secret-of-the-client"),
+    ),
+    Row(
+        "The provider",
+        "The redirect URI of the login is not registered there",
+        not_registered,
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "login": "If the provider's page says the redirect URI is wrong,",
+        },
+        "your administrator must register it there",
+        registered,
+    ),
+    Row(
+        "The provider",
+        "Another program has the port of the login's redirect",
+        fixed_port_in_use,
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "login": "is used by another program",
+        },
+        "thv-llm setup --callback-port PORT",
+        values=lambda _: {"PORT": str(homes.free_port())},
+    ),
+    Row(
+        "The provider",
+        "It refuses to revoke the session at logout",
+        revocation_refused,
+        {
+            "logout": "The session was not revoked at the provider: 127.0.0.1 returned HTTP 401",
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "end the session in your account at the provider, or have your administrator do so",
+        lambda here: here.run("login"),
+    ),
     Row(
         "The provider",
         "It does not allow a scope",
@@ -562,7 +814,7 @@ ROWS = (
             "token": "",
             "status": "",
             "doctor": "a sign-in proxy stands in front of the gateway",
-            "tool": "302",
+            "tool": "502 thv-llm: a sign-in proxy stands in front of the gateway",
         },
         "ask the administrator to let requests with a token through",
         recovers,
@@ -618,6 +870,46 @@ ROWS = (
             "tool": "200",
         },
         "thv-llm setup",
+    ),
+    Row(
+        "The gateway",
+        "It serves the API of a tool nowhere",
+        without_openai,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "no OpenAI API there for OpenCode",
+            "tool": "404",
+            "setup": "Skipped OpenCode: the gateway does not serve OpenAI's API",
+        },
+        "ask the administrator of the gateway for its path; then: thv-llm setup --openai-path-prefix PATH",
+        openai_elsewhere,
+        values=lambda _: {"PATH": "/llm"},
+    ),
+    Row(
+        "The gateway",
+        "It says nothing without a token, and setup had none (`--lazy`)",
+        lazily,
+        {
+            "token": "not logged in",
+            "status": "not logged in",
+            "doctor": "not logged in",
+            "tool": "Next: thv-llm login",
+        },
+        "thv-llm login",
+    ),
+    Row(
+        "The gateway",
+        "What it publishes has changed since setup",
+        published_anew,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "has changed since setup: oidc.audience 'team-llm' (here: '')",
+            "tool": "200",
+        },
+        "thv-llm setup URL",
+        values=gateway_url,
     ),
     Row(
         "The network",
@@ -1148,6 +1440,18 @@ ROWS = (
         },
         "unset ANTHROPIC_API_KEY",
     ),
+    Row(
+        "The environment",
+        "A variable of thv-llm has a wrong name",
+        lambda here: here.environ.update(THV_LLM_ISSUER="https://id.example.com"),
+        {
+            "token": "",
+            "status": "",
+            "doctor": "THV_LLM_ISSUER is not a setting. Did you mean `THV_LLM_OIDC_ISSUER`?",
+            "tool": "200",
+        },
+        "unset THV_LLM_ISSUER",
+    ),
 )
 
 
@@ -1159,11 +1463,10 @@ def page() -> str:
         if row.area != area:
             area = row.area
             lines += ["", f"### {area}", "", "| what is wrong | what is said | next |", "|---|---|---|"]
-        names = {"status": "`status`", "doctor": "`doctor`", "token": "`token`", "tool": "a proxy tool"}
         said: dict[str, list[str]] = {}
         for name, text in row.said.items():
             if text and text != "200":
-                said.setdefault(text, []).append(names[name])
+                said.setdefault(text, []).append("a proxy tool" if name == "tool" else f"`{name}`")
         shown = "; ".join(f"`{text}` ({', '.join(who)})" for text, who in said.items())
         is_command = row.remedy.split()[0] in ("thv-llm", "chmod", "unset", "sudo", "export", "mv")
         lines.append(f"| {row.title} | {shown} | {f'`{row.remedy}`' if is_command else row.remedy} |")

@@ -9,7 +9,7 @@ import pytest
 from tests.states.site import site
 from tests.states.table import ROWS, Row
 
-COMMAND = re.compile(r"(?:thv-llm|chmod|unset|mv|sudo chown|export NO_PROXY=)(?:[^;,(]|,(?! ))*")
+COMMAND = re.compile(r"(?:thv-llm |chmod|unset|mv|sudo chown|export NO_PROXY=)(?:[^;,(]|,(?! ))*")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from thv_llm import __version__, agent_client, paths, system
 from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure, fail, ok, warn
 from thv_llm.errors import ThvLlmError, UsageError
-from thv_llm.settings import unknown_variables
 from thv_llm.service import autostart, background, helper
+from thv_llm.settings import unknown_variables
 from thv_llm.system import file_system
 from thv_llm.tools import engine, machine
 from thv_llm.tools.engine import Place
@@ -270,8 +270,9 @@ def tools(here: Installation) -> Iterator[Check]:
     """Each wired tool is still there and holds what setup wrote."""
     if not here.state.wired:
         yield warn("tools", "no tool is configured", SETUP)
-    elif found := engine.not_configured(Place(here.environ, here.where.home, here.platform), here.state):
-        yield ok("tools", f"{', '.join(tool.title for tool in found)}: found, not configured (thv-llm setup)")
+    elif others := engine.not_configured(Place(here.environ, here.where.home, here.platform), here.state):
+        titles = ", ".join(tool.title for tool in others)
+        yield ok("tools", f"{titles}: found, not configured (thv-llm setup)")
     for wired in here.state.wired:
         found = [one for one in here.drift if one.tool == wired.tool]
         fix = configure(wired.tool) if wired.tool in here.sound_tools else ()

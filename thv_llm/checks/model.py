@@ -89,7 +89,7 @@ def configure(*tools: str) -> tuple[str, ...]:
 
 def failed(name: str, error: ThvLlmError) -> Check:
     """Return the fault that an error tells of."""
-    if isinstance(error, LoginRequiredError):
+    if isinstance(error, LoginRequiredError) and error.next_step in ("", system.command_line(LOGIN)):
         return fail(name, error.short, LOGIN)
     return fail(name, error.short, error.next_step or "thv-llm doctor --debug")
 

@@ -336,7 +336,8 @@ def _listen(family: socket.AddressFamily, address: tuple[str, int], owner: Redir
         raise ThvLlmError(
             CANNOT_LISTEN,
             why=f"port {address[1]} on {address[0]} is used by another program",
-            next_step="end that program, or choose another port with --callback-port",
+            next_step="end that program, or choose a port that is registered, too: thv-llm setup"
+            " --callback-port PORT",
         ) from None
 
 

@@ -44,6 +44,10 @@ MAX_CLAIMS = 4096
 LOGIN = "thv-llm login"
 PERSISTS = "if the problem persists, contact your administrator"
 WANTS_SECRET = "the provider wants a client secret: thv-llm setup --client-secret-file FILE"
+WRONG_SECRET = "check the client secret: thv-llm setup --client-secret-file FILE"
+NO_ID_TOKEN = (
+    "thv-llm login; if the gateway takes access tokens, too: thv-llm setup --gateway-token access_token"
+)
 NO_REVOCATION = "the provider offers no revocation"
 
 INTERACTION = frozenset({"interaction_required", "login_required", "consent_required", "mfa_required"})
@@ -165,7 +169,7 @@ def refresh(
         _check_refreshed(found.id_token, metadata.issuer, oidc.client_id, subject)
     elif oidc.gateway_token == "id_token":
         why = "the session has ended: the provider renews no ID token, which the gateway wants"
-        raise LoginRequiredError(NO_TOKEN, why=why, next_step=LOGIN)
+        raise LoginRequiredError(NO_TOKEN, why=why, next_step=NO_ID_TOKEN)
     return for_gateway(found, oidc, now=now)
 
 
@@ -283,7 +287,10 @@ def refused(
     why = f"the provider says {_said(found, sent)}"
     if not 400 <= response.status < 500 or response.status in (408, 429) or error in PASSING:
         return UnreachableError(what, why=why, next_step=later, retry_after_s=_retry_after(response))
-    return RefusedError(what, why=why, next_step=remedy(error, str(found.get("error_description"))))
+    next_step = remedy(error, str(found.get("error_description")))
+    if error == "invalid_client" and "client_secret" in sent:
+        next_step = WRONG_SECRET
+    return RefusedError(what, why=why, next_step=next_step)
 
 
 def remedy(error: str, description: str) -> str:
