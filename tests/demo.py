@@ -165,9 +165,9 @@ class Demo:
                 raise SystemExit(f"demo: {path} is not what it was")
             print(f"  identical: ~/{path.relative_to(self.home)}")
         left = {path for path in self.home.rglob("*") if path.is_file()} - set(self.files)
-        strangers = {path for path in left if not {"toolhive", "bin"} & set(path.parts)}
-        if strangers:
-            raise SystemExit(f"demo: left behind: {strangers}")
+        foreign = {path for path in left if not {"toolhive", "bin"} & set(path.parts)}
+        if foreign:
+            raise SystemExit(f"demo: left behind: {foreign}")
 
 
 def _free_port() -> int:

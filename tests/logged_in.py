@@ -17,7 +17,7 @@ from typing import Protocol
 
 from tests import canaries
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from thv_llm import paths, tokens
 from thv_llm.secret import Secret
 from thv_llm.service import helper
@@ -168,10 +168,10 @@ class LoggedIn(User):
         The old refresh token is dead by then, and the new one on its way.
         """
 
-        def kill(answer: Answer) -> Answer:
+        def kill(response: ServerResponse) -> ServerResponse:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return answer
+            return response
 
         self.provider.alter["refresh"] = kill
         process = self.start(command)

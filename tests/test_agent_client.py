@@ -50,7 +50,7 @@ def test_without_an_agent_it_leaves_the_work_to_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "stdout", "stderr", "code"),
+    ("response", "stdout", "stderr", "code"),
     [
         (b"ok 12 at-1\n", "at-1\n", "", 0),
         (b"err 4 no\x1f  why:  ended\n", "", "thv-llm: error: no\n  why:  ended\n", 4),
@@ -62,7 +62,7 @@ def test_without_an_agent_it_leaves_the_work_to_others(tmp_path: Path) -> None:
     ],
 )
 def test_it_ends_as_the_agent_says(
-    tmp_path: Path, answer: bytes, stdout: str, stderr: str, code: int
+    tmp_path: Path, response: bytes, stdout: str, stderr: str, code: int
 ) -> None:
     path = str(tmp_path / "s")
     asked: list[bytes] = []
@@ -70,13 +70,13 @@ def test_it_ends_as_the_agent_says(
         listener.bind(path)
         listener.listen()
 
-        def answer_once() -> None:
+        def respond_once() -> None:
             visitor, _ = listener.accept()
             with visitor:
                 asked.append(visitor.recv(100))
-                visitor.sendall(answer)
+                visitor.sendall(response)
 
-        thread = threading.Thread(target=answer_once)
+        thread = threading.Thread(target=respond_once)
         thread.start()
         done = run(tmp_path, THV_LLM_SOCKET=path)
         thread.join()
@@ -105,7 +105,7 @@ def test_a_relative_place_in_a_directory_that_was_deleted_is_no_traceback(tmp_pa
     assert done.returncode == {"token": 6, "status": 5}[verb], done
 
 
-def test_without_a_descriptor_left_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_descriptor_left_there_is_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(24, "Too many open files")
 

@@ -15,7 +15,7 @@ import pytest
 from thv_llm import context
 
 
-def test_answers_go_to_stdout_and_words_for_people_to_stderr() -> None:
+def test_results_go_to_stdout_and_messages_to_stderr() -> None:
     out, err = io.StringIO(), io.StringIO()
     place = context.Context({}, io.StringIO(), out, err)
 

@@ -392,7 +392,7 @@ def test_what_came_up_or_went_between_the_last_look_and_the_rename_is_noticed(
     assert os.listdir(old.parent) == [old.name]
 
 
-def test_an_old_file_that_somebody_else_sweeps_away_is_no_failure(
+def test_an_old_file_that_another_process_sweeps_away_is_no_failure(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = files.read

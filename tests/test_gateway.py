@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 from thv_llm import gateway
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.gateway import Presence
@@ -19,13 +19,13 @@ def settings_for(url: str) -> Settings:
     return Settings(gateway_url=url, ca_file=str(CA_FILE))
 
 
-def answering(body: object, status: int = 200) -> Callable[[Request], Answer]:
-    return lambda request: Answer(status, body)
+def responding(body: object, status: int = 200) -> Callable[[Request], ServerResponse]:
+    return lambda request: ServerResponse(status, body)
 
 
 def test_the_models_are_the_gateways_in_its_order_and_each_once() -> None:
     listed = {"data": [{"id": "b"}, {"id": "a"}, {"id": "b"}, {"id": "bad\n"}, {"id": 7}, {"id": ""}]}
-    with WebServer(answering(listed)) as server:
+    with WebServer(responding(listed)) as server:
         found = gateway.models(settings_for(server.url), {}, Secret("t-1"))
 
     assert found == ("b", "a")
@@ -34,9 +34,9 @@ def test_the_models_are_the_gateways_in_its_order_and_each_once() -> None:
 def test_the_token_is_sent_as_bearer() -> None:
     seen: list[str] = []
 
-    def note(request: Request) -> Answer:
+    def note(request: Request) -> ServerResponse:
         seen.append(request.headers.get("authorization", ""))
-        return Answer(200, {"data": [{"id": "m"}]})
+        return ServerResponse(200, {"data": [{"id": "m"}]})
 
     with WebServer(note) as server:
         gateway.models(settings_for(server.url + "/team"), {}, Secret("t-1"))
@@ -55,8 +55,8 @@ def test_the_token_is_sent_as_bearer() -> None:
         ({"data": [{"id": "x" * 500}]}, 200, "empty"),
     ],
 )
-def test_an_answer_that_is_no_list_says_so_and_names_the_flag(body: object, status: int, said: str) -> None:
-    with WebServer(answering(body, status)) as server, pytest.raises(ThvLlmError, match=said) as caught:
+def test_a_response_that_is_no_list_says_so_and_names_the_flag(body: object, status: int, said: str) -> None:
+    with WebServer(responding(body, status)) as server, pytest.raises(ThvLlmError, match=said) as caught:
         gateway.models(settings_for(server.url), {}, Secret("t-1"))
 
     assert "--models" in caught.value.next_step
@@ -93,13 +93,17 @@ def test_a_route_is_there_when_it_returns_json(response: Response, says: Presenc
     assert gateway.presence(response) is says
 
 
-def serving(*paths: str) -> Callable[[Request], Answer]:
+def serving(*paths: str) -> Callable[[Request], ServerResponse]:
     """Return a gateway that has these paths, and checks the token before it routes."""
 
-    def respond(request: Request) -> Answer:
+    def respond(request: Request) -> ServerResponse:
         if request.headers.get("authorization") != "Bearer t-1":
-            return Answer(401, {"error": "no token"})
-        return Answer(400, {"error": "no model"}) if request.path in paths else Answer(404, {"error": "x"})
+            return ServerResponse(401, {"error": "no token"})
+        return (
+            ServerResponse(400, {"error": "no model"})
+            if request.path in paths
+            else ServerResponse(404, {"error": "x"})
+        )
 
     return respond
 
@@ -152,7 +156,9 @@ def test_a_gateway_that_is_not_there_tells_no_path() -> None:
 def test_the_models_are_asked_for_where_the_settings_say() -> None:
     listed = {"data": [{"id": "m"}]}
     with WebServer(
-        lambda request: Answer(200, listed) if request.path == "/openai/v1/models" else Answer(404)
+        lambda request: (
+            ServerResponse(200, listed) if request.path == "/openai/v1/models" else ServerResponse(404)
+        )
     ) as web:
         below = settings_for(web.url)._replace(openai_path_prefix="/openai")
         named = settings_for(web.url)._replace(models_path="/openai/v1/models")

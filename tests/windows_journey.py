@@ -281,7 +281,7 @@ def test_every_way_to_a_token_gives_a_good_one(computer: Windows, provider: Fake
 
 
 @pytest.mark.usefixtures("setup")
-def test_an_answer_streams_through_the_proxy(computer: Windows, gateway: FakeGateway) -> None:
+def test_a_response_streams_through_the_proxy(computer: Windows, gateway: FakeGateway) -> None:
     gateway.gap_s = 0.2
     times, status = ask(computer)
     gateway.gap_s = 0.0
@@ -289,7 +289,7 @@ def test_an_answer_streams_through_the_proxy(computer: Windows, gateway: FakeGat
     assert status == 200
     assert len(times) >= 3
     assert times[-1] - times[0] >= 0.2
-    last = gateway.answered("/v1/chat/completions")[-1]
+    last = gateway.served("/v1/chat/completions")[-1]
     assert computer.local_key() not in str(last.headers)
 
 
@@ -301,11 +301,11 @@ def ask(computer: Windows) -> tuple[list[float], int]:
     times = []
     with contextlib.closing(connection):
         connection.request("POST", "/v1/chat/completions", json.dumps(question), headers)
-        answer = connection.getresponse()
-        while line := answer.readline():
+        response = connection.getresponse()
+        while line := response.readline():
             if line.startswith(b"data: {"):
                 times.append(time.monotonic())
-    return times, answer.status
+    return times, response.status
 
 
 @pytest.mark.usefixtures("setup")
@@ -429,7 +429,7 @@ QUESTION = "say pong"
 ANSWER = "Pong: seventeen green parrots."
 
 
-def test_real_tools_ask_the_gateway_with_our_tokens(
+def test_real_tools_reach_the_gateway_with_tokens_of_the_program(
     tmp_path: Path, provider: FakeProvider, gateway: FakeGateway
 ) -> None:
     gateway.text = ANSWER
@@ -448,7 +448,7 @@ def test_real_tools_ask_the_gateway_with_our_tokens(
             "/anthropic/v1/messages": ("claude", "-p", QUESTION),
             "/v1/responses": ("codex", "exec", "--skip-git-repo-check", QUESTION),
         }.items():
-            before = len(gateway.answered(route))
+            before = len(gateway.served(route))
             done = computer.run(*command)
             assert ANSWER in " ".join(done.out.split()), done.said
-            assert len(gateway.answered(route)) > before
+            assert len(gateway.served(route)) > before

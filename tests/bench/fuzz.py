@@ -61,9 +61,9 @@ def request(data: bytes) -> None:
     assert whole == pieces, (whole, pieces)
 
 
-def answer(data: bytes) -> None:
+def response(data: bytes) -> None:
     """A gateway's answer: the same."""
-    whole, pieces = _answer(data, len(data) or 1), _answer(data, 1)
+    whole, pieces = _respond(data, len(data) or 1), _respond(data, 1)
     assert whole == pieces, (whole, pieces)
 
 
@@ -74,7 +74,7 @@ def _request(data: bytes, step: int) -> object:
     return _message(data, step, HeadReader(), decoder)
 
 
-def _answer(data: bytes, step: int) -> object:
+def _respond(data: bytes, step: int) -> object:
     def decoder(head: bytes) -> framing.Decoder:
         return framing.of_response(parse_response(head), b"GET")
 
@@ -136,11 +136,11 @@ def redirect(data: bytes) -> None:
         login_module.code_of(query, metadata)
 
 
-def token_answer(data: bytes) -> None:
+def token_response(data: bytes) -> None:
     """What the token endpoint says."""
-    reply = response_with("id.example", 200, {"content-type": "application/json"}, data)
+    response = response_with("id.example", 200, {"content-type": "application/json"}, data)
     with contextlib.suppress(ThvLlmError):
-        found = token_endpoint.tokens(reply, now=0.0)
+        found = token_endpoint.tokens(response, now=0.0)
         text = found.access.reveal()
         assert text
         assert all("!" <= character <= "~" for character in text)
@@ -201,12 +201,12 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
 }
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": request,
-    "answer": answer,
+    "answer": response,
     "settings": _on_disk(settings.load),
     "state": _on_disk(state.load),
     "redirect": redirect,
     "metadata": metadata,
-    "token_answer": token_answer,
+    "token_answer": token_response,
 } | {format.name.lower(): _editor(format) for format in Format}
 
 

@@ -107,8 +107,8 @@ class WarmClient:
             "refresh_token": self._refresh_token,
         }
         start = time.perf_counter()
-        with urlopen(url, urlencode(form).encode(), context=self._context) as answer:
-            self._refresh_token = json.load(answer)["refresh_token"]
+        with urlopen(url, urlencode(form).encode(), context=self._context) as response:
+            self._refresh_token = json.load(response)["refresh_token"]
         return (time.perf_counter() - start) * 1000
 
 

@@ -39,7 +39,7 @@ from tests.bench.helper import PYZ
 from tests.fakes.cable import Cable
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer, Request
+from tests.fakes.web import Request, ServerResponse
 from tests.service.lab import Lab, until
 from thv_llm import log
 
@@ -80,10 +80,10 @@ class FailingProvider(FakeProvider):
 
     is_out_of_order = False
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> ServerResponse:
         """Answer, unless out of order."""
         if self.is_out_of_order:
-            return Answer(503, {"error": "temporarily_unavailable"})
+            return ServerResponse(503, {"error": "temporarily_unavailable"})
         return super().respond(request)
 
 
@@ -157,11 +157,11 @@ class Soak:
             with contextlib.closing(connection):
                 try:
                     connection.request("POST", "/v1/chat/completions", body, headers)
-                    answer = connection.getresponse()
-                    text = answer.read()
+                    response = connection.getresponse()
+                    text = response.read()
                     self.scan.text("outputs", text, "an answer of the proxy")
-                    ended_well = answer.status == 200 and b"[DONE]" in text
-                    problem = "" if ended_well else f"{answer.status} {text[:200]!r}"
+                    ended_well = response.status == 200 and b"[DONE]" in text
+                    problem = "" if ended_well else f"{response.status} {text[:200]!r}"
                 except (OSError, http.client.HTTPException) as error:
                     problem = repr(error)
             self.tally.note("request", problem, began)

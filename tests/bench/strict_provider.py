@@ -11,7 +11,7 @@ from tests import logged_in
 from tests.e2e.install import MODULES, NODE
 from tests.e2e.npm_provider import NpmProvider
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 
 IS_REAL = NODE.is_file() and (MODULES / "oidc-provider").is_dir()
 NAME = "npm oidc-provider" if IS_REAL else "the fake provider (`make e2e` installs npm's oidc-provider)"
@@ -40,11 +40,11 @@ class CountingFake(FakeProvider):
         self._lose_every = lose_every
         self.alter["refresh"] = self._lose
 
-    def _lose(self, answer: Answer) -> Answer:
+    def _lose(self, response: ServerResponse) -> ServerResponse:
         if self._lose_every and next(self._numbers) % self._lose_every == self._lose_every // 2:
             self._lost += 1
-            answer.raw = b""
-        return answer
+            response.raw = b""
+        return response
 
     def seen(self) -> dict[str, int]:
         """Return how much of what it has seen."""

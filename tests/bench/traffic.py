@@ -73,10 +73,10 @@ def _tool(port: int, key: str, tally: Tally, stopping: threading.Event) -> None:
                 connection.request(
                     "POST", "/v1/chat/completions", json.dumps({"model": "m-1", "stream": streams}), headers
                 )
-                answer = connection.getresponse()
-                text = answer.read()
-                if answer.status != 200 or streams != (b"[DONE]" in text):
-                    tally.problems.append(f"{answer.status} {text[:200]!r}")
+                response = connection.getresponse()
+                text = response.read()
+                if response.status != 200 or streams != (b"[DONE]" in text):
+                    tally.problems.append(f"{response.status} {text[:200]!r}")
             except (OSError, http.client.HTTPException) as error:
                 tally.problems.append(repr(error))
                 connection.close()

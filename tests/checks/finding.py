@@ -9,7 +9,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab
 from thv_llm import checks, settings, state
 from thv_llm.checks import Check, Installation, Level
@@ -35,7 +35,7 @@ def one_fault(lab: Lab, *only: str, **environ: str) -> Check:
     return found[0]
 
 
-def mend(lab: Lab, check: Check) -> None:
+def fix(lab: Lab, check: Check) -> None:
     """Run the command that doctor printed."""
     assert not isinstance(check.remedy, str), check
     words = shlex.split(check.next_step)
@@ -64,5 +64,5 @@ def connection(lab: Lab) -> dict[str, object]:
     }
 
 
-def told_time(answer: Answer) -> Answer:
-    return replace(answer, headers={**answer.headers, "Date": formatdate(time.time(), usegmt=True)})
+def told_time(response: ServerResponse) -> ServerResponse:
+    return replace(response, headers={**response.headers, "Date": formatdate(time.time(), usegmt=True)})

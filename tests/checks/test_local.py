@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checks.finding import connection, faults, look, mend, one_fault, wire
+from tests.checks.finding import connection, faults, fix, look, one_fault, wire
 from tests.service.lab import Lab, impatience
 from thv_llm import checks, state
 from thv_llm.checks import Installation, Level, local
@@ -29,7 +29,7 @@ def test_a_file_that_others_can_read(lab: Lab, name: str, mode: int) -> None:
 
     assert fault.level is Level.FAIL
     assert path in fault.reason
-    mend(lab, fault)
+    fix(lab, fault)
     assert not stat.S_IMODE(os.stat(path).st_mode) & 0o077
     assert fault.fix == fault.remedy
     assert faults(lab, "files") == []
@@ -103,7 +103,7 @@ def test_a_helper_that_may_not_be_run(lab: Lab) -> None:
 
     fault = one_fault(lab, "helper")
 
-    mend(lab, fault)
+    fix(lab, fault)
     assert "responds in" in look(lab, "helper")[0].reason
 
 
@@ -127,7 +127,7 @@ def test_a_helper_that_fails(lab: Lab) -> None:
     assert "exit code 7" in fault.reason
 
 
-def test_a_helper_that_never_answers(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_that_never_responds(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(lab.paths.helper).write_text("#!/bin/sh\nexec sleep 60\n")
     monkeypatch.setattr(local, "HELPER_TIMEOUT_S", 0.2)
 
@@ -147,14 +147,14 @@ def test_a_helper_is_not_waited_for_while_the_service_hangs(lab: Lab) -> None:
     assert found.reason.endswith("not tested (the service does not respond)")
 
 
-def test_a_helper_that_answers_is_timed(lab: Lab) -> None:
+def test_a_helper_that_responds_is_timed(lab: Lab) -> None:
     lab.start(proxy=False)
     (found,) = look(lab, "helper")
 
     assert found.reason.startswith("responds in ")
 
 
-def test_a_helper_that_answers_late(lab: Lab) -> None:
+def test_a_helper_that_responds_late(lab: Lab) -> None:
     here = Installation(lab.environ, lab.paths, "linux", time.time, slow_helper_s=0.0)
     (found,) = checks.run(here, only=("helper",))
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checks.finding import connection, faults, look, one_fault, told_time, wire
 from tests.fakes.gateway import Fault
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab
 from thv_llm import checks
 from thv_llm.checks import Installation, Level
@@ -33,9 +33,9 @@ def test_a_provider_that_calls_itself_otherwise(lab: Lab) -> None:
     assert fault.remedy
 
 
-def _with(**members: object) -> Callable[[Answer], Answer]:
-    def change(answer: Answer) -> Answer:
-        return replace(answer, body={**answer.body, **members})
+def _with(**members: object) -> Callable[[ServerResponse], ServerResponse]:
+    def change(response: ServerResponse) -> ServerResponse:
+        return replace(response, body={**response.body, **members})
 
     return change
 
@@ -116,7 +116,7 @@ def test_a_rejected_token_without_a_new_one_is_not_blamed_on_the_audience(lab: L
     lab.start()
     lab.until_it_has_a_token()
     lab.gateway.admits = lambda authorization: False  # type: ignore[method-assign]
-    lab.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    lab.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
 
     fault = one_fault(lab, "gateway")
 

@@ -5,7 +5,7 @@ import socket
 import time
 from pathlib import Path
 
-from tests.checks.finding import connection, faults, mend, one_fault, wire
+from tests.checks.finding import connection, faults, fix, one_fault, wire
 from tests.service.lab import Lab, impatience
 from thv_llm.checks import Level
 from thv_llm.service import autostart, pid_file
@@ -17,7 +17,7 @@ def test_a_service_that_should_run_and_does_not(lab: Lab) -> None:
     fault = one_fault(lab, "service", "port")
 
     assert (fault.level, fault.name) == (Level.FAIL, "service")
-    mend(lab, fault)
+    fix(lab, fault)
     assert faults(lab, "service", "port") == []
 
 
@@ -27,7 +27,7 @@ def test_a_stopped_service_that_a_proxy_tool_needs(lab: Lab) -> None:
     fault = one_fault(lab, "service")
 
     assert "opencode" in fault.reason
-    mend(lab, fault)
+    fix(lab, fault)
     assert faults(lab, "service", "port") == []
 
 
@@ -48,11 +48,11 @@ def test_a_service_with_old_settings(lab: Lab) -> None:
     fault = one_fault(lab, "service")
 
     assert fault.level is Level.WARN
-    mend(lab, fault)
+    fix(lab, fault)
     assert faults(lab, "service") == []
 
 
-def test_a_stale_pid_file_with_somebody_elses_pid(lab: Lab) -> None:
+def test_a_stale_pid_file_with_a_foreign_pid(lab: Lab) -> None:
     lab.want()
     own = pid_file.of_this_process(lab.paths, port=lab.port, now=time.time())
     pid_file.write(lab.paths.pid, own)
@@ -60,11 +60,11 @@ def test_a_stale_pid_file_with_somebody_elses_pid(lab: Lab) -> None:
     fault = one_fault(lab, "service")
 
     assert "not running" in fault.reason
-    mend(lab, fault)
+    fix(lab, fault)
     assert faults(lab, "service") == []
 
 
-def test_a_stranger_on_the_port(lab: Lab) -> None:
+def test_a_foreign_process_on_the_port(lab: Lab) -> None:
     lab.want()
     with socket.create_server(("127.0.0.1", lab.port)):
         fault = next(check for check in faults(lab, "port") if check.name == "port")

@@ -5,12 +5,12 @@ import os
 import pytest
 
 from tests.checks.finding import connection, faults, look, one_fault
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab
 from thv_llm.checks import Level
 
 
-def test_nobody_logged_in(lab: Lab) -> None:
+def test_not_logged_in(lab: Lab) -> None:
     lab.log_out()
 
     fault = one_fault(lab, "session", "token", "gateway", "helper")
@@ -49,8 +49,8 @@ def test_a_token_that_lives_too_short(lab: Lab) -> None:
 
 
 def test_a_token_that_is_too_long_for_some_servers(lab: Lab) -> None:
-    def long(good: Answer) -> Answer:
-        return Answer(body={**good.body, "access_token": "a" * 7000})
+    def long(good: ServerResponse) -> ServerResponse:
+        return ServerResponse(body={**good.body, "access_token": "a" * 7000})
 
     lab.provider.alter["refresh"] = long
 

@@ -119,7 +119,7 @@ def the_service_hangs(here: Machine) -> None:
         the_service_is_killed,
     ],
 )
-def test_what_breaks_is_named_and_mended_by_the_printed_command(
+def test_what_breaks_is_named_and_fixed_by_the_printed_command(
     here: Machine, breaks: Callable[[Machine], None]
 ) -> None:
     breaks(here)
@@ -130,7 +130,7 @@ def test_what_breaks_is_named_and_mended_by_the_printed_command(
     assert faults(here) == []
 
 
-def test_a_service_that_hangs_is_named_and_mended_by_the_printed_command(here: Machine) -> None:
+def test_a_service_that_hangs_is_named_and_fixed_by_the_printed_command(here: Machine) -> None:
     the_service_hangs(here)
     with impatience():
         found = faults(here)
@@ -157,7 +157,7 @@ def test_a_dangerous_setting_is_warned_of_and_taken_back_by_the_printed_command(
     assert warned() == []
 
 
-def test_a_stranger_on_our_port_is_evaded_by_the_printed_command(here: Machine) -> None:
+def test_a_foreign_process_on_the_port_is_evaded_by_the_printed_command(here: Machine) -> None:
     here.run("proxy", "stop")
     with socket.create_server(("127.0.0.1", here.port)):
         with impatience():

@@ -75,7 +75,7 @@ def test_wired_tools_are_shown_and_said_to_be_unchanged(here: Machine) -> None:
     assert "claude-code (direct)" in here.run("config", "show").out
 
 
-def test_whoever_changes_what_the_session_is_for_is_told_how_to_end_it(here: Machine) -> None:
+def test_a_change_of_what_the_session_is_for_says_how_to_end_it(here: Machine) -> None:
     here.setup("--lazy")
     assert "session" not in here.run("config", "set", "--client-id", "other").err.lower()
     here.run("login")

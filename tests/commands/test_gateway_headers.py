@@ -97,7 +97,7 @@ def files_with(here: Machine, text: str) -> list[Path]:
     return [path for path in files if text.encode() in path.read_bytes()]
 
 
-def test_setup_asks_with_them_and_says_who_does_not_send_the_secret_one(here: Machine) -> None:
+def test_setup_sends_them_and_says_who_does_not_send_the_secret_one(here: Machine) -> None:
     said = with_headers(here)
 
     asked = [dict(one.headers) for one in here.gateway.requests]
@@ -111,7 +111,7 @@ def test_setup_asks_with_them_and_says_who_does_not_send_the_secret_one(here: Ma
     assert (wanted.gateway_headers, wanted.gateway_header_file) == (("X-Team: a",), settings.STORED)
 
 
-def test_doctor_asks_with_them_from_the_store_and_says_the_same(here: Machine) -> None:
+def test_doctor_sends_them_from_the_store_and_says_the_same(here: Machine) -> None:
     with_headers(here)
     here.gateway.requests.clear()
 
@@ -160,6 +160,6 @@ def test_every_request_through_the_proxy_has_them_and_a_new_one_is_used_at_once(
         assert done.code is ExitCode.DONE, done.err
         assert lab.get("/v1/models")[0] == 200
 
-    sent = [dict(one.headers) for one in lab.gateway.answered("/v1/models")]
+    sent = [dict(one.headers) for one in lab.gateway.served("/v1/models")]
     assert [one["X-Key"] for one in sent] == ["two", "two", "three"]
     assert [one["X-Team"] for one in sent] == ["a", "a", "a"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.commands.machine import Machine
 from tests.fakes.browser import broken_browser, no_browser
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_login_replaces_a_session_that_gives_no_token(
     here: Machine, status: int, body: object, code: int
 ) -> None:
     here.run("login")
-    here.provider.alter["refresh"] = lambda _: Answer(status, body, {"Retry-After": "250"})
+    here.provider.alter["refresh"] = lambda _: ServerResponse(status, body, {"Retry-After": "250"})
     for _ in range(2):
         assert here.run("token").code == code
 
@@ -119,7 +119,7 @@ def test_a_login_replaces_a_session_that_gives_no_token(
 def test_a_provider_that_is_away_keeps_the_session_and_says_so(here: Machine) -> None:
     here.run("login")
     here.provider.grants.rotates = False  # what is altered was not carried out
-    here.provider.alter["discovery"] = here.provider.alter["refresh"] = lambda _: Answer(503, "")
+    here.provider.alter["discovery"] = here.provider.alter["refresh"] = lambda _: ServerResponse(503, "")
     here.open_browser = no_browser
 
     done = here.run("login")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.machine import Machine
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_logout_revokes_and_deletes(here: Machine) -> None:
 
 
 def test_a_provider_that_refuses_to_revoke_does_not_keep_the_session_here(here: Machine) -> None:
-    here.provider.alter["revoke"] = lambda answer: Answer(401, {"error": "invalid_client"})
+    here.provider.alter["revoke"] = lambda response: ServerResponse(401, {"error": "invalid_client"})
 
     done = here.run("logout")
 

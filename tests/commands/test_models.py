@@ -19,7 +19,7 @@ def test_each_model_is_a_line_on_stdout(here: Machine) -> None:
     assert done.err == ""
 
 
-def test_it_asks_the_gateway_and_not_the_settings(here: Machine) -> None:
+def test_it_requests_the_gateways_list_and_not_the_settings(here: Machine) -> None:
     here.setup("--models", "mine")
 
     assert "mine" not in here.run("models").out.splitlines()

@@ -13,7 +13,7 @@ from tests.commands.homes import Run
 from tests.commands.machine import Machine
 from tests.fakes.apps_gateway import apps_gateway
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from thv_llm import checks, settings
 
 YES = "y\n"
@@ -97,10 +97,10 @@ def test_a_refreshed_token_is_one_that_the_gateway_accepts(here: Machine, server
         {"Authorization": f"Bearer {fresh}", "Content-Type": "application/json"},
     )
     here.browser._opener.open(request, timeout=10).close()
-    assert here.gateway.answered("/v1/messages")
+    assert here.gateway.served("/v1/messages")
 
 
-def test_a_dead_session_is_401_invalid_grant_and_asks_for_a_login_once(
+def test_a_dead_session_is_401_invalid_grant_and_requires_a_login_once(
     here: Machine, server: FakeProvider
 ) -> None:
     assert setup(here).code == 0
@@ -134,7 +134,7 @@ def test_status_doctor_and_logout_know_no_name_and_no_revocation(here: Machine, 
 
 def test_an_endpoint_elsewhere_is_refused(here: Machine, server: FakeProvider) -> None:
     metadata = here.gateway.published["/.well-known/oauth-authorization-server"]
-    assert isinstance(metadata, Answer)
+    assert isinstance(metadata, ServerResponse)
     metadata.body["token_endpoint"] = "https://evil.example/token"
 
     done = setup(here)

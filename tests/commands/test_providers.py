@@ -16,7 +16,7 @@ import pytest
 from tests.commands import homes
 from tests.commands.machine import Machine
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client
 from thv_llm import providers, settings
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -53,11 +53,11 @@ def behaves(one: IdentityProvider, fake: FakeProvider, port: int) -> None:
 def changed(fake: FakeProvider, endpoint: str, **members: Any) -> None:
     """Change members of a response; None takes one out."""
 
-    def change(good: Answer) -> Answer:
+    def change(good: ServerResponse) -> ServerResponse:
         if good.status != 200:
             return good
         body = {**good.body, **members}
-        return Answer(good.status, {name: value for name, value in body.items() if value is not None})
+        return ServerResponse(good.status, {name: value for name, value in body.items() if value is not None})
 
     fake.alter[endpoint] = change
 
@@ -103,8 +103,10 @@ def gitlab(fake: FakeProvider) -> None:
 
 
 def auth0(fake: FakeProvider) -> None:
-    def only_with_audience(good: Answer) -> Answer:
-        return good if fake.last("authorize").fields.get("audience") else Answer(400, "<h1>opaque</h1>")
+    def only_with_audience(good: ServerResponse) -> ServerResponse:
+        return (
+            good if fake.last("authorize").fields.get("audience") else ServerResponse(400, "<h1>opaque</h1>")
+        )
 
     fake.alter["token"] = only_with_audience
     fake.needs_consent = True
@@ -201,7 +203,7 @@ def test_one_under_a_name_of_its_own_is_recognized_by_its_endpoints(name: str) -
     assert found.id == name
 
 
-def test_another_provider_is_nobody() -> None:
+def test_another_provider_is_not_recognized() -> None:
     metadata = {"issuer": "https://id.example.com", "token_endpoint": "https://id.example.com/oauth/token"}
     metadata |= {"authorization_endpoint": "https://id.example.com/authorize", "jwks_uri": ""}
 
@@ -284,7 +286,7 @@ def test_what_one_provider_needs_goes_when_another_one_is_named(here: Machine) -
     assert cognito.oidc.scopes == ("openid",)
 
 
-def test_a_provider_under_its_own_name_is_asked_what_it_is(here: Machine) -> None:
+def test_a_provider_under_its_own_name_is_recognized_by_its_metadata(here: Machine) -> None:
     here.provider.scopes = frozenset({"openid", "email"})
     here.provider.is_offline = lambda _: True
 
@@ -300,11 +302,11 @@ def test_a_provider_under_its_own_name_is_asked_what_it_is(here: Machine) -> Non
 def as_gitlab(fake: FakeProvider) -> None:
     """Make a fake one whose revocation ends one refresh token alone."""
 
-    def named(good: Answer) -> Answer:
-        return Answer(body={**good.body, "jwks_uri": f"{fake.url}/oauth/discovery/keys"})
+    def named(good: ServerResponse) -> ServerResponse:
+        return ServerResponse(body={**good.body, "jwks_uri": f"{fake.url}/oauth/discovery/keys"})
 
-    def keys(_: Answer) -> Answer:
-        return Answer(body={"keys": [key.jwk() for key in fake.keys]})
+    def keys(_: ServerResponse) -> ServerResponse:
+        return ServerResponse(body={"keys": [key.jwk() for key in fake.keys]})
 
     fake.alter |= {"discovery": named, "unknown": keys}
 
@@ -486,7 +488,7 @@ def test_a_refresh_that_fails_says_what_it_means(
     here: Machine, name: str, status: int, body: dict[str, str], meaning: str, code: ExitCode
 ) -> None:
     assert here.setup().code is ExitCode.DONE
-    here.provider.alter["refresh"] = lambda _: Answer(status, body)
+    here.provider.alter["refresh"] = lambda _: ServerResponse(status, body)
 
     done = here.run("token")
 
@@ -520,7 +522,7 @@ def without_id_token(fake: FakeProvider) -> None:
 
 
 def refuses_revocation(fake: FakeProvider) -> None:
-    fake.alter["revoke"] = lambda _: Answer(401, {"error": "invalid_client"})
+    fake.alter["revoke"] = lambda _: ServerResponse(401, {"error": "invalid_client"})
 
 
 def has_no_revocation(fake: FakeProvider) -> None:

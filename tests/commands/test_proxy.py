@@ -119,7 +119,7 @@ def test_a_stopped_service_stays_stopped(lab: Lab) -> None:
     assert lab.run("proxy", "stop").err == "The service is not running.\n"
 
 
-def test_a_broken_state_file_keeps_nobody_from_stopping_it(lab: Lab) -> None:
+def test_a_broken_state_file_does_not_prevent_stopping_it(lab: Lab) -> None:
     pid = lab.start().record.pid
     Path(lab.paths.state).write_text("{broken")
 

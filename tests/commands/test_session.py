@@ -11,7 +11,7 @@ import pytest
 from tests import canaries
 from tests.commands.homes import Run
 from tests.commands.machine import Machine, machine
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from thv_llm.commands import session
 from thv_llm.commands.parser import Parser
 from thv_llm.errors import UsageError
@@ -164,7 +164,7 @@ def wired(tmp_path: Path) -> Iterator[Machine]:
 
 def test_a_provider_that_is_down_does_not_keep_the_session_here(wired: Machine) -> None:
     Path(wired.paths.discovery_cache).unlink(missing_ok=True)
-    wired.provider.alter["discovery"] = lambda answer: Answer(503, "down")
+    wired.provider.alter["discovery"] = lambda response: ServerResponse(503, "down")
 
     done = wired.run("logout")
 

@@ -22,7 +22,7 @@ from tests.commands.homes import Run
 from tests.commands.machine import CLAUDE, Machine
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from thv_llm import settings, state
 from thv_llm.tools import engine
 
@@ -254,7 +254,7 @@ def test_a_refused_login_leaves_every_file_as_it_was(here: Machine) -> None:
 
 def test_a_provider_that_is_down_is_exit_6_and_leaves_every_file_as_it_was(here: Machine) -> None:
     before = here.snapshot()
-    here.provider.alter["discovery"] = lambda answer: Answer(503, "down")
+    here.provider.alter["discovery"] = lambda response: ServerResponse(503, "down")
 
     done = here.setup()
 

@@ -11,7 +11,7 @@ import pytest
 from tests.commands import homes
 from tests.commands.homes import Home
 from tests.commands.machine import Machine
-from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 from thv_llm import policy, settings
 from thv_llm.errors import ExitCode
 from thv_llm.policy import Policy
@@ -26,12 +26,12 @@ class Site:
     """A web server with one document, which a test replaces."""
 
     def __init__(self) -> None:
-        self.answer = Answer(200, TEAM.encode())
+        self.response = ServerResponse(200, TEAM.encode())
         self.requests: list[Request] = []
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> ServerResponse:
         self.requests.append(request)
-        return self.answer
+        return self.response
 
 
 @pytest.fixture
@@ -162,11 +162,11 @@ def test_what_a_variable_holds_is_never_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["gateway_url", "oidc.issuer"])
 @pytest.mark.parametrize("yes", [(), ("--yes",)])
 @pytest.mark.parametrize("way", ["environment", "url"])
-def test_what_nobody_typed_moves_neither_gateway_nor_issuer(
+def test_what_was_not_typed_moves_neither_gateway_nor_issuer(
     tmp_path: Path, site: Site, url: str, key: str, yes: tuple[str, ...], way: str
 ) -> None:
     variables = {f"THV_LLM_{key.upper().replace('.', '_')}": EVIL} if way == "environment" else {}
-    site.answer = Answer(200, f'{key} = "{EVIL}"\n'.encode())
+    site.response = ServerResponse(200, f'{key} = "{EVIL}"\n'.encode())
     home = homes.make(tmp_path, **variables)
     home.configure(ca_file=CA_FILE)
     saved = Path(home.paths.settings).read_bytes()
@@ -236,7 +236,7 @@ def test_the_same_origin_a_typed_hash_a_file_and_a_flag_are_no_such_move(
     assert value(home, "gateway_url") == "https://typed.example"
 
 
-def test_a_dry_run_asks_nothing_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_puts_no_question_and_changes_nothing(tmp_path: Path) -> None:
     home = homes.make(tmp_path, THV_LLM_GATEWAY_URL=EVIL)
     home.configure()
 
@@ -272,7 +272,7 @@ def test_a_url_switches_no_check_off_and_names_no_file_without_its_hash(
     tmp_path: Path, site: Site, url: str, line: str, needs_hash: bool
 ) -> None:
     home = homes.make(tmp_path, SSL_CERT_FILE=CA_FILE)
-    site.answer = Answer(200, line.encode())
+    site.response = ServerResponse(200, line.encode())
     key = line.replace("]\n", ".").strip("[").partition(" =")[0]
 
     done = setup(home, "--from", url)
@@ -285,25 +285,25 @@ def test_a_url_switches_no_check_off_and_names_no_file_without_its_hash(
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("response", "why"),
     [
         (
-            Answer(302, b"", {"Location": "https://evil.example/?token=t"}),
+            ServerResponse(302, b"", {"Location": "https://evil.example/?token=t"}),
             "HTTP 302, a redirect, which is not",
         ),
-        (Answer(404, b""), "HTTP 404"),
-        (Answer(200, b"#" * 70_000), "larger than 64 KiB"),
-        (Answer(200, b"<html>"), "not TOML"),
-        (Answer(200, b'gateway = "x"'), "'gateway' is not a setting. Did you mean"),
-        (Answer(200, b'gateway_url = "http://x"'), "gateway_url from https://127.0.0.1"),
-        (Answer(200, b"\xff"), "not UTF-8"),
+        (ServerResponse(404, b""), "HTTP 404"),
+        (ServerResponse(200, b"#" * 70_000), "larger than 64 KiB"),
+        (ServerResponse(200, b"<html>"), "not TOML"),
+        (ServerResponse(200, b'gateway = "x"'), "'gateway' is not a setting. Did you mean"),
+        (ServerResponse(200, b'gateway_url = "http://x"'), "gateway_url from https://127.0.0.1"),
+        (ServerResponse(200, b"\xff"), "not UTF-8"),
     ],
 )
 def test_a_document_that_cannot_be_used_is_named_without_its_query(
-    tmp_path: Path, site: Site, url: str, answer: Answer, why: str
+    tmp_path: Path, site: Site, url: str, response: ServerResponse, why: str
 ) -> None:
     home = homes.make(tmp_path, SSL_CERT_FILE=CA_FILE)
-    site.answer = answer
+    site.response = response
 
     done = setup(home, "--from", f"{url}?key=canary-of-query")
 

@@ -14,7 +14,7 @@ import pytest
 from tests.checks.finding import connection, wire
 from tests.commands import homes
 from tests.fakes.gateway import Fault
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab, until
 from thv_llm import paths
 from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
@@ -44,7 +44,7 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
     ]
 
 
-def test_it_asks_nobody_over_the_network(lab: Lab) -> None:
+def test_it_sends_no_request_over_the_network(lab: Lab) -> None:
     lab.provider.close()
     lab.gateway.close()
 
@@ -59,7 +59,7 @@ def test_its_exit_code_tells_scripts_what_is_missing(lab: Lab, tmp_path: Path) -
     assert lab.run("status").code is ExitCode.LOGIN_REQUIRED
 
 
-def test_with_check_it_asks_provider_and_gateway(lab: Lab) -> None:
+def test_with_check_it_sends_requests_to_provider_and_gateway(lab: Lab) -> None:
     done = lab.run("status", "--check")
     assert done.code is ExitCode.DONE
     assert f"gateway   ok: {lab.gateway.url} accepts the token (HTTP 200), rejects" in done.out
@@ -80,7 +80,7 @@ def test_a_new_user_is_told_what_to_type(tmp_path: Path) -> None:
 
 
 def test_a_session_that_the_provider_ended_is_none_and_why_is_said(lab: Lab) -> None:
-    lab.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    lab.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
     with pytest.raises(LoginRequiredError):
         lab.run("token")
 
@@ -129,10 +129,10 @@ def test_an_outdated_service_is_named(lab: Lab) -> None:
     assert "the settings changed since it started\n            next: thv-llm setup" in out
 
 
-def test_a_token_that_nobody_has_is_not_shown(lab: Lab) -> None:
+def test_a_token_that_does_not_exist_is_not_shown(lab: Lab) -> None:
     """The state file says when a token expired that was lost with the service."""
     assert "access token" not in lab.run("status").out
-    lab.provider.alter["refresh"] = lambda _: Answer(status=503)
+    lab.provider.alter["refresh"] = lambda _: ServerResponse(status=503)
     lab.start(proxy=False)
     until(lambda: background.facts(lab.paths)["refresh_failed"])
     done = lab.run("status")
@@ -146,7 +146,7 @@ def test_a_token_that_nobody_has_is_not_shown(lab: Lab) -> None:
 
 
 def test_a_failure_without_a_service_is_told_with_its_age(lab: Lab) -> None:
-    lab.provider.alter["refresh"] = lambda _: Answer(status=503)
+    lab.provider.alter["refresh"] = lambda _: ServerResponse(status=503)
     with pytest.raises(UnreachableError):
         lab.run("token")
     lab.home = replace(lab.home, now=time.time() + 90)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.machine import machine
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.logged_in import LoggedIn
 
 HTML = {"Content-Type": "text/html"}
@@ -38,12 +38,12 @@ def test_stdout_is_the_token_and_a_line_end(user: LoggedIn) -> None:
 
 
 def test_json_has_type_and_end(user: LoggedIn) -> None:
-    answer = json.loads(user.token("--format", "json").stdout)
+    printed = json.loads(user.token("--format", "json").stdout)
 
-    assert set(answer) == {"access_token", "token_type", "expires_at"}
-    assert answer["token_type"] == "Bearer"
-    assert abs(answer["expires_at"] - time.time() - 3600) < 60
-    assert user.provider.verify_access_token(answer["access_token"])
+    assert set(printed) == {"access_token", "token_type", "expires_at"}
+    assert printed["token_type"] == "Bearer"
+    assert abs(printed["expires_at"] - time.time() - 3600) < 60
+    assert user.provider.verify_access_token(printed["access_token"])
 
 
 def test_a_new_token_can_be_forced(user: LoggedIn) -> None:
@@ -81,24 +81,24 @@ def test_a_nonsense_min_valid_is_a_usage_error(user: LoggedIn, value: str) -> No
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
-        Answer(status=500, body="<h1>oops", headers=HTML),
-        Answer(status=429, body={"error": "slow_down"}, headers={"Retry-After": "600"}),
-        Answer(status=401, body="<h1>proxy", headers=HTML),
-        Answer(status=200, body="<html>Wi-Fi", headers=HTML),
-        Answer(status=200, body=""),
-        Answer(status=200, body="\x00\x1b[31m{]"),
-        Answer(status=200, body={"access_token": "a\nb", "token_type": "Bearer"}),
+        ServerResponse(status=500, body="<h1>oops", headers=HTML),
+        ServerResponse(status=429, body={"error": "slow_down"}, headers={"Retry-After": "600"}),
+        ServerResponse(status=401, body="<h1>proxy", headers=HTML),
+        ServerResponse(status=200, body="<html>Wi-Fi", headers=HTML),
+        ServerResponse(status=200, body=""),
+        ServerResponse(status=200, body="\x00\x1b[31m{]"),
+        ServerResponse(status=200, body={"access_token": "a\nb", "token_type": "Bearer"}),
     ],
     ids=["500", "429", "401-html", "portal", "nothing", "garbage", "bad-token"],
 )
 def test_a_provider_out_of_order_keeps_the_session_and_is_one_clear_error(
-    user: LoggedIn, answer: Answer
+    user: LoggedIn, response: ServerResponse
 ) -> None:
     before = user.refresh_token
     user.provider.grants.rotates = False
-    user.provider.alter["refresh"] = lambda _: answer
+    user.provider.alter["refresh"] = lambda _: response
 
     done = user.token()
 
@@ -109,7 +109,7 @@ def test_a_provider_out_of_order_keeps_the_session_and_is_one_clear_error(
 
 
 def test_an_ended_session_is_one_clear_error_and_eleven_calls_cost_one_request(user: LoggedIn) -> None:
-    user.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    user.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
 
     for number in range(11):
         done = user.helper() if number % 2 else user.token()

@@ -29,7 +29,7 @@ def test_a_403_says_whose_it_was_and_names_the_rule() -> None:
     assert watching.request(theirs).endswith("(gateway)")
 
 
-def test_a_tool_that_went_away_had_no_answer() -> None:
+def test_a_tool_that_disconnected_got_no_response() -> None:
     line = watching.request(replace(DONE, method="", status=0, first_byte_ms=None, agent=""))
 
     assert line.split()[:3] == ["?", "/v1/chat/completions", "gone"]

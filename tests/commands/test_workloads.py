@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import rsa
-from tests.fakes.web import Answer, Request, WebServer
+from tests.fakes.web import Request, ServerResponse, WebServer
 from tests.service.lab import Lab
 from tests.service.test_service import running, service
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -54,12 +54,14 @@ def serves(lab: Lab, token_endpoint: str, times: int = 1) -> None:
         assert secret not in done.err
 
 
-def github(request: Request) -> Answer:
+def github(request: Request) -> ServerResponse:
     """Answer as GitHub's token service does."""
     if request.headers.get("authorization") != f"Bearer {REQUEST_TOKEN}":
-        return Answer(401)
+        return ServerResponse(401)
     audience = request.query.get("audience")
-    return Answer(body={"value": ASSERTION if audience == "api://AzureADTokenExchange" else "no.such.one"})
+    return ServerResponse(
+        body={"value": ASSERTION if audience == "api://AzureADTokenExchange" else "no.such.one"}
+    )
 
 
 @pytest.mark.parametrize("exchange", [(), ("--exchange",)], ids=["client assertion", "token exchange"])
@@ -115,7 +117,7 @@ def test_a_pod_whose_projected_token_is_replaced_under_way(workload: Lab, tmp_pa
         assert workload.get("/v1/models")[0] == 200
         assert workload.run("token").out.strip() == second
 
-    sent = [one.header("authorization") for one in workload.gateway.answered("/v1/models")]
+    sent = [one.header("authorization") for one in workload.gateway.served("/v1/models")]
     assert sent == [f"Bearer {first}", f"Bearer {second}"]
     assert not workload.provider.requests
 

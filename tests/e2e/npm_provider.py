@@ -67,8 +67,8 @@ class TokenCheck:
 
 def fetched(url: str, body: bytes | None = None) -> Any:
     """Return the JSON at a URL of a provider of ours; with a body it is sent there."""
-    with urllib.request.urlopen(url, body, timeout=20, context=_trust()) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(url, body, timeout=20, context=_trust()) as response:
+        return json.load(response)
 
 
 @cache

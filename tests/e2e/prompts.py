@@ -307,8 +307,10 @@ def chat(machine: Machine, *, stream: bool = False) -> tuple[int, str]:
         {"Authorization": f"Bearer {machine.local_key()}", "Content-Type": "application/json"},
     )
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            request, timeout=20
+        ) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()

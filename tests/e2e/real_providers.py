@@ -88,8 +88,8 @@ class RealProvider:
         headers = {"Authorization": f"Bearer {token}"}
         request = urllib.request.Request(self._metadata["userinfo_endpoint"], headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=20, context=_trust()) as answer:
-                found: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(request, timeout=20, context=_trust()) as response:
+                found: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 raise ValueError(f"HTTP {error.code}") from None

@@ -85,8 +85,8 @@ class Browser:
     def _open(self, url: str, body: bytes | None, referer: str = "") -> Page:
         asked = urllib.request.Request(url, body, {"Referer": referer} if referer else {})
         try:
-            with self._opener.open(asked, timeout=20) as answer:
-                return Page(answer.url, answer.read().decode())
+            with self._opener.open(asked, timeout=20) as response:
+                return Page(response.url, response.read().decode())
         except _Stopped as stop:
             return Page(stop.url, "")
 

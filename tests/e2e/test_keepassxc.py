@@ -54,7 +54,7 @@ def test_a_locked_database_is_said_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - start < 2
 
 
-def test_where_a_person_has_to_allow_each_program_a_login_says_so(tmp_path: Path) -> None:
+def test_where_the_user_must_allow_each_program_a_login_says_so(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with Keyring(home, keepassxc(tmp_path / "keepassxc", confirms=True)):
         with pytest.raises(LockedError, match="asks the user about each program"):

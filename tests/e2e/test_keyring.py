@@ -102,7 +102,7 @@ def test_a_desktop_without_a_keyring_uses_the_file(session: Session) -> None:
             SecretService(environ).probe()
 
 
-def test_a_keyring_that_stops_answering_is_given_up_after_five_seconds(session: Session) -> None:
+def test_a_keyring_that_stops_responding_is_given_up_after_five_seconds(session: Session) -> None:
     environ = session(UNLOCK)
     SecretService(environ).save(KEY, Secret("rt-1"))
     ask = ["dbus-send", "--session", "--print-reply", "--dest=org.freedesktop.DBus", "/org/freedesktop/DBus"]

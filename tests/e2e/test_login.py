@@ -166,7 +166,7 @@ def test_in_silence_when_the_session_is_good(machine: Machine) -> None:
     assert (machine.place / "visited").read_text() == visits
 
 
-def test_the_refusal_of_a_person_is_said_and_leaves_no_session(machine: Machine) -> None:
+def test_the_refusal_of_a_user_is_said_and_leaves_no_session(machine: Machine) -> None:
     machine.command("browser", "#!/bin/sh\nexit 0\n")
     with running(machine, "login") as login:
         url = login.hear(URL)

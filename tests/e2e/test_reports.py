@@ -25,7 +25,7 @@ def test_doctor_finds_nothing_after_setup_and_names_the_remedy_after_logout(
     assert "thv-llm login" in ill.out + ill.err
 
 
-def test_doctor_sees_that_a_tool_has_lost_our_settings_and_setup_mends_it(new_machine: NewMachine) -> None:
+def test_doctor_sees_that_a_tool_has_lost_its_settings_and_setup_fixes_it(new_machine: NewMachine) -> None:
     machine = new_machine("claude", keyring=True)
     machine.setup()
     settings = machine.home / ".claude" / "settings.json"
@@ -55,4 +55,4 @@ def test_the_shell_lines_of_env_reach_the_gateway(new_machine: NewMachine) -> No
     asked = machine.run("sh", "-c", typed)
 
     assert "m-1" in asked.out, asked.said
-    assert machine.gateway.answered("/v1/models")
+    assert machine.gateway.served("/v1/models")

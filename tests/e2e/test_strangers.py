@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.machine import Machine, NewMachine
 from tests.e2e.webdriver import Chromium
-from tests.fakes.web import Answer, WebServer
+from tests.fakes.web import ServerResponse, WebServer
 
 NOBODY = 65534
 
@@ -56,7 +56,7 @@ def machine(new_machine: NewMachine) -> Machine:
 
 
 def test_a_web_page_gets_no_request_through_the_proxy(machine: Machine) -> None:
-    with WebServer(lambda _: Answer(body="<h1>cats</h1>"), tls=False) as cats, Chromium() as chromium:
+    with WebServer(lambda _: ServerResponse(body="<h1>cats</h1>"), tls=False) as cats, Chromium() as chromium:
         chromium.open(cats.url.replace("127.0.0.1", "evil.example"))
         assert "cats" in chromium.text()
 
@@ -80,7 +80,7 @@ def test_another_user_has_neither_key_nor_socket_nor_token(machine: Machine) -> 
     for path in (machine.place, machine.home):
         path.chmod(0o755)  # as many homes are
 
-    def as_nobody(*command: str) -> str:
+    def as_other_user(*command: str) -> str:
         done = subprocess.run(
             command,
             user=NOBODY,
@@ -95,15 +95,15 @@ def test_another_user_has_neither_key_nor_socket_nor_token(machine: Machine) -> 
         return done.stdout + done.stderr
 
     for key in ("thv-guess", machine.local_key()):  # even with the key
-        answer = as_nobody("curl", "-sSw", " %{http_code}", *models(machine, key))
-        assert "curl: (" in answer, answer  # cut off: reset, or an empty reply
+        response = as_other_user("curl", "-sSw", " %{http_code}", *models(machine, key))
+        assert "curl: (" in response, response  # cut off: reset, or an empty reply
     for path in (machine.ours / "llm-state.json", machine.ours / "llm-session.key", machine.helper):
         assert path.exists()
-        assert "Permission denied" in as_nobody("cat", str(path))
+        assert "Permission denied" in as_other_user("cat", str(path))
     sockets = [*machine.runtime.rglob("llm.sock"), *machine.ours.rglob("llm.sock")]
     assert sockets
     connect = f"import socket; socket.socket(socket.AF_UNIX).connect({str(sockets[0])!r})"
-    assert "PermissionError" in as_nobody("/usr/bin/python3", "-c", connect)
+    assert "PermissionError" in as_other_user("/usr/bin/python3", "-c", connect)
     service = [pid for pid, line, _ in machine.processes() if "proxy" in line]
-    assert "Permission denied" in as_nobody("cat", f"/proc/{service[0]}/environ")
+    assert "Permission denied" in as_other_user("cat", f"/proc/{service[0]}/environ")
     assert machine.gateway.requests == []

@@ -134,7 +134,7 @@ def test_the_service_refreshes_once_for_all_of_them(new_machine: NewMachine, pro
     assert provider.seen()["refused"] == before["refused"]
 
 
-def test_answers_that_are_lost_cost_no_session(new_machine: NewMachine, provider: NpmProvider) -> None:
+def test_lost_responses_cost_no_session(new_machine: NewMachine, provider: NpmProvider) -> None:
     machine = logged_in(new_machine)
     provider.change(lose_every=20, reuse_grace_s=5)
     before = provider.seen()

@@ -80,8 +80,10 @@ class Chromium:
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         data = None if method != "POST" else json.dumps(body or {}).encode()
         request = urllib.request.Request(self._base + path, data, method=method)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-            return json.load(answer)["value"]
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            request, timeout=60
+        ) as response:
+            return json.load(response)["value"]
 
     def open(self, url: str) -> None:
         """Go to a page and wait until it is loaded."""

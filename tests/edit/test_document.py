@@ -160,7 +160,7 @@ def test_a_damaged_record_leaves_the_key_alone() -> None:
     assert EDITOR.revert(new, damaged) == (new, ("/a",))
 
 
-def test_remove_takes_keys_out_whoever_wrote_them() -> None:
+def test_remove_takes_keys_out_of_any_origin() -> None:
     assert EDITOR.remove('{"a": 1, "b": 2}', ["/a", "/none"]) == '{ "b": 2}'
 
 

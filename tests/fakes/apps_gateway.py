@@ -14,10 +14,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tests.fakes import answers
+from tests.fakes import completions
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer, Request
+from tests.fakes.web import Request, ServerResponse
 
 METADATA_PATH = "/.well-known/oauth-authorization-server"
 ENDPOINTS = {
@@ -46,27 +46,27 @@ def apps_gateway(*, has_browser_login: bool = False) -> Iterator[tuple[FakeGatew
                 metadata[member] = gateway.url + path
                 gateway.published[path] = _forwarded(server, inner)
         gateway.published["/device"] = _forwarded(server, "/device")
-        gateway.published[METADATA_PATH] = Answer(body=metadata)
+        gateway.published[METADATA_PATH] = ServerResponse(body=metadata)
         server.alter["refresh"] = _unauthorized
         yield gateway, server
 
 
-def _forwarded(server: FakeProvider, path: str) -> Callable[[Request], Answer]:
-    def respond(request: Request) -> Answer:
+def _forwarded(server: FakeProvider, path: str) -> Callable[[Request], ServerResponse]:
+    def respond(request: Request) -> ServerResponse:
         return server.respond(replace(request, path=path))
 
     return respond
 
 
-def _models(gateway: FakeGateway) -> Callable[[Request], Answer]:
-    def respond(request: Request) -> Answer:
+def _models(gateway: FakeGateway) -> Callable[[Request], ServerResponse]:
+    def respond(request: Request) -> ServerResponse:
         if gateway.admits(request.headers.get("authorization", "")):
-            return Answer(body=answers.models(gateway.models))
+            return ServerResponse(body=completions.models(gateway.models))
         error = {"type": "authentication_error", "message": "log in again"}
-        return Answer(401, {"type": "error", "error": error}, {"WWW-Authenticate": "Bearer"})
+        return ServerResponse(401, {"type": "error", "error": error}, {"WWW-Authenticate": "Bearer"})
 
     return respond
 
 
-def _unauthorized(answer: Answer) -> Answer:
-    return replace(answer, status=401) if answer.status == 400 else answer
+def _unauthorized(response: ServerResponse) -> ServerResponse:
+    return replace(response, status=401) if response.status == 400 else response

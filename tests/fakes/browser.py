@@ -84,12 +84,12 @@ class FakeBrowser:
     def fetch(self, url: str) -> tuple[int, str, dict[str, str]]:
         """Return status, text and headers of a page, redirects followed."""
         try:
-            answer = self._opener.open(url, timeout=TIMEOUT_S)
+            response = self._opener.open(url, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            answer = error
-        with answer:
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            return answer.status, answer.read().decode(), headers
+            response = error
+        with response:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, response.read().decode(), headers
 
 
 def where_it_ends(url: str, ca_file: str) -> str:

@@ -21,8 +21,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.fakes import answers
-from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+from tests.fakes import completions
+from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 
 TEXT = "The gateway says hello to you."
 METADATA_PATH = "/.well-known/oauth-protected-resource"
@@ -112,18 +112,18 @@ class FakeGateway(WebServer):
         self.authenticates_first = authenticates_first
         self.requests: list[Received] = []
         self.fault: Callable[[Received], Fault | None] = _none
-        self.published: dict[str, Answer | Callable[[Request], Answer]] = {}
+        self.published: dict[str, ServerResponse | Callable[[Request], ServerResponse]] = {}
         self.challenge = "Bearer"
 
     def publish(self, document: Mapping[str, object], path: str = METADATA_PATH) -> None:
         """Answer anybody with this document; `resource` is the gateway unless it names another."""
-        self.published[path] = Answer(body={"resource": self.url, **document})
+        self.published[path] = ServerResponse(body={"resource": self.url, **document})
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """Serve kept connections and streams."""
         return _Handler
 
-    def answered(self, path: str) -> list[Received]:
+    def served(self, path: str) -> list[Received]:
         """Return the requests to a path that carried a good token."""
         return [one for one in self.requests if urlsplit(one.path).path == path and one.admitted]
 
@@ -139,7 +139,7 @@ class FakeGateway(WebServer):
         return True
 
 
-def _never(_: Request) -> Answer:
+def _never(_: Request) -> ServerResponse:
     raise AssertionError("the handler of this server answers by itself")
 
 
@@ -166,8 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.gateway.requests.append(received)
         path = urlsplit(self.path).path
         route = self._route(path)
-        if answer := self.gateway.published.get(path):
-            self._answer(answer if isinstance(answer, Answer) else answer(self._request(body)))
+        if response := self.gateway.published.get(path):
+            self._respond(response if isinstance(response, ServerResponse) else response(self._request(body)))
         elif self.headers.get("upgrade"):
             self._error(426, "no WebSocket here")
         elif route is None and (admitted or not self.gateway.authenticates_first):
@@ -185,16 +185,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str) -> Callable[[dict[str, Any]], None] | None:
         for prefix in self.gateway.anthropic_paths:
             if path == f"{prefix}/v1/messages":
-                return lambda asked: self._reply(asked, answers.messages, answers.whole_messages)
+                return lambda asked: self._complete(asked, completions.messages, completions.whole_messages)
             if path == f"{prefix}/v1/messages/count_tokens":
-                return lambda _: self._json({"input_tokens": answers.INPUT_TOKENS})
+                return lambda _: self._json({"input_tokens": completions.INPUT_TOKENS})
         for prefix in self.gateway.openai_paths:
             if path == f"{prefix}/v1/chat/completions":
-                return lambda asked: self._reply(asked, answers.chat, answers.whole_chat)
+                return lambda asked: self._complete(asked, completions.chat, completions.whole_chat)
             if path == f"{prefix}/v1/responses":
-                return lambda asked: self._reply(asked, answers.responses, answers.whole_responses)
+                return lambda asked: self._complete(asked, completions.responses, completions.whole_responses)
             if path == f"{prefix}/v1/models":
-                return lambda _: self._json(answers.models(self.gateway.models))
+                return lambda _: self._json(completions.models(self.gateway.models))
         for prefix in self.gateway.gemini_paths:
             if path.startswith(prefix) and (route := self._gemini_route(path.removeprefix(prefix))):
                 return route
@@ -209,17 +209,17 @@ class _Handler(BaseHTTPRequestHandler):
         if not found:
             return None
         model, verb = found.groups()
-        replies: dict[str, Callable[[dict[str, Any]], None]] = {
-            "streamGenerateContent": lambda _: self._stream(answers.gemini(model, self.gateway.text)),
-            "generateContent": lambda _: self._json(answers.whole_gemini(model, self.gateway.text)),
-            "countTokens": lambda _: self._json({"totalTokens": answers.INPUT_TOKENS}),
+        verbs: dict[str, Callable[[dict[str, Any]], None]] = {
+            "streamGenerateContent": lambda _: self._stream(completions.gemini(model, self.gateway.text)),
+            "generateContent": lambda _: self._json(completions.whole_gemini(model, self.gateway.text)),
+            "countTokens": lambda _: self._json({"totalTokens": completions.INPUT_TOKENS}),
         }
-        return replies.get(verb)
+        return verbs.get(verb)
 
-    def _reply(
+    def _complete(
         self,
         asked: dict[str, Any],
-        streamed: Callable[[str, str], Iterable[answers.Event]],
+        streamed: Callable[[str, str], Iterable[completions.Event]],
         whole: Callable[[str, str], dict[str, Any]],
     ) -> None:
         model = str(asked.get("model", self.gateway.models[0]))
@@ -228,7 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._json(whole(model, self.gateway.text))
 
-    def _stream(self, events: Iterable[answers.Event]) -> None:
+    def _stream(self, events: Iterable[completions.Event]) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Cache-Control", "no-cache")
@@ -244,8 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")
 
-    def _json(self, answer: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        body = json.dumps(answer).encode()
+    def _json(self, response: object, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        body = json.dumps(response).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -262,21 +262,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.command, parts.path, dict(parse_qsl(parts.query)), dict(parse_qsl(text)), headers, text
         )
 
-    def _answer(self, answer: Answer) -> None:
+    def _respond(self, response: ServerResponse) -> None:
         self.close_connection = True
-        if answer.raw is not None:
-            self.wfile.write(answer.raw)
+        if response.raw is not None:
+            self.wfile.write(response.raw)
             return
-        body, kind = answer.encoded()
-        self.send_response(answer.status)
-        for name, value in {"Content-Type": kind, **answer.headers}.items():
+        body, kind = response.encoded()
+        self.send_response(response.status)
+        for name, value in {"Content-Type": kind, **response.headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        for piece in [body] if not answer.drip_s else [body[i : i + 1] for i in range(len(body))]:
+        for piece in [body] if not response.drip_s else [body[i : i + 1] for i in range(len(body))]:
             self.wfile.write(piece)
             self.wfile.flush()
-            if answer.drip_s and self.gateway.stopping.wait(answer.drip_s):
+            if response.drip_s and self.gateway.stopping.wait(response.drip_s):
                 return
 
     def _error(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:

@@ -115,14 +115,14 @@ class Conversation:
 Script = Callable[[Conversation], None]
 
 
-def answering(answer: bytes, times: int = 1000) -> Script:
+def responding(response: bytes, times: int = 1000) -> Script:
     """Return a script that gives this answer to every request."""
 
     def script(conversation: Conversation) -> None:
         for _ in range(times):
             if not conversation.request():
                 break
-            conversation.send(answer)
+            conversation.send(response)
         conversation.close()
 
     return script

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.gateway import METADATA_PATH, FakeGateway
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 
 Document = dict[str, Any]
 CLIENT = {"com.stacklok.thv-llm.client_id": "thv-llm"}
@@ -62,7 +62,7 @@ def scopes(*names: str) -> Callable[[FakeGateway, str], None]:
     return members(scopes_supported=list(names))
 
 
-def answer(make: Callable[[FakeGateway, str], Answer]) -> Callable[[FakeGateway, str], None]:
+def response(make: Callable[[FakeGateway, str], ServerResponse]) -> Callable[[FakeGateway, str], None]:
     """Answer with something else than a document."""
 
     def plant(gateway: FakeGateway, issuer: str) -> None:
@@ -134,31 +134,37 @@ ATTACKS = (
     Attack("no resource", members(resource=""), "it names no resource", False),
     Attack(
         "a resource that only begins like ours",
-        answer(lambda gateway, issuer: Answer(body={"resource": gateway.url + ".evil.example"})),
+        response(lambda gateway, issuer: ServerResponse(body={"resource": gateway.url + ".evil.example"})),
         "evil.example",
         False,
     ),
     Attack(
         "a redirect",
-        answer(lambda gateway, _: Answer(302, headers={"Location": f"{EVIL}/metadata"})),
+        response(lambda gateway, _: ServerResponse(302, headers={"Location": f"{EVIL}/metadata"})),
         "redirects to 'id.evil.example'",
         False,
     ),
     Attack(
         "a member twice",
-        answer(lambda gateway, issuer: Answer(body=_text(gateway, issuer, '"resource": "x"'))),
+        response(lambda gateway, issuer: ServerResponse(body=_text(gateway, issuer, '"resource": "x"'))),
         "names the member 'resource' twice",
         False,
     ),
     Attack(
         "a huge document",
-        answer(lambda gateway, issuer: Answer(body=_text(gateway, issuer, f'"x": "{"a" * (64 << 10)}"'))),
+        response(
+            lambda gateway, issuer: ServerResponse(body=_text(gateway, issuer, f'"x": "{"a" * (64 << 10)}"'))
+        ),
         "larger than 64 KiB",
         False,
     ),
     Attack(
         "a deep document",
-        answer(lambda gateway, issuer: Answer(body=_text(gateway, issuer, f'"x": {json.dumps(_deep(9))}'))),
+        response(
+            lambda gateway, issuer: ServerResponse(
+                body=_text(gateway, issuer, f'"x": {json.dumps(_deep(9))}')
+            )
+        ),
         "nested too deeply",
         False,
     ),
@@ -168,7 +174,12 @@ ATTACKS = (
         "too many members",
         False,
     ),
-    Attack("a web page", answer(lambda gateway, _: Answer(body="<h1>Welcome</h1>")), "'text/html'", False),
+    Attack(
+        "a web page",
+        response(lambda gateway, _: ServerResponse(body="<h1>Welcome</h1>")),
+        "'text/html'",
+        False,
+    ),
     Attack("a challenge to another host", _challenge(f"{EVIL}/metadata"), "elsewhere: 'https://id.", False),
     Attack("a challenge to http", _challenge("http://127.0.0.1/metadata"), "is elsewhere", False),
 )

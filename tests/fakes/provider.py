@@ -28,7 +28,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 from tests import canaries
 from tests.fakes import rsa
 from tests.fakes.grants import Grant, Grants, OAuthError
-from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 
 HELD_S = 10.0
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -90,7 +90,7 @@ class FakeProvider(WebServer):
         id_token_on_refresh: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(self._answer, tls=tls)
+        super().__init__(self._respond, tls=tls)
         self.issuer = self.url
         self.access_lifetime_s = access_lifetime_s
         self.opaque = opaque
@@ -109,11 +109,11 @@ class FakeProvider(WebServer):
         self.assertions: set[str] = set()
         self.registers = False
         self.latency_s = 0.0
-        self.lost_answers = 0
+        self.lost_responses = 0
         self.device_errors: list[str] = ["authorization_pending"]
         self.device_waits = False
         self.device_interval_s: float = 5
-        self.alter: dict[str, Callable[[Answer], Answer]] = {}
+        self.alter: dict[str, Callable[[ServerResponse], ServerResponse]] = {}
         self.alter_id_token: Callable[[dict[str, Any], dict[str, Any]], str | None] | None = None
         self.alter_callback: Callable[[Pairs], Pairs] | None = None
 
@@ -137,15 +137,15 @@ class FakeProvider(WebServer):
 
     def hold(self, endpoint: str) -> tuple[threading.Event, threading.Event]:
         """Have the answers of an endpoint wait; return the events "one waits" and "they may go"."""
-        asked, answer = threading.Event(), threading.Event()
+        arrived, release = threading.Event(), threading.Event()
 
-        def wait(good: Answer) -> Answer:
-            asked.set()
-            answer.wait(HELD_S)
+        def wait(good: ServerResponse) -> ServerResponse:
+            arrived.set()
+            release.wait(HELD_S)
             return good
 
         self.alter[endpoint] = wait
-        return asked, answer
+        return arrived, release
 
     def approve_device(self) -> None:
         """Let the device logins that wait succeed."""
@@ -173,36 +173,36 @@ class FakeProvider(WebServer):
 
     # The endpoints
 
-    def _answer(self, request: Request) -> Answer:
-        routes: dict[str, tuple[str, Callable[[Request], Answer]]] = {
+    def _respond(self, request: Request) -> ServerResponse:
+        routes: dict[str, tuple[str, Callable[[Request], ServerResponse]]] = {
             "/.well-known/openid-configuration": ("discovery", self._metadata),
             "/.well-known/oauth-authorization-server": ("oauth_metadata", self._metadata),
-            "/jwks": ("jwks", lambda _: Answer(body={"keys": [key.jwk() for key in self.keys]})),
+            "/jwks": ("jwks", lambda _: ServerResponse(body={"keys": [key.jwk() for key in self.keys]})),
             "/authorize": ("authorize", self._authorize),
             "/token": ("token", self._token),
             "/device_authorization": ("device", self._device),
             "/device": ("device_page", self._device_page),
             "/revoke": ("revoke", self._revoke),
             "/register": ("register", self._register),
-            "/logout": ("logout", lambda _: Answer(body="<h1>Logged out</h1>")),
+            "/logout": ("logout", lambda _: ServerResponse(body="<h1>Logged out</h1>")),
         }
         path = request.path.removeprefix(urlsplit(self.issuer).path.rstrip("/"))
-        name, respond = routes.get(path, ("unknown", lambda _: Answer(404, {"error": "not_found"})))
+        name, respond = routes.get(path, ("unknown", lambda _: ServerResponse(404, {"error": "not_found"})))
         if name == "token":
             grant_type = request.form.get("grant_type", "")
             name = ENDPOINTS_OF_GRANTS.get(grant_type, "device_token")
         self.requests.append((name, request))
         try:
-            answer: Answer = respond(request)
+            response: ServerResponse = respond(request)
         except OAuthError as error:
-            answer = Answer(400, {"error": error.code, "error_description": error.description})
+            response = ServerResponse(400, {"error": error.code, "error_description": error.description})
         if name in self.alter:
-            answer = self.alter[name](answer)
-        return answer
+            response = self.alter[name](response)
+        return response
 
-    def _metadata(self, _: Request) -> Answer:
+    def _metadata(self, _: Request) -> ServerResponse:
         there = self.issuer.rstrip("/")
-        return Answer(
+        return ServerResponse(
             body={
                 "issuer": self.issuer,
                 "authorization_endpoint": f"{there}/authorize",
@@ -220,21 +220,21 @@ class FakeProvider(WebServer):
             }
         )
 
-    def _authorize(self, request: Request) -> Answer:
+    def _authorize(self, request: Request) -> ServerResponse:
         fields = request.fields
         if not self.is_registered(fields.get("redirect_uri", "")):
-            return Answer(400, "<h1>redirect_uri is not registered</h1>")
+            return ServerResponse(400, "<h1>redirect_uri is not registered</h1>")
         if fields.get("response_type") != "code" or fields.get("code_challenge_method") != "S256":
-            return Answer(400, "<h1>only code with S256</h1>")
+            return ServerResponse(400, "<h1>only code with S256</h1>")
         if "code_verifier" in fields:
-            return Answer(400, "<h1>the verifier must never come here</h1>")
+            return ServerResponse(400, "<h1>the verifier must never come here</h1>")
         if self.login_form and request.method == "GET":
-            return Answer(body=_form("/authorize", fields, "Log in"))
+            return ServerResponse(body=_form("/authorize", fields, "Log in"))
         pairs: Pairs
         unknown = set(fields.get("scope", "").split()) - (self.scopes or set())
         if self.scopes is not None and unknown:
             pairs = [("error", "invalid_scope"), ("state", fields.get("state", "")), ("iss", self.issuer)]
-            return Answer(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
+            return ServerResponse(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
         grant = Grant(
             fields["client_id"],
             fields.get("scope", ""),
@@ -247,13 +247,13 @@ class FakeProvider(WebServer):
         pairs = [("code", code), ("state", fields.get("state", "")), ("iss", self.issuer)]
         if self.alter_callback:
             pairs = self.alter_callback(pairs)
-        return Answer(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
+        return ServerResponse(302, headers={"Location": f"{fields['redirect_uri']}?{urlencode(pairs)}"})
 
     def _is_offline(self, fields: dict[str, str]) -> bool:
         has_consent = not self.needs_consent or "consent" in fields.get("prompt", "").split()
         return "offline_access" in fields.get("scope", "").split() and has_consent
 
-    def _token(self, request: Request) -> Answer:
+    def _token(self, request: Request) -> ServerResponse:
         form = request.form
         grant_type = form.get("grant_type", "")
         if self.secret and _secret_of(request) != self.secret and "client_assertion" not in form:
@@ -280,11 +280,11 @@ class FakeProvider(WebServer):
         else:
             raise OAuthError("unsupported_grant_type")
         has_id_token = grant_type != "refresh_token" or self.id_token_on_refresh
-        answer = Answer(body=self._tokens(grant, refresh, has_id_token=has_id_token))
-        if self.lost_answers:
-            self.lost_answers -= 1
-            answer.raw = b""
-        return answer
+        response = ServerResponse(body=self._tokens(grant, refresh, has_id_token=has_id_token))
+        if self.lost_responses:
+            self.lost_responses -= 1
+            response.raw = b""
+        return response
 
     def _tokens(self, grant: Grant, refresh: str | None, *, has_id_token: bool) -> dict[str, Any]:
         now = int(self.now())
@@ -298,17 +298,17 @@ class FakeProvider(WebServer):
             "sid": grant.session,
         }
         access = self.grants.new_access_token(claims, opaque=self.opaque)
-        answer: dict[str, Any] = {
+        response: dict[str, Any] = {
             "access_token": access,
             "token_type": "Bearer",
             "expires_in": int(self.access_lifetime_s),
             "scope": grant.scope,
         }
         if refresh is not None:
-            answer["refresh_token"] = refresh
+            response["refresh_token"] = refresh
         if has_id_token and "openid" in grant.scope.split():
-            answer["id_token"] = self._id_token(grant, now)
-        return answer
+            response["id_token"] = self._id_token(grant, now)
+        return response
 
     def _id_token(self, grant: Grant, now: int) -> str:
         header = {"mark": canaries.MARK, "alg": "RS256", "kid": rsa.KEY.kid, "typ": "JWT"}
@@ -319,7 +319,7 @@ class FakeProvider(WebServer):
         forged = self.alter_id_token(header, claims) if self.alter_id_token else None
         return rsa.jwt(header, claims, rsa.KEY) if forged is None else forged
 
-    def _device(self, request: Request) -> Answer:
+    def _device(self, request: Request) -> ServerResponse:
         scope = request.form.get("scope", "")
         audience = request.form.get("resource") or request.form.get("audience") or "gateway"
         grant = Grant(
@@ -337,7 +337,7 @@ class FakeProvider(WebServer):
             "expires_in": 600,
             "interval": self.device_interval_s,
         }
-        return Answer(body=body)
+        return ServerResponse(body=body)
 
     def _poll_device(self, form: dict[str, str]) -> Grant:
         if self.device_errors:
@@ -346,21 +346,21 @@ class FakeProvider(WebServer):
             raise OAuthError("authorization_pending")
         return self.grants.redeem_device_code(form.get("device_code", ""))
 
-    def _device_page(self, request: Request) -> Answer:
+    def _device_page(self, request: Request) -> ServerResponse:
         if request.method == "GET":
-            return Answer(body=_form("/device", request.query, "Approve"))
+            return ServerResponse(body=_form("/device", request.query, "Approve"))
         self.approve_device()
-        return Answer(body="<h1>Approved</h1>")
+        return ServerResponse(body="<h1>Approved</h1>")
 
-    def _register(self, request: Request) -> Answer:
+    def _register(self, request: Request) -> ServerResponse:
         client = json.loads(request.body)
         if not self.registers or client["token_endpoint_auth_method"] != "none":
             raise OAuthError("invalid_client_metadata")
-        return Answer(201, {**client, "client_id": "registered-1"})
+        return ServerResponse(201, {**client, "client_id": "registered-1"})
 
-    def _revoke(self, request: Request) -> Answer:
+    def _revoke(self, request: Request) -> ServerResponse:
         self.grants.revoke(request.form.get("token", ""))
-        return Answer()
+        return ServerResponse()
 
 
 def _is_loopback(uri: str) -> bool:

@@ -101,7 +101,7 @@ class FakeSecretService:
         with sock:
             try:
                 if self._authenticate(sock):
-                    self._answer_all(sock)
+                    self._respond_to_all(sock)
             except OSError:
                 pass
 
@@ -112,26 +112,26 @@ class FakeSecretService:
             return False
         return self._line(sock, GUID) and self._line(sock, b"")
 
-    def _line(self, sock: socket.socket, answer: bytes) -> bool:
+    def _line(self, sock: socket.socket, response: bytes) -> bool:
         """Read one line, byte by byte because messages may follow, and answer it."""
         last = b""
         while last != b"\n":
             last = sock.recv(1)
             if not last:
                 return False
-        sock.sendall(answer)
+        sock.sendall(response)
         return True
 
-    def _answer_all(self, sock: socket.socket) -> None:
+    def _respond_to_all(self, sock: socket.socket) -> None:
         parser, serial = Parser(), 0
         while data := sock.recv(4096):
             parser.add_data(data)
             while message := parser.get_next_message():
-                for answer in self._answers(message):
+                for response in self._responses(message):
                     serial += 1
-                    sock.sendall(answer.serialise(serial=serial))
+                    sock.sendall(response.serialise(serial=serial))
 
-    def _answers(self, message: Message) -> list[Message]:
+    def _responses(self, message: Message) -> list[Message]:
         if message.header.message_type is not MessageType.method_call:
             return []
         fields = message.header.fields
@@ -142,7 +142,7 @@ class FakeSecretService:
         if method in self.error_at:
             return [new_error(message, self.error_at[method])]
         signature, *body = getattr(self, f"_{method}")(path, *message.body)
-        answers = [new_method_return(message, signature, tuple(body))]
+        responses = [new_method_return(message, signature, tuple(body))]
         if method == "Hello":
             self._allowed = False
         if method == "Prompt":
@@ -152,8 +152,8 @@ class FakeSecretService:
                 self._waiting()
                 self._waiting = None
             prompt = DBusAddress(path, interface="org.freedesktop.Secret.Prompt")
-            answers.append(new_signal(prompt, "Completed", "bv", (not self.unlocks, ("s", ""))))
-        return answers
+            responses.append(new_signal(prompt, "Completed", "bv", (not self.unlocks, ("s", ""))))
+        return responses
 
     def _Hello(self, path: str) -> tuple[Any, ...]:
         return "s", ":1.1"

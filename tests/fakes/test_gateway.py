@@ -40,8 +40,8 @@ def _ask(
 ) -> tuple[int, str]:
     method = more.pop("method", "POST" if body is not None else "GET")
     connection.request(method, path, json.dumps(body) if body is not None else None, **more)
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    response = connection.getresponse()
+    return response.status, response.read().decode()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_gives_its_sentence_to_a_good_token_on_every_api(
         assert all(word in text for word in ("one", "two", "three"))
 
 
-def test_asks_for_a_token_on_one_kept_connection(
+def test_requires_a_token_on_one_kept_connection(
     gateway: FakeGateway, connection: http.client.HTTPSConnection
 ) -> None:
     assert _ask(connection, "/v1/models")[0] == 401
@@ -74,7 +74,7 @@ def test_asks_for_a_token_on_one_kept_connection(
     assert _ask(connection, "/elsewhere/v1/messages", method="HEAD")[0] == 404
     assert json.loads(_ask(connection, "/v1/models", headers=GOOD)[1])["data"][0]["id"] == "m-1"
     assert [one.admitted for one in gateway.requests] == [False, False, False, False, True]
-    assert [one.path for one in gateway.answered("/v1/models")] == ["/v1/models"]
+    assert [one.path for one in gateway.served("/v1/models")] == ["/v1/models"]
 
 
 def test_remembers_method_headers_and_a_chunked_body(
@@ -83,9 +83,9 @@ def test_remembers_method_headers_and_a_chunked_body(
     connection.request(
         "POST", "/v1/responses?x=1", iter([b'{"model"', b': "m-9"}']), GOOD, encode_chunked=True
     )
-    answer = connection.getresponse()
+    response = connection.getresponse()
 
-    assert json.loads(answer.read())["model"] == "m-9"
+    assert json.loads(response.read())["model"] == "m-9"
     assert gateway.requests[0].method == "POST"
     assert gateway.requests[0].path == "/v1/responses?x=1"
     assert gateway.requests[0].body == b'{"model": "m-9"}'
@@ -98,11 +98,11 @@ def test_sends_each_event_at_once_and_waits_between_them(
     gateway.gap_s = 0.05
     started = time.monotonic()
     connection.request("POST", "/v1/chat/completions", b'{"stream": true}', GOOD)
-    answer = connection.getresponse()
+    response = connection.getresponse()
 
-    first = answer.readline()
+    first = response.readline()
     first_s = time.monotonic() - started
-    rest = answer.read()
+    rest = response.read()
 
     assert first.startswith(b"data: {")
     assert rest.endswith(b"data: [DONE]\n\n")

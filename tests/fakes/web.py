@@ -43,7 +43,7 @@ class Request:
 
 
 @dataclass
-class Answer:
+class ServerResponse:
     """What to send back.
 
     Attributes:
@@ -92,7 +92,7 @@ class WebServer:
 
     def __init__(
         self,
-        respond: Callable[[Request], Answer],
+        respond: Callable[[Request], ServerResponse],
         *,
         tls: bool = True,
         context: ssl.SSLContext | None = None,
@@ -136,7 +136,7 @@ class WebServer:
         """Return what serves a connection."""
         return _Handler
 
-    def respond(self, request: Request) -> Answer:
+    def respond(self, request: Request) -> ServerResponse:
         """Return the answer to a request."""
         return self._respond(request)
 
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         parts = urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode("utf-8", "replace")
-        answer = self.server.owner.respond(
+        response = self.server.owner.respond(
             Request(
                 self.command,
                 parts.path,
@@ -202,18 +202,21 @@ class _Handler(BaseHTTPRequestHandler):
                 body,
             )
         )
-        data = answer.raw if answer.raw is not None else self._encoded(answer)
-        for piece in [data] if not answer.drip_s else [data[i : i + 1] for i in range(len(data))]:
+        data = response.raw if response.raw is not None else self._encoded(response)
+        for piece in [data] if not response.drip_s else [data[i : i + 1] for i in range(len(data))]:
             self.wfile.write(piece)
             self.wfile.flush()
-            if answer.drip_s and self.server.owner.stopping.wait(answer.drip_s):
+            if response.drip_s and self.server.owner.stopping.wait(response.drip_s):
                 return
 
-    def _encoded(self, answer: Answer) -> bytes:
-        body, kind = answer.encoded()
+    def _encoded(self, response: ServerResponse) -> bytes:
+        body, kind = response.encoded()
         headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
-        headers.update(answer.headers)
-        lines = [f"HTTP/1.0 {answer.status} Status", *(f"{name}: {value}" for name, value in headers.items())]
+        headers.update(response.headers)
+        lines = [
+            f"HTTP/1.0 {response.status} Status",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
         return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
     def log_message(self, format: str, *args: Any) -> None:

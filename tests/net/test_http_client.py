@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import CA_FILE, Answer, WebServer
+from tests.fakes.web import CA_FILE, ServerResponse, WebServer
 from thv_llm.errors import NoResponseError
 from thv_llm.net.http_client import MAX_BODY_BYTES, HttpClient, Response, json_object
 
@@ -46,9 +46,9 @@ def test_path_and_query_arrive_as_they_were_given(path: str, arrives: str) -> No
 
 
 def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
-    with WebServer(lambda _: Answer(body=b"x" * MAX_BODY_BYTES), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(body=b"x" * MAX_BODY_BYTES), tls=False) as web:
         assert len(fetch(web).body) == MAX_BODY_BYTES
-    with WebServer(lambda _: Answer(body=b"x" * (MAX_BODY_BYTES + 1)), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(body=b"x" * (MAX_BODY_BYTES + 1)), tls=False) as web:
         with pytest.raises(NoResponseError, match="larger than 1 MB"):
             fetch(web)
 
@@ -56,25 +56,25 @@ def test_a_body_may_be_as_large_as_the_limit_and_no_larger() -> None:
 def test_a_body_without_end_is_not_read_to_its_end() -> None:
     raw = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (8 << 20)
     with (
-        WebServer(lambda _: Answer(raw=raw), tls=False) as web,
+        WebServer(lambda _: ServerResponse(raw=raw), tls=False) as web,
         pytest.raises(NoResponseError, match="larger than 1 MB"),
     ):
         fetch(web)
 
 
 def test_a_body_without_length_ends_with_the_connection() -> None:
-    with WebServer(lambda _: Answer(raw=b"HTTP/1.0 200 OK\r\n\r\nall of it"), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(raw=b"HTTP/1.0 200 OK\r\n\r\nall of it"), tls=False) as web:
         assert fetch(web).body == b"all of it"
 
 
 def test_a_chunked_body_is_put_together() -> None:
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
-    with WebServer(lambda _: Answer(raw=raw), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(raw=raw), tls=False) as web:
         assert fetch(web).body == b"abcde"
 
 
 def test_a_plain_host_name_loads_no_tables_of_idna() -> None:
-    with WebServer(lambda _: Answer(body=b"{}")) as web:
+    with WebServer(lambda _: ServerResponse(body=b"{}")) as web:
         program = (
             f"import sys; sys.path.insert(0, {TOP!r})\n"
             "from thv_llm.net.http_client import HttpClient\n"
@@ -99,7 +99,7 @@ def test_a_plain_host_name_loads_no_tables_of_idna() -> None:
     ],
 )
 def test_a_body_that_was_cut_is_not_taken_for_whole(raw: bytes) -> None:
-    with WebServer(lambda _: Answer(raw=raw), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(raw=raw), tls=False) as web:
         with pytest.raises(NoResponseError) as caught:
             fetch(web)
 
@@ -107,22 +107,22 @@ def test_a_body_that_was_cut_is_not_taken_for_whole(raw: bytes) -> None:
 
 
 def test_a_response_to_head_has_no_body_to_wait_for() -> None:
-    with WebServer(lambda _: Answer(raw=b"HTTP/1.1 401 No\r\n\r\n"), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(raw=b"HTTP/1.1 401 No\r\n\r\n"), tls=False) as web:
         assert fetch(web, method="HEAD").status == 401
 
 
 def test_header_names_are_lower_case_and_shown_nowhere() -> None:
-    with WebServer(lambda _: Answer(headers={"Retry-AFTER": "5"}), tls=False) as web:
-        answer = fetch(web)
+    with WebServer(lambda _: ServerResponse(headers={"Retry-AFTER": "5"}), tls=False) as web:
+        response = fetch(web)
 
-    assert answer.headers["retry-after"] == "5"
-    assert repr(answer) == "Response(host='127.0.0.1', status=200)"
+    assert response.headers["retry-after"] == "5"
+    assert repr(response) == "Response(host='127.0.0.1', status=200)"
 
 
 def test_an_interrupted_wait_cuts_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C reaches the main thread, which only waits: the talking thread must not go on."""
     before = threading.active_count()
-    with WebServer(lambda _: Answer(body=b"x" * 100, drip_s=1.0), tls=False) as web:
+    with WebServer(lambda _: ServerResponse(body=b"x" * 100, drip_s=1.0), tls=False) as web:
         join = threading.Thread.join
 
         def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:

@@ -145,7 +145,7 @@ def test_a_context_in_the_making_is_the_same_as_one_made_at_once(authority: Auth
         handshake(tls.begun("", environ={})(), authority.server("any", "127.0.0.1"))
 
 
-def test_what_is_wrong_with_a_context_in_the_making_is_told_to_whoever_asks_for_it(tmp_path: Path) -> None:
+def test_an_error_in_a_context_in_the_making_is_told_to_its_caller(tmp_path: Path) -> None:
     context = tls.begun(str(tmp_path / "none"), environ={})
 
     with pytest.raises(ThvLlmError, match="cannot use ca_file"):
@@ -161,7 +161,7 @@ def test_what_is_wrong_with_a_context_in_the_making_is_told_to_whoever_asks_for_
     ],
     ids=["name only in the common name", "another address", "expired"],
 )
-def test_a_certificate_for_somebody_else_is_refused(
+def test_a_certificate_for_another_host_is_refused(
     authority: Authority, common_name: str, addresses: tuple[str, ...], days: int, reason: str
 ) -> None:
     client = tls.client_context(str(authority.file), environ={})

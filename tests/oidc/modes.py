@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 
 Install = Callable[[FakeProvider], None]
 Json = dict[str, Any]
@@ -43,11 +43,11 @@ def nothing(provider: FakeProvider) -> None:
     """Behave."""
 
 
-def answers(endpoint: str, *args: Any, **options: Any) -> Install:
+def returns(endpoint: str, *args: Any, **options: Any) -> Install:
     """Give this answer instead of the right one."""
 
     def install(provider: FakeProvider) -> None:
-        provider.alter[endpoint] = lambda _: Answer(*args, **options)
+        provider.alter[endpoint] = lambda _: ServerResponse(*args, **options)
 
     return install
 
@@ -56,11 +56,13 @@ def member(endpoint: str, name: str, value: Any = None) -> Install:
     """Change one member of an endpoint's JSON; None takes it out. `{}` stands for the issuer."""
 
     def install(provider: FakeProvider) -> None:
-        def alter(answer: Answer) -> Answer:
-            answer.body.pop(name, None)
+        def alter(response: ServerResponse) -> ServerResponse:
+            response.body.pop(name, None)
             if value is not None:
-                answer.body[name] = value.replace("{}", provider.issuer) if isinstance(value, str) else value
-            return answer
+                response.body[name] = (
+                    value.replace("{}", provider.issuer) if isinstance(value, str) else value
+                )
+            return response
 
         provider.alter[endpoint] = alter
 
@@ -71,9 +73,9 @@ def rewritten(endpoint: str, change: Callable[[bytes], bytes]) -> Install:
     """Change the bytes of an endpoint's JSON."""
 
     def install(provider: FakeProvider) -> None:
-        def alter(answer: Answer) -> Answer:
-            answer.body = change(json.dumps(answer.body).encode())
-            return answer
+        def alter(response: ServerResponse) -> ServerResponse:
+            response.body = change(json.dumps(response.body).encode())
+            return response
 
         provider.alter[endpoint] = alter
 
@@ -84,9 +86,9 @@ def dripping(endpoint: str) -> Install:
     """Send the right answer, a byte now and then."""
 
     def install(provider: FakeProvider) -> None:
-        def alter(answer: Answer) -> Answer:
-            answer.drip_s = 0.05
-            return answer
+        def alter(response: ServerResponse) -> ServerResponse:
+            response.drip_s = 0.05
+            return response
 
         provider.alter[endpoint] = alter
 
@@ -97,10 +99,10 @@ def cut(endpoint: str) -> Install:
     """Break off in the middle of the answer."""
 
     def install(provider: FakeProvider) -> None:
-        def alter(answer: Answer) -> Answer:
-            body = json.dumps(answer.body).encode()
-            answer.raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-20]
-            return answer
+        def alter(response: ServerResponse) -> ServerResponse:
+            body = json.dumps(response.body).encode()
+            response.raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:-20]
+            return response
 
         provider.alter[endpoint] = alter
 

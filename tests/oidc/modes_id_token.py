@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.fakes import rsa
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
-from tests.oidc.modes import DEEP, HTML, Install, Json, answers, nothing, refuses, takes
+from tests.fakes.web import ServerResponse
+from tests.oidc.modes import DEEP, HTML, Install, Json, nothing, refuses, returns, takes
 
 
 def idt(change: Callable[[Json, Json], object]) -> Install:
@@ -76,10 +76,10 @@ def two_keys_no_kid(provider: FakeProvider) -> None:
 def key_appears_late(provider: FakeProvider) -> None:
     """Sign with a key that the first fetch of the JWKS does not show yet."""
 
-    def alter(answer: Answer) -> Answer:
+    def alter(response: ServerResponse) -> ServerResponse:
         if provider.count("jwks") == 1:
-            answer.body = {"keys": [rsa.OTHER_KEY.jwk()]}
-        return answer
+            response.body = {"keys": [rsa.OTHER_KEY.jwk()]}
+        return response
 
     provider.alter["jwks"] = alter
 
@@ -88,7 +88,7 @@ def jwk(**values: Any) -> Install:
     """Change the one key of the JWKS."""
 
     def install(provider: FakeProvider) -> None:
-        provider.alter["jwks"] = lambda _: Answer(body={"keys": [{**rsa.KEY.jwk(), **values}]})
+        provider.alter["jwks"] = lambda _: ServerResponse(body={"keys": [{**rsa.KEY.jwk(), **values}]})
 
     return install
 
@@ -147,9 +147,9 @@ ID_TOKEN = (
     refuses("idt-kid-unknown", header(kid="key-9"), "no RSA key 'key-9'"),
     takes("idt-kid-late", key_appears_late),
     refuses("idt-crit", header(crit=["exp"]), "crit"),
-    refuses("idt-jwks-html", answers("jwks", body=HTML), "web page"),
-    refuses("idt-jwks-type", answers("jwks", body={"keys": "none"}), "no list of keys"),
-    refuses("idt-jwks-empty", answers("jwks", body={"keys": [7, {}]}), "no RSA key"),
+    refuses("idt-jwks-html", returns("jwks", body=HTML), "web page"),
+    refuses("idt-jwks-type", returns("jwks", body={"keys": "none"}), "no list of keys"),
+    refuses("idt-jwks-empty", returns("jwks", body={"keys": [7, {}]}), "no RSA key"),
     refuses("idt-key-short", jwk(n=rsa.b64(b"\xff" * 128)), "shorter than 2048 bits"),
     refuses("idt-key-long", jwk(n=rsa.b64(b"\xff" * 4096)), "too large"),
     refuses("idt-key-e-one", jwk(e="AQ"), "no RSA key has"),

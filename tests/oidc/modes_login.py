@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.fakes.provider import FakeProvider, Pairs
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.modes import (
     DEEP,
     HTML,
     HUGE,
     Install,
     Mode,
-    answers,
     cut,
     dripping,
     member,
     nothing,
     refuses,
+    returns,
     rewritten,
     takes,
     twice,
@@ -37,7 +37,7 @@ def shifted_issuer(change: Callable[[str], str]) -> Install:
 
 
 def oauth_metadata_only(provider: FakeProvider) -> None:
-    provider.alter["discovery"] = lambda _: Answer(404, HTML)
+    provider.alter["discovery"] = lambda _: ServerResponse(404, HTML)
 
 
 DISCOVERY = (
@@ -49,25 +49,25 @@ DISCOVERY = (
     ),
     refuses("disc-issuer-type", disc("issuer", 7), "names the issuer '7'"),
     refuses("disc-no-issuer", disc("issuer"), "names no issuer"),
-    refuses("disc-huge", answers("discovery", body=HUGE), "larger than 1 MB"),
+    refuses("disc-huge", returns("discovery", body=HUGE), "larger than 1 MB"),
     refuses("disc-slow", dripping("discovery"), "no complete response from"),
-    refuses("disc-deep", answers("discovery", body=DEEP), "nested too deeply"),
-    refuses("disc-array", answers("discovery", body=["x"]), "not a JSON object"),
+    refuses("disc-deep", returns("discovery", body=DEEP), "nested too deeply"),
+    refuses("disc-array", returns("discovery", body=["x"]), "not a JSON object"),
     refuses("disc-dup", rewritten("discovery", twice), "'issuer' twice"),
-    refuses("disc-not-json", answers("discovery", body=b"{oops"), "is not JSON"),
-    refuses("disc-not-utf8", answers("discovery", body=b'{"issuer": "\xff"}'), "is not JSON"),
-    refuses("disc-huge-number", answers("discovery", body=b'{"x": ' + b"9" * 9000 + b"}"), "is not JSON"),
-    refuses("disc-empty", answers("discovery", body=b""), "is not JSON"),
-    refuses("disc-html", answers("discovery", body=HTML), "web page"),
-    refuses("disc-html-as-json", answers("discovery", body=HTML.encode()), "web page"),
+    refuses("disc-not-json", returns("discovery", body=b"{oops"), "is not JSON"),
+    refuses("disc-not-utf8", returns("discovery", body=b'{"issuer": "\xff"}'), "is not JSON"),
+    refuses("disc-huge-number", returns("discovery", body=b'{"x": ' + b"9" * 9000 + b"}"), "is not JSON"),
+    refuses("disc-empty", returns("discovery", body=b""), "is not JSON"),
+    refuses("disc-html", returns("discovery", body=HTML), "web page"),
+    refuses("disc-html-as-json", returns("discovery", body=HTML.encode()), "web page"),
     refuses(
-        "disc-redirect", answers("discovery", 302, headers={"Location": "https://evil.example/x"}), "evil"
+        "disc-redirect", returns("discovery", 302, headers={"Location": "https://evil.example/x"}), "evil"
     ),
-    refuses("disc-redirect-here", answers("discovery", 307, headers={"Location": "/elsewhere"}), "redirects"),
-    refuses("disc-500", answers("discovery", 500, HTML), "HTTP 500"),
+    refuses("disc-redirect-here", returns("discovery", 307, headers={"Location": "/elsewhere"}), "redirects"),
+    refuses("disc-500", returns("discovery", 500, HTML), "HTTP 500"),
     refuses("disc-cut", cut("discovery"), "was complete"),
-    refuses("disc-reset", answers("discovery", raw=b""), "was complete"),
-    refuses("disc-not-http", answers("discovery", raw=b"220 smtp ready\r\n"), "does not speak HTTP"),
+    refuses("disc-reset", returns("discovery", raw=b""), "was complete"),
+    refuses("disc-not-http", returns("discovery", raw=b"220 smtp ready\r\n"), "does not speak HTTP"),
     takes("disc-oauth-only", oauth_metadata_only),
     refuses("disc-types", disc("token_endpoint", 7), "token_endpoint is not a string"),
     refuses("disc-types-list", disc("jwks_uri", ["{}/jwks"]), "jwks_uri is not a string"),
@@ -220,20 +220,20 @@ TOKEN = (
     takes("tok-no-rt", tok("refresh_token")),
     takes("tok-rt-empty", tok("refresh_token", "")),
     refuses("tok-dup", rewritten("token", twice), "'access_token' twice"),
-    refuses("tok-array", answers("token", body=["x"]), "not a JSON object"),
-    refuses("tok-huge", answers("token", body=HUGE), "larger than 1 MB"),
-    refuses("tok-deep", answers("token", body=DEEP), "nested too deeply"),
-    refuses("tok-html", answers("token", body=HTML), "web page"),
-    refuses("tok-empty", answers("token", body=b""), "is not JSON"),
+    refuses("tok-array", returns("token", body=["x"]), "not a JSON object"),
+    refuses("tok-huge", returns("token", body=HUGE), "larger than 1 MB"),
+    refuses("tok-deep", returns("token", body=DEEP), "nested too deeply"),
+    refuses("tok-html", returns("token", body=HTML), "web page"),
+    refuses("tok-empty", returns("token", body=b""), "is not JSON"),
     refuses("tok-cut", cut("token"), "was complete"),
     refuses("tok-slow", dripping("token"), "no complete response from"),
     refuses(
-        "tok-redirect", answers("token", 307, headers={"Location": "https://evil.example/"}), "redirects"
+        "tok-redirect", returns("token", 307, headers={"Location": "https://evil.example/"}), "redirects"
     ),
-    refuses("tok-201", answers("token", 201, {"access_token": "x", "token_type": "Bearer"}), "HTTP 201"),
-    refuses("tok-500", answers("token", 500, HTML), "HTTP 500"),
-    refuses("tok-invalid-grant", answers("token", 400, {"error": "invalid_grant"}), "'invalid_grant'"),
-    refuses("tok-invalid-client", answers("token", 401, {"error": "invalid_client"}), "public client"),
-    refuses("tok-error-type", answers("token", 400, {"error": ["x"]}), "HTTP 400"),
-    refuses("tok-error-escape", answers("token", 400, {"error": "\x1b[2J\n"}), "\\x1b[2J\\n"),
+    refuses("tok-201", returns("token", 201, {"access_token": "x", "token_type": "Bearer"}), "HTTP 201"),
+    refuses("tok-500", returns("token", 500, HTML), "HTTP 500"),
+    refuses("tok-invalid-grant", returns("token", 400, {"error": "invalid_grant"}), "'invalid_grant'"),
+    refuses("tok-invalid-client", returns("token", 401, {"error": "invalid_client"}), "public client"),
+    refuses("tok-error-type", returns("token", 400, {"error": ["x"]}), "HTTP 400"),
+    refuses("tok-error-escape", returns("token", 400, {"error": "\x1b[2J\n"}), "\\x1b[2J\\n"),
 )

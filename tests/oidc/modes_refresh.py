@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.modes import (
     DEEP,
     HTML,
@@ -14,12 +14,12 @@ from tests.oidc.modes import (
     Install,
     Json,
     Mode,
-    answers,
     cut,
     dripping,
     member,
     nothing,
     refuses,
+    returns,
     rewritten,
     takes,
     twice,
@@ -67,16 +67,16 @@ def refused(name: str, status: int, error: str, text: str, description: str = ""
 
 
 def says(status: int, error: str, **members: str) -> Install:
-    return answers("refresh", status, {"error": error, **members})
+    return returns("refresh", status, {"error": error, **members})
 
 
 def echo(provider: FakeProvider) -> None:
     """Refuse, and quote the secret that was sent."""
 
-    def alter(_: Answer) -> Answer:
+    def alter(_: ServerResponse) -> ServerResponse:
         sent = provider.last("refresh").form["refresh_token"]
         text = f"the token {sent} ({sent[:20]} … {sent[-20:]}) is not wanted"
-        return Answer(400, {"error": "invalid_request", "error_description": text})
+        return ServerResponse(400, {"error": "invalid_request", "error_description": text})
 
     provider.alter["refresh"] = alter
 
@@ -104,27 +104,27 @@ REFRESH = (
     ends("ref-invalid-grant", says(400, "invalid_grant")),
     ends("ref-invalid-grant-401", says(401, "invalid_grant")),
     ends("ref-invalid-grant-403", says(403, "invalid_grant")),
-    ends("ref-bare-400", answers("refresh", 400)),
-    ends("ref-bare-401", answers("refresh", 401)),
-    keeps("ref-bare-403", answers("refresh", 403), "HTTP 403"),
-    keeps("ref-401-html", answers("refresh", 401, HTML), "returned HTTP 401"),
-    keeps("ref-400-html", answers("refresh", 400, HTML), "returned HTTP 400"),
+    ends("ref-bare-400", returns("refresh", 400)),
+    ends("ref-bare-401", returns("refresh", 401)),
+    keeps("ref-bare-403", returns("refresh", 403), "HTTP 403"),
+    keeps("ref-401-html", returns("refresh", 401, HTML), "returned HTTP 401"),
+    keeps("ref-400-html", returns("refresh", 400, HTML), "returned HTTP 400"),
     keeps("ref-500-invalid-grant", says(500, "invalid_grant"), "'invalid_grant'"),
-    keeps("ref-500", answers("refresh", 500, HTML), "HTTP 500"),
-    keeps("ref-502-empty", answers("refresh", 502), "HTTP 502"),
+    keeps("ref-500", returns("refresh", 500, HTML), "HTTP 500"),
+    keeps("ref-502-empty", returns("refresh", 502), "HTTP 502"),
     keeps(
         "ref-503-retry-after",
-        answers("refresh", 503, headers={"Retry-After": "7"}),
+        returns("refresh", 503, headers={"Retry-After": "7"}),
         "HTTP 503",
         retry_after_s=7.0,
     ),
     keeps(
         "ref-429",
-        answers("refresh", 429, {"error": "slow"}, {"Retry-After": "99999999999"}),
+        returns("refresh", 429, {"error": "slow"}, {"Retry-After": "99999999999"}),
         "'slow'",
         retry_after_s=3600.0,
     ),
-    keeps("ref-retry-after-odd", answers("refresh", 503, headers={"Retry-After": "-1"}), "HTTP 503"),
+    keeps("ref-retry-after-odd", returns("refresh", 503, headers={"Retry-After": "-1"}), "HTTP 503"),
     keeps("ref-temporarily-unavailable", says(400, "temporarily_unavailable"), "'temporarily_unavailable'"),
     keeps("ref-server-error", says(500, "server_error"), "'server_error'"),
     refused("ref-invalid-client", 401, "invalid_client", "oidc.client_id"),
@@ -147,27 +147,27 @@ REFRESH = (
     ends("ref-token-expired", says(400, "invalid_grant", suberror="token_expired")),
     ends("ref-ended-text", says(400, "invalid_grant", error_description="AADSTS700082")),
     RefreshMode("ref-echo", echo, "***", kind=RefusedError),
-    keeps("ref-error-type", answers("refresh", 400, {"error": 7}), "HTTP 400"),
-    keeps("ref-200-html", answers("refresh", 200, HTML), "web page (HTTP 200)"),
-    keeps("ref-200-empty", answers("refresh", 200), "is not JSON"),
-    keeps("ref-redirect", answers("refresh", 302, headers={"Location": "https://portal.example/"}), "portal"),
-    keeps("ref-lost", answers("refresh", raw=b""), "was complete", maybe_sent=True),
+    keeps("ref-error-type", returns("refresh", 400, {"error": 7}), "HTTP 400"),
+    keeps("ref-200-html", returns("refresh", 200, HTML), "web page (HTTP 200)"),
+    keeps("ref-200-empty", returns("refresh", 200), "is not JSON"),
+    keeps("ref-redirect", returns("refresh", 302, headers={"Location": "https://portal.example/"}), "portal"),
+    keeps("ref-lost", returns("refresh", raw=b""), "was complete", maybe_sent=True),
     keeps(
         "ref-cut-401",
-        answers("refresh", raw=b"HTTP/1.1 401 No\r\nConten"),
+        returns("refresh", raw=b"HTTP/1.1 401 No\r\nConten"),
         "was complete",
         maybe_sent=True,
     ),
     keeps(
         "ref-cut-400",
-        answers("refresh", raw=b"HTTP/1.1 400 No\r\n\r\n"),
+        returns("refresh", raw=b"HTTP/1.1 400 No\r\n\r\n"),
         "was complete",
         maybe_sent=True,
     ),
     keeps("ref-cut", cut("refresh"), "was complete", maybe_sent=True),
     keeps("ref-slow", dripping("refresh"), "no complete response from", maybe_sent=True),
-    keeps("ref-huge", answers("refresh", body=HUGE), "larger than 1 MB", maybe_sent=True),
-    keeps("ref-deep", answers("refresh", body=DEEP), "nested too deeply"),
+    keeps("ref-huge", returns("refresh", body=HUGE), "larger than 1 MB", maybe_sent=True),
+    keeps("ref-deep", returns("refresh", body=DEEP), "nested too deeply"),
     keeps("ref-dup", rewritten("refresh", twice), "'access_token' twice"),
     keeps("ref-no-access", member("refresh", "access_token"), "no access_token"),
     keeps("ref-access-crlf", member("refresh", "access_token", "a\r\nb"), "access_token holds"),
@@ -189,13 +189,13 @@ def polls(*errors: str) -> Install:
     return install
 
 
-def first_poll(answer: Answer) -> Install:
+def first_poll(response: ServerResponse) -> Install:
     """Give this answer to the first poll, and the right ones later."""
 
     def install(provider: FakeProvider) -> None:
         provider.device_errors = ["authorization_pending"]
         provider.alter["device_token"] = lambda right: (
-            answer if provider.count("device_token") == 1 else right
+            response if provider.count("device_token") == 1 else right
         )
 
     return install
@@ -210,11 +210,11 @@ DEVICE = (
     refuses("dev-never", polls(*["authorization_pending"] * 1000), "not entered in time"),
     refuses("dev-invalid-grant", polls("invalid_grant"), "'invalid_grant'"),
     refuses("dev-unknown-error", polls("server_on_fire"), "'server_on_fire'"),
-    takes("dev-reset-once", first_poll(Answer(raw=b""))),
-    takes("dev-503-once", first_poll(Answer(503, HTML))),
-    refuses("dev-html", first_poll(Answer(200, HTML)), "web page"),
+    takes("dev-reset-once", first_poll(ServerResponse(raw=b""))),
+    takes("dev-503-once", first_poll(ServerResponse(503, HTML))),
+    refuses("dev-html", first_poll(ServerResponse(200, HTML)), "web page"),
     refuses("dev-no-such-flow", member("discovery", "device_authorization_endpoint"), "no login by code"),
-    refuses("dev-refused", answers("device", 400, {"error": "unauthorized_client"}), "'unauthorized_client'"),
+    refuses("dev-refused", returns("device", 400, {"error": "unauthorized_client"}), "'unauthorized_client'"),
     refuses("dev-no-device-code", dev("device_code"), "no device_code"),
     refuses("dev-no-user-code", dev("user_code"), "user_code"),
     refuses("dev-user-code-escape", dev("user_code", "\x1b[2J"), "user_code"),

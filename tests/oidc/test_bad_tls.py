@@ -126,8 +126,8 @@ class World:
         if leaf.signer == "itself":
             return Authority(leaf.common_name, key=key), []
         if leaf.signer == "stranger":
-            stranger = Authority("a stranger")
-            return stranger, [stranger.certificate()]
+            foreign = Authority("a stranger")
+            return foreign, [foreign.certificate()]
         if leaf.signer == "leaf":
             false_one = Authority("no authority", is_authority=False, parent=self.us)
             return false_one, [false_one.certificate()]

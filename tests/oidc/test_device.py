@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client, leaks
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc.device import GRANT_TYPE
@@ -63,9 +63,9 @@ def test_the_pauses_are_those_of_the_specification(
     ("interval", "pause"), [(2, 2), (0, 5), (-3, 5), ("soon", 5), (None, 5), (True, 5), (1e12, 60)]
 )
 def test_an_odd_interval_is_the_usual_one(client: Client, interval: object, pause: float) -> None:
-    def alter(answer: Answer) -> Answer:
-        answer.body["interval"] = interval
-        return answer
+    def alter(response: ServerResponse) -> ServerResponse:
+        response.body["interval"] = interval
+        return response
 
     client.provider.device_errors = []
     client.provider.alter["device"] = alter
@@ -74,10 +74,10 @@ def test_an_odd_interval_is_the_usual_one(client: Client, interval: object, paus
     assert client.slept == [pause]
 
 
-def test_a_poll_without_an_answer_doubles_the_pause(client: Client) -> None:
+def test_a_poll_without_a_response_doubles_the_pause(client: Client) -> None:
     client.provider.device_errors = ["authorization_pending"]
-    client.provider.alter["device_token"] = lambda answer: (
-        Answer(raw=b"") if client.provider.count("device_token") == 1 else answer
+    client.provider.alter["device_token"] = lambda response: (
+        ServerResponse(raw=b"") if client.provider.count("device_token") == 1 else response
     )
     client.login_by_device()
 
@@ -93,9 +93,9 @@ def test_polling_ends_with_the_life_of_the_code(client: Client) -> None:
 
 
 def test_googles_name_for_the_page_is_understood(client: Client) -> None:
-    def alter(answer: Answer) -> Answer:
-        answer.body["verification_url"] = answer.body.pop("verification_uri")
-        return answer
+    def alter(response: ServerResponse) -> ServerResponse:
+        response.body["verification_url"] = response.body.pop("verification_uri")
+        return response
 
     client.provider.alter["device"] = alter
 
@@ -106,7 +106,7 @@ PLAIN = {"jwks_uri": None, "authorization_endpoint": None}
 
 
 def test_where_there_is_no_other_login_the_code_is_shown_without_being_asked_for(client: Client) -> None:
-    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **PLAIN})
+    client.provider.alter["discovery"] = lambda good: ServerResponse(body={**good.body, **PLAIN})
     client.configure(scopes=["offline_access"])
 
     result = client.login()
@@ -118,7 +118,7 @@ def test_where_there_is_no_other_login_the_code_is_shown_without_being_asked_for
 
 def test_an_openid_provider_that_lost_its_login_by_browser_gets_no_login_by_code(client: Client) -> None:
     lost = {"authorization_endpoint": None}
-    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **lost})
+    client.provider.alter["discovery"] = lambda good: ServerResponse(body={**good.body, **lost})
 
     with pytest.raises(ThvLlmError, match="no authorization_endpoint"):
         client.login()

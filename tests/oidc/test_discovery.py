@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client
 from thv_llm.errors import InvalidResponseError
 from thv_llm.oidc import discovery
@@ -49,7 +49,7 @@ def test_what_is_kept_is_all_that_is_used(client: Client, cache: str) -> None:
         "registration_endpoint": f"{client.provider.issuer}/register",
         "scopes_supported": ["openid"],
     }
-    client.provider.alter["discovery"] = lambda good: Answer(body={**good.body, **said})
+    client.provider.alter["discovery"] = lambda good: ServerResponse(body={**good.body, **said})
 
     first = client.discover(cache_path=cache)
     kept = client.discover(cache_path=cache)
@@ -109,7 +109,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(client: Client, tmp_path: 
 
 
 def test_a_document_that_is_refused_is_not_kept(client: Client, cache: str) -> None:
-    client.provider.alter["discovery"] = lambda _: Answer(body={"issuer": "https://evil.example"})
+    client.provider.alter["discovery"] = lambda _: ServerResponse(body={"issuer": "https://evil.example"})
     with pytest.raises(InvalidResponseError):
         client.discover(cache_path=cache)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import CA_FILE, Answer, Request, WebServer
+from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 from thv_llm import __version__
 from thv_llm.errors import InvalidResponseError, NoResponseError, ThvLlmError
 from thv_llm.net.http_client import Response
@@ -22,22 +22,22 @@ TRUST = {"SSL_CERT_FILE": CA_FILE}
 CANARY = "canary-7f3a"
 
 
-def server(answer: Answer | Callable[[Request], Answer], *, tls: bool = True) -> WebServer:
-    return WebServer(answer if callable(answer) else lambda _: answer, tls=tls)
+def server(response: ServerResponse | Callable[[Request], ServerResponse], *, tls: bool = True) -> WebServer:
+    return WebServer(response if callable(response) else lambda _: response, tls=tls)
 
 
 def test_a_form_arrives_with_our_name_and_without_empty_fields() -> None:
     seen: list[Request] = []
 
-    def respond(request: Request) -> Answer:
+    def respond(request: Request) -> ServerResponse:
         seen.append(request)
-        return Answer(body={"ok": True})
+        return ServerResponse(body={"ok": True})
 
     with server(respond) as web:
         form: dict[str, str | Secret] = {"grant_type": "x", "token": Secret("a b&c=d"), "audience": ""}
-        reply = Provider("", TRUST).post_form(f"{web.url}/token?tenant=1", form)
+        response = Provider("", TRUST).post_form(f"{web.url}/token?tenant=1", form)
 
-    assert (reply.status, reply.json) == (200, {"ok": True})
+    assert (response.status, response.json) == (200, {"ok": True})
     (request,) = seen
     assert request.form == {"grant_type": "x", "token": "a b&c=d"}
     assert request.query == {"tenant": "1"}
@@ -46,20 +46,20 @@ def test_a_form_arrives_with_our_name_and_without_empty_fields() -> None:
 
 
 def test_the_ca_file_is_trusted_besides_the_system() -> None:
-    with server(Answer(body={})) as web:
+    with server(ServerResponse(body={})) as web:
         assert Provider(CA_FILE, {}).get_json(web.url) == {}
 
 
 def test_plain_http_is_for_loopback_only() -> None:
-    with server(Answer(body={}), tls=False) as web:
+    with server(ServerResponse(body={}), tls=False) as web:
         assert Provider("", {}).get_json(web.url) == {}
     with pytest.raises(InvalidResponseError):
         Provider("", {}).get_json("http://idp.example/")
 
 
 @pytest.mark.parametrize("drip_s", [0.01, 60.0])
-def test_the_time_limit_is_for_the_whole_answer(drip_s: float) -> None:
-    with server(Answer(body={"x": "y" * 1000}, drip_s=drip_s)) as web:
+def test_the_time_limit_is_for_the_whole_response(drip_s: float) -> None:
+    with server(ServerResponse(body={"x": "y" * 1000}, drip_s=drip_s)) as web:
         start = time.monotonic()
         with pytest.raises(NoResponseError) as caught:
             Provider("", TRUST, timeout_s=0.3).post_form(web.url, {"token": Secret(CANARY)})
@@ -80,7 +80,7 @@ def test_the_time_limit_is_for_the_handshake_too() -> None:
 
 
 def test_no_thread_is_left_behind() -> None:
-    with server(Answer(body={"x": "y" * 1000}, drip_s=0.02)) as web:
+    with server(ServerResponse(body={"x": "y" * 1000}, drip_s=0.02)) as web:
         before = threading.active_count()
         with pytest.raises(NoResponseError):
             Provider("", TRUST, timeout_s=0.2).get(web.url)
@@ -107,9 +107,9 @@ def test_a_host_that_does_not_exist_is_named() -> None:
     assert not caught.value.maybe_sent
 
 
-def test_an_answer_that_ends_too_early_is_no_answer() -> None:
+def test_a_response_that_ends_too_early_is_no_response() -> None:
     raw = b'HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"a": 1}'
-    with server(Answer(raw=raw)) as web, pytest.raises(NoResponseError) as caught:
+    with server(ServerResponse(raw=raw)) as web, pytest.raises(NoResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
     assert "before the response was complete" in str(caught.value)
@@ -117,8 +117,10 @@ def test_an_answer_that_ends_too_early_is_no_answer() -> None:
 
 
 def test_a_redirect_is_not_followed_and_its_host_is_named() -> None:
-    answer = Answer(302, headers={"Location": f"https://joe:{CANARY}@portal.example/login?{CANARY}"})
-    with server(answer) as web, pytest.raises(InvalidResponseError) as caught:
+    response = ServerResponse(
+        302, headers={"Location": f"https://joe:{CANARY}@portal.example/login?{CANARY}"}
+    )
+    with server(response) as web, pytest.raises(InvalidResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
     assert "portal.example" in str(caught.value)
@@ -127,14 +129,14 @@ def test_a_redirect_is_not_followed_and_its_host_is_named() -> None:
 
 @pytest.mark.parametrize("location", ["http://[x", "http://[::1]:port/", "//", "", "\udcff"])
 def test_a_redirect_to_nowhere_is_one_to_another_page(location: str) -> None:
-    reply = Response("idp.example", 302, {"location": location})
+    response = Response("idp.example", 302, {"location": location})
 
-    assert "idp.example redirects to '" in describe(reply)[0]
+    assert "idp.example redirects to '" in describe(response)[0]
 
 
 def test_a_captive_portal_is_recognised() -> None:
     page = f"<html><body>{CANARY} Accept our terms</body></html>"
-    with server(Answer(200, page)) as web, pytest.raises(InvalidResponseError) as caught:
+    with server(ServerResponse(200, page)) as web, pytest.raises(InvalidResponseError) as caught:
         Provider("", TRUST).get_json(web.url)
 
     assert "web page (HTTP 200) instead of JSON" in str(caught.value)
@@ -154,7 +156,7 @@ def test_a_captive_portal_is_recognised() -> None:
     ],
 )
 def test_what_is_not_http_never_gets_into_an_error(raw: bytes) -> None:
-    with server(Answer(raw=raw)) as web, pytest.raises(ThvLlmError) as caught:
+    with server(ServerResponse(raw=raw)) as web, pytest.raises(ThvLlmError) as caught:
         Provider("", TRUST, timeout_s=2.0).get_json(web.url)
 
     assert CANARY not in str(caught.value)
@@ -164,9 +166,9 @@ def test_what_is_not_http_never_gets_into_an_error(raw: bytes) -> None:
 def test_a_proxy_with_a_password_lets_us_through_and_sees_only_a_host() -> None:
     with FakeProvider() as provider, ConnectProxy("joe", "hunter2") as proxy:
         http = Provider("", {**TRUST, "HTTPS_PROXY": proxy.url})
-        reply = http.post_form(f"{provider.issuer}/revoke", {"token": Secret(CANARY)})
+        response = http.post_form(f"{provider.issuer}/revoke", {"token": Secret(CANARY)})
 
-    assert reply.status == 200
+    assert response.status == 200
     assert proxy.targets == [provider.issuer.removeprefix("https://")]
     assert CANARY not in "".join(proxy.heads)
     assert f"User-Agent: thv-llm/{__version__}" in proxy.heads[0]
@@ -185,7 +187,7 @@ def test_a_proxy_that_refuses_is_named_without_its_password(status: int, says: s
 
 
 def test_no_proxy_goes_around_the_proxy() -> None:
-    with server(Answer(body={})) as web, ConnectProxy() as proxy:
+    with server(ServerResponse(body={})) as web, ConnectProxy() as proxy:
         environ = {**TRUST, "HTTPS_PROXY": proxy.url, "NO_PROXY": "127.0.0.1"}
         assert Provider("", environ).get_json(web.url) == {}
 
@@ -193,7 +195,7 @@ def test_no_proxy_goes_around_the_proxy() -> None:
 
 
 def test_plain_http_to_loopback_never_goes_to_a_proxy() -> None:
-    with server(Answer(body={}), tls=False) as web, ConnectProxy() as proxy:
+    with server(ServerResponse(body={}), tls=False) as web, ConnectProxy() as proxy:
         environ = {"HTTPS_PROXY": proxy.url, "HTTP_PROXY": proxy.url, "http_proxy": proxy.url}
         assert Provider("", environ).get_json(web.url) == {}
 

@@ -53,7 +53,7 @@ def check(jwt: Secret, keys: Jwks | None = None, **changes: Any) -> Identity:
         ({"sub": "u\n1"}, "'u\\n1'"),
     ],
 )
-def test_the_person_has_a_name_fit_to_be_shown(claims: dict[str, Any], who: str) -> None:
+def test_the_user_has_a_name_fit_to_be_shown(claims: dict[str, Any], who: str) -> None:
     assert check(token(**claims)).who == who
 
 

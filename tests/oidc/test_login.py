@@ -13,7 +13,7 @@ from tests.fakes.browser import FakeBrowser, broken_browser, no_browser, where_i
 from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.grants import Grant
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import CA_FILE, Answer
+from tests.fakes.web import CA_FILE, ServerResponse
 from tests.oidc.client import GATEWAY, Client, leaks
 from thv_llm.errors import ThvLlmError, UnreachableError
 from thv_llm.oidc import id_token
@@ -65,7 +65,7 @@ def test_the_browser_login_gives_checked_tokens(client: Client) -> None:
     assert client.browser.headers["cache-control"] == "no-store"
 
 
-def test_what_the_provider_is_asked_is_what_the_specifications_want(client: Client) -> None:
+def test_each_request_to_the_provider_is_what_the_specifications_want(client: Client) -> None:
     client.configure(audience="api", resource="https://llm.example.com", prompt="login")
     client.login(prompt="select_account")
 
@@ -124,7 +124,7 @@ def test_a_port_that_is_taken_is_said_before_any_browser_opens(client: Client) -
             client.login(interaction=Interaction(client.said.append, no_browser))
 
 
-def test_strays_before_the_answer_change_nothing(client: Client) -> None:
+def test_strays_before_the_authorization_response_change_nothing(client: Client) -> None:
     before = ("/", "/favicon.ico", "/callback?error=access_denied", "/callback?code=x&state=wrong")
     result = client.login(before=before)
 
@@ -156,9 +156,9 @@ def test_a_refresh_token_that_is_kept_back_is_asked_for_once_more_with_consent()
 def test_a_provider_that_gives_no_refresh_token_is_asked_twice_and_then_taken_as_it_is(
     client: Client,
 ) -> None:
-    def alter(answer: Answer) -> Answer:
-        answer.body.pop("refresh_token")
-        return answer
+    def alter(response: ServerResponse) -> ServerResponse:
+        response.body.pop("refresh_token")
+        return response
 
     client.provider.alter["token"] = alter
     result = client.login()
@@ -170,15 +170,15 @@ def test_a_provider_that_gives_no_refresh_token_is_asked_twice_and_then_taken_as
 
 def test_who_was_asked_for_consent_already_is_not_asked_again(client: Client) -> None:
     client.configure(prompt="login consent")
-    client.provider.alter["token"] = lambda answer: Answer(
-        body={name: value for name, value in answer.body.items() if name != "refresh_token"}
+    client.provider.alter["token"] = lambda response: ServerResponse(
+        body={name: value for name, value in response.body.items() if name != "refresh_token"}
     )
     client.login()
 
     assert client.provider.count("authorize") == 1
 
 
-def test_each_url_is_announced_to_whoever_waits() -> None:
+def test_each_url_is_announced_to_the_waiting_caller() -> None:
     heard: list[str] = []
     with FakeProvider(needs_consent=True) as provider, FakeBrowser(CA_FILE) as browser:
         interaction = Interaction(lambda line: None, browser.open, announce=heard.append)
@@ -217,9 +217,9 @@ def test_a_login_by_code_needs_no_id_token_either(client: Client) -> None:
     assert client.login_by_device().who == ""
 
 
-def without_id_token(answer: Answer) -> Answer:
-    answer.body.pop("id_token", None)
-    return answer
+def without_id_token(response: ServerResponse) -> ServerResponse:
+    response.body.pop("id_token", None)
+    return response
 
 
 def test_the_gateway_may_want_the_id_token(client: Client) -> None:
@@ -247,7 +247,7 @@ def test_an_es256_token_is_taken_for_the_sake_of_tls(client: Client) -> None:
 
 
 def test_the_browser_is_told_when_the_code_is_refused(client: Client) -> None:
-    client.provider.alter["token"] = lambda _: Answer(400, {"error": "invalid_grant"})
+    client.provider.alter["token"] = lambda _: ServerResponse(400, {"error": "invalid_grant"})
     with pytest.raises(ThvLlmError):
         client.login()
 
@@ -272,7 +272,7 @@ def test_the_result_is_kept_before_the_browser_is_told(client: Client) -> None:
     assert pages == [""]
 
 
-def test_a_login_that_nobody_finishes_ends() -> None:
+def test_a_login_that_is_not_finished_ends() -> None:
     with FakeProvider() as provider:
         client = Client(provider)
         with pytest.raises(ThvLlmError, match="the browser did not come back in time"):
@@ -298,11 +298,11 @@ def test_without_a_browser_the_url_is_printed(client: Client) -> None:
 
 
 def test_the_manual_flow_opens_no_browser_and_takes_the_pasted_address(client: Client) -> None:
-    person = Person(where_the_browser_ends)
-    result = client.login(flow="manual", interaction=person.interaction())
+    user = Person(where_the_browser_ends)
+    result = client.login(flow="manual", interaction=user.interaction())
 
     assert result.subject == "user-1"
-    assert leaks("".join(person.said), client.provider) == []
+    assert leaks("".join(user.said), client.provider) == []
 
 
 @pytest.mark.parametrize(
@@ -315,24 +315,24 @@ def test_the_manual_flow_opens_no_browser_and_takes_the_pasted_address(client: C
     ],
 )
 def test_what_is_pasted_may_be_untidy(client: Client, change: Callable[[str], str]) -> None:
-    person = Person(lambda url: change(where_the_browser_ends(url)))
+    user = Person(lambda url: change(where_the_browser_ends(url)))
 
-    assert client.login(flow="manual", interaction=person.interaction()).subject == "user-1"
+    assert client.login(flow="manual", interaction=user.interaction()).subject == "user-1"
 
 
-def test_what_is_pasted_and_is_not_the_answer_is_said_so(client: Client) -> None:
+def test_pasted_text_that_is_no_authorization_response_is_said_so(client: Client) -> None:
     lines = iter(["hello", "http://127.0.0.1/callback?code=x&state=wrong", ""])
-    person = Person(where_the_browser_ends)
-    patient = person.interaction()
+    user = Person(where_the_browser_ends)
+    patient = user.interaction()
 
     def read_line(timeout_s: float) -> str | None:
-        return next(lines, None) or person.read_line(timeout_s)
+        return next(lines, None) or user.read_line(timeout_s)
 
     interaction = Interaction(patient.say, no_browser, read_line)
     result = client.login(flow="manual", interaction=interaction)
 
     assert result.subject == "user-1"
-    assert sum("not the address of this login" in line for line in person.said) == 2
+    assert sum("not the address of this login" in line for line in user.said) == 2
 
 
 def test_a_pasted_refusal_ends_the_login(client: Client) -> None:
@@ -349,8 +349,8 @@ def test_a_pasted_refusal_ends_the_login(client: Client) -> None:
 
 def test_the_manual_flow_takes_the_redirect_too(client: Client) -> None:
     with FakeBrowser(client.provider.ca_file) as browser:
-        person = Person(lambda url: "" if browser.open(url) else "no")
-        result = client.login(flow="manual", interaction=person.interaction())
+        user = Person(lambda url: "" if browser.open(url) else "no")
+        result = client.login(flow="manual", interaction=user.interaction())
 
     assert result.subject == "user-1"
     assert "Logged in" in browser.page
@@ -364,7 +364,7 @@ def test_the_second_round_works_with_pasted_addresses() -> None:
     assert result.tokens.refresh is not None
 
 
-def test_the_device_flow_names_the_person_too(client: Client) -> None:
+def test_the_device_flow_names_the_user_too(client: Client) -> None:
     kept: list[LoginResult] = []
     result = client.login_by_device(keep=kept.append)
 
@@ -407,10 +407,10 @@ def test_a_query_of_the_authorization_endpoint_is_kept(client: Client) -> None:
     assert " " not in url
 
 
-def test_an_id_token_that_nobody_asked_for_needs_no_nonce(client: Client) -> None:
+def test_an_id_token_that_was_not_requested_needs_no_nonce(client: Client) -> None:
     client.configure(scopes=("llm", "offline_access"))
     issue = client.provider._id_token
-    client.provider.alter["token"] = lambda good: Answer(
+    client.provider.alter["token"] = lambda good: ServerResponse(
         body={**good.body, "id_token": issue(Grant("cli", "", "user-1"), int(time.time()))}
     )
 

@@ -43,16 +43,16 @@ def send(port: int, data: bytes, *, host: str = "127.0.0.1") -> bytes:
     """Send raw bytes, and return everything that comes back."""
     with socket.create_connection((host, port), 5) as connection:
         connection.sendall(data)
-        answer = b""
+        response = b""
         while piece := connection.recv(65536):
-            answer += piece
-        return answer
+            response += piece
+        return response
 
 
 def get(port: int, target: str) -> int:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=5) as answer:
-            return int(answer.status)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{target}", timeout=5) as response:
+            return int(response.status)
     except urllib.error.HTTPError as error:
         error.close()
         return error.code
@@ -64,16 +64,16 @@ def finish(listener: RedirectListener) -> None:
         connection.sendall(f"GET {RIGHT} HTTP/1.1\r\n\r\n".encode())
 
 
-def test_the_answer_is_returned_and_its_page_is_shown() -> None:
+def test_the_authorization_response_is_returned_and_its_page_is_shown() -> None:
     with RedirectListener() as listener:
         with waiting(listener) as found:
             connection = socket.create_connection(("127.0.0.1", listener.port), 5)
             connection.sendall(f"GET {RIGHT} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        (answer,) = found
-        assert answer is not None
-        assert answer.query == "code=c&state=right"
+        (response,) = found
+        assert response is not None
+        assert response.query == "code=c&state=right"
         with connection:
-            shower = threading.Thread(target=answer.show, args=(b"<p>done</p>",))
+            shower = threading.Thread(target=response.show, args=(b"<p>done</p>",))
             shower.start()
             page = b""
             while piece := connection.recv(65536):
@@ -114,7 +114,7 @@ def test_strays_are_told_so_and_the_wait_goes_on() -> None:
         b"\x16\x03\x01\x00\xee\x01\x00\r\n\r\n",
     ],
 )
-def test_requests_of_another_kind_are_no_answer(data: bytes) -> None:
+def test_requests_of_another_kind_are_no_authorization_response(data: bytes) -> None:
     with RedirectListener() as listener, waiting(listener) as found:
         assert send(listener.port, data).startswith(b"HTTP/1.1 400 ")
         finish(listener)
@@ -176,7 +176,7 @@ def test_a_head_without_end_is_dropped() -> None:
     assert found[0] is not None
 
 
-def test_an_answer_may_come_in_pieces() -> None:
+def test_an_authorization_response_can_come_in_pieces() -> None:
     with RedirectListener() as listener, waiting(listener) as found:
         with socket.create_connection(("127.0.0.1", listener.port), 5) as slow:
             for byte in f"GET {RIGHT} HTTP/1.1\r\nCookie: {'c' * 9000}\r\n\r\n".encode():
@@ -185,7 +185,7 @@ def test_an_answer_may_come_in_pieces() -> None:
     assert found[0] is not None
 
 
-def test_silent_connections_keep_nobody_out() -> None:
+def test_silent_connections_keep_no_other_out() -> None:
     with RedirectListener() as listener, waiting(listener) as found:
         silent = [socket.create_connection(("127.0.0.1", listener.port), 5) for _ in range(2 * MAX_THREADS)]
         assert silent[0].recv(1) == b""  # the oldest made room
@@ -206,8 +206,8 @@ def test_a_thousand_random_requests_do_not_end_the_wait() -> None:
 
     with RedirectListener() as listener, waiting(listener, 60.0) as found:
         for _ in range(1000):
-            answer = send(listener.port, f"GET {random_target()} HTTP/1.1\r\n\r\n".encode())
-            assert answer[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")
+            response = send(listener.port, f"GET {random_target()} HTTP/1.1\r\n\r\n".encode())
+            assert response[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 404 ")
         finish(listener)
 
     assert found[0] is not None
@@ -259,17 +259,17 @@ def test_a_fixed_port_can_be_used_again_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [lambda answer: answer.show(b"x" * 10), lambda answer: answer.go_on("http://x/")]
+    "react", [lambda response: response.show(b"x" * 10), lambda response: response.go_on("http://x/")]
 )
-def test_a_browser_that_went_away_harms_nobody(reply: Callable[[AuthorizationResponse], None]) -> None:
+def test_a_browser_that_disconnects_does_no_harm(react: Callable[[AuthorizationResponse], None]) -> None:
     with RedirectListener() as listener:
         with waiting(listener) as found:
             finish(listener)
         assert found[0] is not None
-        reply(found[0])
+        react(found[0])
 
 
-def test_an_answer_shows_nothing_of_its_query() -> None:
+def test_an_authorization_response_shows_nothing_of_its_query() -> None:
     with RedirectListener() as listener:
         with waiting(listener) as found:
             finish(listener)

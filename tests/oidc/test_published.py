@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.gateway import METADATA_PATH, FakeGateway
 from tests.fakes.hostile_metadata import ATTACKS, Attack
-from tests.fakes.web import CA_FILE, Answer
+from tests.fakes.web import CA_FILE, ServerResponse
 from thv_llm.errors import InvalidResponseError, UnreachableError
 from thv_llm.oidc import published
 from thv_llm.oidc.discovery import Metadata
@@ -265,7 +265,7 @@ def test_a_document_is_found_by_the_challenge(gateway: FakeGateway) -> None:
 def test_the_challenge_counts_whichever_of_several_headers_it_is_in(gateway: FakeGateway) -> None:
     head = f'WWW-Authenticate: Bearer resource_metadata="{gateway.url}/meta"\r\nWWW-Authenticate: Basic\r\n'
     raw = f"HTTP/1.1 401 No\r\n{head}Content-Length: 0\r\n\r\n".encode()
-    gateway.published["/v1/models"] = Answer(raw=raw)
+    gateway.published["/v1/models"] = ServerResponse(raw=raw)
     gateway.publish({"authorization_servers": [ISSUER]}, "/meta")
 
     assert find(gateway)[0] is not None
@@ -356,7 +356,7 @@ def test_each_attack_is_refused_with_its_reason(gateway: FakeGateway, attack: At
 
 def test_a_slow_document_is_cut(gateway: FakeGateway) -> None:
     honest = {"resource": gateway.url, "authorization_servers": [ISSUER]}
-    gateway.published[METADATA_PATH] = Answer(body=honest, drip_s=0.02)
+    gateway.published[METADATA_PATH] = ServerResponse(body=honest, drip_s=0.02)
 
     with pytest.raises(UnreachableError, match="no complete response"):
         published.find(gateway.url, CA_FILE, {}, timeout_s=0.3)

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client
 from thv_llm.oidc.http import Provider
 from thv_llm.oidc.token_endpoint import revoke
 from thv_llm.secret import Secret
 
 
-def without_endpoint(answer: Answer) -> Answer:
-    answer.body.pop("revocation_endpoint", None)
-    return answer
+def without_endpoint(response: ServerResponse) -> ServerResponse:
+    response.body.pop("revocation_endpoint", None)
+    return response
 
 
 def revoke_one(client: Client) -> tuple[str, str]:
@@ -44,8 +44,12 @@ def test_the_endpoint_may_be_named_in_the_other_document_only(client: Client) ->
     assert not client.provider.grants.is_live(token)
 
 
-@pytest.mark.parametrize("other", [without_endpoint, lambda _: Answer(404), lambda _: Answer(200, "<html>")])
-def test_a_provider_without_revocation_is_named_so(client: Client, other: Callable[[Answer], Answer]) -> None:
+@pytest.mark.parametrize(
+    "other", [without_endpoint, lambda _: ServerResponse(404), lambda _: ServerResponse(200, "<html>")]
+)
+def test_a_provider_without_revocation_is_named_so(
+    client: Client, other: Callable[[ServerResponse], ServerResponse]
+) -> None:
     client.provider.alter["discovery"] = without_endpoint
     client.provider.alter["oauth_metadata"] = other
 
@@ -54,24 +58,24 @@ def test_a_provider_without_revocation_is_named_so(client: Client, other: Callab
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("response", "why"),
     [
-        (Answer(401, {"error": "invalid_client"}), "returned HTTP 401 'invalid_client'"),
-        (Answer(403, "<html>no"), "returned HTTP 403"),
-        (Answer(503), "returned HTTP 503"),
-        (Answer(raw=b""), "was complete"),
-        (Answer(302, headers={"Location": "/"}), "returned HTTP 302"),
+        (ServerResponse(401, {"error": "invalid_client"}), "returned HTTP 401 'invalid_client'"),
+        (ServerResponse(403, "<html>no"), "returned HTTP 403"),
+        (ServerResponse(503), "returned HTTP 503"),
+        (ServerResponse(raw=b""), "was complete"),
+        (ServerResponse(302, headers={"Location": "/"}), "returned HTTP 302"),
     ],
 )
-def test_why_a_provider_did_not_revoke_is_told(client: Client, answer: Answer, why: str) -> None:
-    client.provider.alter["revoke"] = lambda _: answer
+def test_why_a_provider_did_not_revoke_is_told(client: Client, response: ServerResponse, why: str) -> None:
+    client.provider.alter["revoke"] = lambda _: response
 
     assert why in revoke_one(client)[0]
 
 
 def test_a_provider_that_quotes_the_token_is_not_quoted(client: Client) -> None:
-    def echo(_: Answer) -> Answer:
-        return Answer(400, {"error": client.provider.last("revoke").form["token"]})
+    def echo(_: ServerResponse) -> ServerResponse:
+        return ServerResponse(400, {"error": client.provider.last("revoke").form["token"]})
 
     client.provider.alter["revoke"] = echo
     why, token = revoke_one(client)
@@ -88,9 +92,9 @@ def test_a_proxy_that_cannot_be_used_is_no_error(client: Client) -> None:
 
 
 def test_metadata_of_another_issuer_gets_no_token(client: Client) -> None:
-    def evil(answer: Answer) -> Answer:
-        answer.body["issuer"] = "https://evil.example"
-        return answer
+    def evil(response: ServerResponse) -> ServerResponse:
+        response.body["issuer"] = "https://evil.example"
+        return response
 
     client.provider.alter["discovery"] = without_endpoint
     client.provider.alter["oauth_metadata"] = evil

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import rsa
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client
 from thv_llm.errors import UnreachableError
 from thv_llm.net.http_client import Response
@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 MONTH_S = 30 * 86400.0
 
 
-def reply(**body: Any) -> Response:
+def token_response(**body: Any) -> Response:
     return Response("idp.example", 200, {}, json={"access_token": "at", "token_type": "Bearer", **body})
 
 
@@ -46,7 +46,9 @@ def reply(**body: Any) -> Response:
     ],
 )
 def test_the_lifetime_is_announced_or_assumed(expires_in: object, lifetime_s: float) -> None:
-    assert token_endpoint.tokens(reply(expires_in=expires_in), now=NOW).expires_at == NOW + lifetime_s
+    assert (
+        token_endpoint.tokens(token_response(expires_in=expires_in), now=NOW).expires_at == NOW + lifetime_s
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,13 +65,13 @@ def test_the_lifetime_is_announced_or_assumed(expires_in: object, lifetime_s: fl
 def test_without_expires_in_the_token_itself_may_say(exp: object, lifetime_s: float) -> None:
     access = rsa.jwt({"alg": "RS256"}, {"exp": exp}, rsa.KEY)
 
-    assert token_endpoint.tokens(reply(access_token=access), now=NOW).expires_at == NOW + lifetime_s
+    assert token_endpoint.tokens(token_response(access_token=access), now=NOW).expires_at == NOW + lifetime_s
 
 
 def test_expires_in_counts_more_than_the_token_itself() -> None:
     """It is relative, so it does not depend on the provider's clock."""
     access = rsa.jwt({"alg": "RS256"}, {"exp": NOW + 9000}, rsa.KEY)
-    found = token_endpoint.tokens(reply(access_token=access, expires_in=60), now=NOW)
+    found = token_endpoint.tokens(token_response(access_token=access, expires_in=60), now=NOW)
 
     assert found.expires_at == NOW + 60
 
@@ -89,13 +91,13 @@ def test_expires_in_counts_more_than_the_token_itself() -> None:
     ],
 )
 def test_a_provider_may_say_when_the_session_ends(members: dict[str, Any], lasts_s: float | None) -> None:
-    found = token_endpoint.tokens(reply(**members), now=NOW).session_ends_at
+    found = token_endpoint.tokens(token_response(**members), now=NOW).session_ends_at
 
     assert found == (None if lasts_s is None else NOW + lasts_s)
 
 
 def test_tokens_are_secrets() -> None:
-    found = token_endpoint.tokens(reply(refresh_token="rt", id_token="a.b.c"), now=NOW)
+    found = token_endpoint.tokens(token_response(refresh_token="rt", id_token="a.b.c"), now=NOW)
 
     assert (found.access, found.refresh, found.id_token) == (Secret("at"), Secret("rt"), Secret("a.b.c"))
     assert "rt" not in repr(found).replace("refresh", "").replace("expires_at", "")
@@ -134,8 +136,8 @@ def test_refresh_sends_what_the_provider_needs_and_no_more() -> None:
     ],
 )
 def test_retry_after_is_understood_in_seconds(value: str, seconds: float | None) -> None:
-    answer = Response("idp.example", 503, {"retry-after": value})
-    error = token_endpoint.refused("x", answer, {})
+    response = Response("idp.example", 503, {"retry-after": value})
+    error = token_endpoint.refused("x", response, {})
 
     assert isinstance(error, UnreachableError)
     assert error.retry_after_s == seconds
@@ -171,20 +173,22 @@ def test_retry_after_is_understood_as_a_date(date: str, seconds: float | None) -
     ],
 )
 def test_secrets_that_are_echoed_are_taken_out(text: str, shown: str) -> None:
-    answer = Response("idp.example", 400, {}, json={"error": "invalid_request", "error_description": text})
-    error = token_endpoint.refused("x", answer, {"refresh_token": Secret("SECRET-0123456789")})
+    response = Response("idp.example", 400, {}, json={"error": "invalid_request", "error_description": text})
+    error = token_endpoint.refused("x", response, {"refresh_token": Secret("SECRET-0123456789")})
 
     assert error.why == f"the provider says 'invalid_request': {shown!r}"
     assert "0123" not in error.why
 
 
 def test_long_texts_of_the_provider_are_cut() -> None:
-    answer = Response("idp.example", 400, {}, json={"error": "x" * 10_000, "error_description": "y" * 10_000})
+    response = Response(
+        "idp.example", 400, {}, json={"error": "x" * 10_000, "error_description": "y" * 10_000}
+    )
 
-    assert len(str(token_endpoint.refused("x", answer, {}))) < 500
+    assert len(str(token_endpoint.refused("x", response, {}))) < 500
 
 
-def test_a_refresh_of_nobody_in_particular_takes_any_subject() -> None:
+def test_a_refresh_without_a_known_subject_accepts_any_subject() -> None:
     with FakeProvider(id_token_on_refresh=True) as provider:
         client = Client(provider)
 
@@ -193,8 +197,8 @@ def test_a_refresh_of_nobody_in_particular_takes_any_subject() -> None:
 
 def test_an_opaque_token_is_as_good() -> None:
     with FakeProvider(opaque=True) as provider:
-        provider.alter["refresh"] = lambda answer: Answer(
-            body={name: value for name, value in answer.body.items() if name != "expires_in"}
+        provider.alter["refresh"] = lambda response: ServerResponse(
+            body={name: value for name, value in response.body.items() if name != "expires_in"}
         )
         found = Client(provider).refresh(provider.issue_refresh_token(), now=NOW)
 

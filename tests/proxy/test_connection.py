@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, answering
+from tests.fakes.hostile_gateway import Conversation, responding
 from tests.proxy.running import KEY, OK, TOKEN, Running, running, until
 from thv_llm.proxy.server import Timing
 from thv_llm.proxy.stats import Outcome
@@ -28,7 +28,7 @@ def upload(run: Running, *lines: bytes) -> bytes:
 
 
 def test_the_clients_credentials_go_and_one_token_comes() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         response = run.get(
             "/v1/models?key=client-secret&a=b",
             "x-api-key: client-secret",
@@ -51,7 +51,7 @@ def test_the_clients_credentials_go_and_one_token_comes() -> None:
 
 
 def test_the_gateways_base_path_goes_before_every_path() -> None:
-    with running(answering(OK), base="/team/v1") as run:
+    with running(responding(OK), base="/team/v1") as run:
         run.get("/v1/models")
         run.get("/anthropic/v1/messages")
         assert status(run.get("/../../admin")) == 400
@@ -94,7 +94,7 @@ SMUGGLED = (
     ],
 )
 def test_a_request_that_could_be_read_in_two_ways_ends_its_connection(lines: bytes) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         smuggled = SMUGGLED.replace(b"PORT", b"%d" % run.port)
 
         response = run.send(UPLOAD % run.port + lines + smuggled)
@@ -122,7 +122,7 @@ def test_a_request_that_could_be_read_in_two_ways_ends_its_connection(lines: byt
     ],
 )
 def test_a_request_line_that_leads_elsewhere_is_refused(line: bytes, expected: int) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         fields = f"Host: 127.0.0.1:{run.port}\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
 
         response = run.send(line + b"\r\n" + fields)
@@ -131,8 +131,8 @@ def test_a_request_line_that_leads_elsewhere_is_refused(line: bytes, expected: i
         assert not run.gateway.heads
 
 
-def test_strangers_are_refused_before_their_body_is_read() -> None:
-    with running(answering(OK)) as run, run.connect() as client:
+def test_foreign_clients_are_refused_before_their_body_is_read() -> None:
+    with running(responding(OK)) as run, run.connect() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 10000\r\n\r\n" % run.port)
 
         response = client.everything()
@@ -148,7 +148,7 @@ def test_strangers_are_refused_before_their_body_is_read() -> None:
 )
 @pytest.mark.parametrize("path", ["/v1/models", "/healthz"])
 def test_pages_are_refused_without_a_word_of_cors(line: str, path: str) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         for method in ("GET", "OPTIONS", "POST"):
             response = run.get(path, line, "Access-Control-Request-Method: POST", method=method)
 
@@ -158,15 +158,15 @@ def test_pages_are_refused_without_a_word_of_cors(line: str, path: str) -> None:
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending() -> None:
-    with running(answering(OK), timing=Timing(linger=5)) as run, run.connect() as client:
+    with running(responding(OK), timing=Timing(linger=5)) as run, run.connect() as client:
         head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 8000000\r\n\r\n" % run.port
         client.sock.sendall(head + b"x" * 8_000_000)  # a reset in the middle of it would raise
 
         assert status(client.everything()) == 401
 
 
-def test_health_is_answered_without_a_key_or_the_gateway() -> None:
-    with running(answering(OK)) as run:
+def test_health_needs_neither_a_key_nor_the_gateway() -> None:
+    with running(responding(OK)) as run:
         ask = b"GET /healthz HTTP/1.1\r\nHost: localhost:%d\r\n\r\n" % run.port
         with run.connect() as client:
             for _ in range(2):
@@ -178,7 +178,7 @@ def test_health_is_answered_without_a_key_or_the_gateway() -> None:
         assert status(run.get("/healthz", method="POST", body=b"x")) == 405
 
 
-def test_pipelined_requests_are_answered_in_order() -> None:
+def test_pipelined_requests_get_their_responses_in_order() -> None:
     def script(conversation: Conversation) -> None:
         while head := conversation.request():
             path = head.split()[1]
@@ -224,7 +224,7 @@ def test_a_chunked_upload_arrives_chunked_and_whole() -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 @pytest.mark.parametrize("lines", [[], [b"Content-Length: 0"]])
 def test_an_empty_body_reaches_the_gateway_with_its_length(method: str, lines: list[bytes]) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         request = upload(run, *lines, b"Connection: close").replace(b"POST", method.encode(), 1)
 
         assert status(run.send(request)) == 200
@@ -232,7 +232,7 @@ def test_an_empty_body_reaches_the_gateway_with_its_length(method: str, lines: l
 
 
 def test_a_get_has_no_length_unless_it_came_with_one() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         run.get()
         run.get("/v1/models", "Content-Length: 0")
 
@@ -241,14 +241,14 @@ def test_a_get_has_no_length_unless_it_came_with_one() -> None:
 
 @pytest.mark.parametrize("extension", [b";", b"; ", b";;a", b";=1", b";a;", b"; ;b=1"])
 def test_an_empty_chunk_extension_is_refused(extension: bytes) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         chunks = b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"
         assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + chunks)) == 400
 
 
 @pytest.mark.parametrize("extension", [b";a", b" ;a=1", b'; a="b c";d'])
 def test_a_named_chunk_extension_is_dropped(extension: bytes) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         chunks = b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"
         upload_head = upload(run, b"Transfer-Encoding: chunked", b"Connection: close")
         assert status(run.send(upload_head + chunks)) == 200
@@ -256,13 +256,13 @@ def test_a_named_chunk_extension_is_dropped(extension: bytes) -> None:
 
 
 def test_blanks_behind_a_chunk_size_are_refused_from_clients() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         chunks = b"5 \r\nhello\r\n0\r\n\r\n"
         assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + chunks)) == 400
 
 
-def test_expect_is_answered_by_the_proxy_itself() -> None:
-    with running(answering(OK)) as run, run.connect() as client:
+def test_expect_gets_its_100_from_the_proxy_itself() -> None:
+    with running(responding(OK)) as run, run.connect() as client:
         client.send(upload(run, b"Content-Length: 5", b"Expect: 100-continue", b"Connection: close"))
         assert client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.send(b"hello")
@@ -272,8 +272,8 @@ def test_expect_is_answered_by_the_proxy_itself() -> None:
         assert b"expect" not in run.gateway.heads[0].lower()
 
 
-def test_a_refused_expectation_is_answered_at_once() -> None:
-    with running(answering(OK)) as run, run.connect() as client:
+def test_a_refused_expectation_gets_its_response_at_once() -> None:
+    with running(responding(OK)) as run, run.connect() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nExpect: 100-continue\r\n" % run.port)
         client.send(b"Content-Length: 5\r\n\r\n")
 
@@ -282,7 +282,7 @@ def test_a_refused_expectation_is_answered_at_once() -> None:
 
 def test_an_old_client_gets_no_chunks() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-    with running(answering(chunked)) as run:
+    with running(responding(chunked)) as run:
         response = run.send(run.head().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
 
         assert status(response) == 200
@@ -292,14 +292,14 @@ def test_an_old_client_gets_no_chunks() -> None:
 
 
 def test_a_head_of_60_kb_passes_and_one_of_2_mb_does_not() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         assert status(run.get("/v1/models", *[f"X-{at}: {'a' * 600}" for at in range(100)])) == 200
         assert status(run.get("/v1/models", *[f"X-{at}: {'a' * 20_000}" for at in range(100)])) == 431
         assert len(run.gateway.heads) == 1
 
 
 def test_a_claimed_length_is_never_believed() -> None:
-    with running(answering(OK), timing=Timing(linger=0.2, max_body=1000)) as run:
+    with running(responding(OK), timing=Timing(linger=0.2, max_body=1000)) as run:
         assert status(run.send(upload(run, b"Content-Length: 10737418240"))) == 413
         assert status(run.send(upload(run, b"Transfer-Encoding: chunked") + b"7d0\r\n" + b"x" * 2000)) == 413
         assert not run.gateway.bodies
@@ -326,7 +326,7 @@ def test_a_cut_upload_never_reaches_the_gateway_as_a_whole_one() -> None:
 
 
 def test_heads_have_one_deadline_for_all_their_bytes() -> None:
-    with running(answering(OK), timing=Timing(head=0.4, linger=0.1)) as run, run.connect() as client:
+    with running(responding(OK), timing=Timing(head=0.4, linger=0.1)) as run, run.connect() as client:
         began = time.monotonic()
         client.sock.settimeout(0.05)
         response = b""
@@ -343,7 +343,7 @@ def test_heads_have_one_deadline_for_all_their_bytes() -> None:
 
 
 def test_300_dripping_clients_neither_keep_others_waiting_nor_stay() -> None:
-    with running(answering(OK), timing=Timing(head=1.5, linger=0.1)) as run:
+    with running(responding(OK), timing=Timing(head=1.5, linger=0.1)) as run:
         dripping = [socket.create_connection(("127.0.0.1", run.port)) for _ in range(300)]
         try:
             for sock in dripping:
@@ -358,7 +358,7 @@ def test_300_dripping_clients_neither_keep_others_waiting_nor_stay() -> None:
 
 
 def test_an_idle_connection_is_closed_without_a_word() -> None:
-    with running(answering(OK), timing=Timing(keep=0.2, head=0.2)) as run, run.connect() as client:
+    with running(responding(OK), timing=Timing(keep=0.2, head=0.2)) as run, run.connect() as client:
         client.send(run.head())
         assert client.until(b"hi").endswith(b"hi")
 
@@ -368,7 +368,7 @@ def test_an_idle_connection_is_closed_without_a_word() -> None:
 
 
 def test_every_exchange_is_reported_without_its_secrets() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         run.get("/v1/\x1b[31mx?key=s3cret", "User-Agent: tool/1.0 (s3cret)")
         run.get("/v1/models?key=s3cret", "User-Agent: tool/1.0 (s3cret)", method="POST", body=b"s3cret")
         reported = run.entry(2)
@@ -454,7 +454,7 @@ def test_a_client_that_leaves_while_its_upload_is_stalled_is_noticed_within_5_s(
 
 
 def test_a_thousand_requests_on_one_connection_use_one_connection() -> None:
-    with running(answering(OK)) as run, run.connect() as client:
+    with running(responding(OK)) as run, run.connect() as client:
         for _ in range(100):
             client.send(run.head("/v1/messages", method="POST", body=b"hello"))
             assert client.until(b"hi").endswith(b"hi")

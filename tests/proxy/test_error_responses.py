@@ -77,7 +77,7 @@ def test_a_response_to_head_has_a_length_and_no_body() -> None:
     assert b"Content-Length: 0" not in response
 
 
-def test_a_401_of_ours_asks_not_to_be_tried_again() -> None:
+def test_a_401_of_the_proxy_says_that_a_retry_is_useless() -> None:
     assert b"\r\nx-should-retry: false\r\n" in error_responses.error(Rejected(401, "no session"))
     assert b"x-should-retry" not in error_responses.error(Rejected(502, "the gateway is down"))
 
@@ -128,7 +128,7 @@ def test_health_proves_that_it_knows_the_key() -> None:
 
 
 @pytest.mark.parametrize("nonce", ["short", "x" * 129, "0123456789abcde%20", "0123456789abcde%C3%A9"])
-def test_only_a_plain_challenge_is_answered(nonce: str) -> None:
+def test_only_a_plain_challenge_gets_a_proof(nonce: str) -> None:
     with pytest.raises(Rejected) as caught:
         error_responses.health(
             "", http1.parse_target(b"/healthz?challenge=" + nonce.encode()), KEY, stays=True

@@ -49,7 +49,7 @@ def soon() -> float:
     return time.monotonic() + 5
 
 
-def test_a_task_goes_on_when_its_wire_can(loop: EventLoop) -> None:
+def test_a_task_goes_on_when_its_transport_can(loop: EventLoop) -> None:
     def echo(task: Plain) -> Steps[None]:
         transport = task.transports[0]
         while True:
@@ -123,7 +123,7 @@ def test_a_job_is_done_elsewhere_and_its_result_comes_back(loop: EventLoop) -> N
     assert job != here
 
 
-def test_jobs_of_many_tasks_are_done_at_once_and_hold_nobody_up(loop: EventLoop) -> None:
+def test_jobs_of_many_tasks_are_done_at_once_and_delay_no_other(loop: EventLoop) -> None:
     everyone = threading.Barrier(40)
 
     def asks(task: Plain) -> Steps[None]:
@@ -152,7 +152,7 @@ def test_a_defect_in_one_task_does_not_end_the_others(loop: EventLoop) -> None:
     assert loop.tasks == []
 
 
-def test_a_wire_that_cannot_be_watched_ends_its_task_only(loop: EventLoop) -> None:
+def test_a_transport_that_cannot_be_watched_ends_its_task_only(loop: EventLoop) -> None:
     def waits(task: Plain) -> Steps[None]:
         yield soon()
 

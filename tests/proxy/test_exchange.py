@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, HostileGateway, answering
+from tests.fakes.hostile_gateway import Conversation, HostileGateway, responding
 from tests.proxy.running import OK, Running, running, until
 from thv_llm.proxy.exchange import MAX_KEPT_BYTES, RequestBody
 from thv_llm.proxy.framing import ChunkedBody, ContentLengthBody
@@ -26,7 +26,7 @@ def status(response: bytes) -> int:
 
 
 def test_a_pooled_connection_is_used_again_by_another_client() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         for _ in range(5):
             assert status(run.get()) == 200
 
@@ -34,7 +34,7 @@ def test_a_pooled_connection_is_used_again_by_another_client() -> None:
 
 
 def test_a_pooled_connection_that_the_gateway_closed_is_not_used() -> None:
-    with running(answering(OK, times=1)) as run:
+    with running(responding(OK, times=1)) as run:
         for method in ("GET", "POST", "POST"):
             assert status(run.get(method=method, body=b"x")) == 200
             time.sleep(0.05)  # for the gateway's close to arrive
@@ -149,17 +149,17 @@ def test_a_client_that_stops_in_its_body_is_given_up_with_408() -> None:
 
 
 def test_a_gateway_that_is_not_there_is_a_502_and_its_return_is_noticed() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         port = run.gateway.port
         assert status(run.get()) == 200
         run.gateway.stop()
         assert status(run.get()) == 502
-        with HostileGateway(answering(OK), port=port):
+        with HostileGateway(responding(OK), port=port):
             assert status(run.get()) == 200
 
 
 def test_an_error_names_neither_the_gateways_address_nor_the_token() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         run.gateway.stop()
         response = run.get()
 
@@ -185,7 +185,7 @@ def test_uploads_arrive_whole_even_when_the_gateway_reads_slowly() -> None:
 
 
 def test_many_clients_at_once_are_all_served() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         assert _statuses(run, 200) == [200] * 200
         until(lambda: run.proxy.stats().requests == 200)
 

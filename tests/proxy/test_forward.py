@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, answering
+from tests.fakes.hostile_gateway import Conversation, responding
 from tests.proxy.running import KEY, OK, running, until
 from tests.proxy.test_connection import status, upload
 from thv_llm.errors import LoginRequiredError, NotConfiguredError, UnreachableError
@@ -34,8 +34,8 @@ def test_a_refused_token_is_renewed_and_the_request_repeated_once(refusal: bytes
         assert run.tokens.refreshes == 1
 
 
-def test_a_gateway_that_refuses_every_token_is_asked_twice() -> None:
-    with running(answering(REFUSED)) as run:
+def test_a_gateway_that_refuses_every_token_gets_two_requests() -> None:
+    with running(responding(REFUSED)) as run:
         response = run.get()
         assert (status(response), response[-2:]) == (401, b"no")
         assert (len(run.gateway.heads), run.tokens.refreshes) == (2, 1)
@@ -94,7 +94,7 @@ FORBIDDEN = REFUSED.replace(b"401 Unauthorized", b"403 Forbidden")
 
 
 def test_a_403_that_repeats_costs_one_refresh_for_a_while() -> None:
-    with running(answering(FORBIDDEN)) as run:
+    with running(responding(FORBIDDEN)) as run:
         for _ in range(5):
             assert status(run.get(method="POST", body=b"x")) == 403
         assert status(run.get("/v1/files", method="POST", body=b"x" * (9 << 20))) == 403
@@ -135,7 +135,7 @@ def test_a_403_stays_the_gateways_when_no_other_token_can_be_had() -> None:
 
 
 def test_both_tokens_are_reported_when_both_are_refused() -> None:
-    with running(answering(REFUSED)) as run:
+    with running(responding(REFUSED)) as run:
         assert status(run.get()) == 401
 
         until(lambda: run.tokens.reported == [("canary-token-1", 401), ("canary-token-2", 401)])
@@ -172,7 +172,7 @@ def test_50_refused_requests_at_once_cause_one_refresh() -> None:
     ],
 )
 def test_without_a_token_the_client_gets_a_401_that_says_what_to_run(failure: Exception, said: str) -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         run.tokens.failure = failure
 
         response = run.get("/v1/messages", method="POST", body=b"x" * 100_000)
@@ -195,8 +195,8 @@ def test_a_session_that_ends_at_a_refusal_is_a_401_of_ours() -> None:
         assert b"thv-llm login" in run.get()
 
 
-def test_a_token_at_hand_is_taken_without_asking() -> None:
-    with running(answering(OK)) as run:
+def test_a_token_at_hand_is_taken_without_a_request() -> None:
+    with running(responding(OK)) as run:
         run.tokens.failure = UnreachableError("not asked")
         run.tokens.at_hand = Secret("at-hand")
 
@@ -206,7 +206,7 @@ def test_a_token_at_hand_is_taken_without_asking() -> None:
         assert status(run.get()) == 401
 
 
-def test_a_token_that_takes_long_holds_up_nobody_else() -> None:
+def test_a_token_that_takes_long_delays_no_other_request() -> None:
     waiting, go_on = threading.Event(), threading.Event()
 
     def slow(_: Refusal | None) -> Secret:
@@ -214,7 +214,7 @@ def test_a_token_that_takes_long_holds_up_nobody_else() -> None:
         go_on.wait(5)
         return Secret("late")
 
-    with running(answering(OK), get_token=slow) as run, run.connect() as client:
+    with running(responding(OK), get_token=slow) as run, run.connect() as client:
         client.send(run.head("/v1/models", "Connection: close"))
         assert waiting.wait(5)
         for _ in range(3):
@@ -226,7 +226,7 @@ def test_a_token_that_takes_long_holds_up_nobody_else() -> None:
 @pytest.mark.parametrize("require_key", [True, False])
 def test_the_local_key_reaches_the_gateway_under_no_name(require_key: bool) -> None:
     encoded = "".join(f"%{ord(letter):02x}" for letter in KEY)
-    with running(answering(OK), require_key=require_key) as run:
+    with running(responding(OK), require_key=require_key) as run:
         path = f"/v1/models?KEY={KEY}&a=1&api_key={KEY}&x={encoded}&{KEY}"
         spread = (f"X-Auth-Token: {KEY}", f"Ocp-Apim-Subscription-Key: Bearer {KEY}", "X-Kept: 1")
         assert status(run.get(path, *spread)) == 200
@@ -255,7 +255,7 @@ KEYS = {b"thv-aider-0123456789": "aider", b"thv-env-0123456789": "env", b"thv-ol
 @pytest.mark.parametrize(("line", "field"), PLACES)
 def test_no_key_of_any_tool_reaches_the_gateway(line: str, field: str, require_key: bool) -> None:
     own, *others = (key.decode() for key in KEYS)
-    with running(answering(OK), keys=lambda: KEYS, require_key=require_key) as run:
+    with running(responding(OK), keys=lambda: KEYS, require_key=require_key) as run:
         for key in (*others, own, KEY):
             fields = (f"Host: 127.0.0.1:{run.port}", f"Authorization: Bearer {own}", field.format(key))
             head = "\r\n".join([line.format(key), *fields, "Connection: close", "", ""])
@@ -270,7 +270,7 @@ def test_no_key_of_any_tool_reaches_the_gateway(line: str, field: str, require_k
 def test_without_a_token_a_client_gets_the_status_with_which_it_shows_the_text(
     key: str, expected: int
 ) -> None:
-    with running(answering(REFUSED), keys=lambda: KEYS, no_token={"aider": 400}) as run:
+    with running(responding(REFUSED), keys=lambda: KEYS, no_token={"aider": 400}) as run:
 
         def ask() -> bytes:
             fields = (f"Host: 127.0.0.1:{run.port}", f"X-Api-Key: {key}", "Connection: close")
@@ -286,7 +286,7 @@ def test_without_a_token_a_client_gets_the_status_with_which_it_shows_the_text(
 
 
 def test_a_key_in_the_body_is_the_users_own_business() -> None:
-    with running(answering(OK), keys=lambda: KEYS) as run:
+    with running(responding(OK), keys=lambda: KEYS) as run:
         body = b'{"prompt": "what is thv-env-0123456789?"}'
         fields = (f"Host: 127.0.0.1:{run.port}", "X-Api-Key: thv-aider-0123456789", "Connection: close")
         head = "\r\n".join(["POST /v1/messages HTTP/1.1", *fields, f"Content-Length: {len(body)}", "", ""])
@@ -297,7 +297,7 @@ def test_a_key_in_the_body_is_the_users_own_business() -> None:
 
 def test_keys_come_and_go_while_the_proxy_runs() -> None:
     known = {b"thv-aider-0123456789": "aider"}
-    with running(answering(OK), keys=lambda: dict(known)) as run:
+    with running(responding(OK), keys=lambda: dict(known)) as run:
 
         def shows(key: str) -> int:
             fields = (f"Host: 127.0.0.1:{run.port}", f"X-Api-Key: {key}", "Connection: close")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, answering
+from tests.fakes.hostile_gateway import Conversation, responding
 from tests.proxy.running import KEY, OK, Client, running, until
 from thv_llm.proxy import server
 from thv_llm.proxy.server import FEWEST, Proxy
@@ -25,7 +25,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def test_it_listens_on_loopback_only() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         table = Path("/proc/self/net/tcp")
         if not table.exists():
             pytest.skip("no /proc to look at")
@@ -38,7 +38,7 @@ def test_it_listens_on_loopback_only() -> None:
 
 
 def test_it_responses_on_ipv6_too_where_there_is_one() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         try:
             sock = socket.create_connection(("::1", run.port), timeout=5)
         except OSError:
@@ -62,7 +62,7 @@ def test_a_port_that_is_taken_is_the_systems_error() -> None:
 
 
 def test_more_connections_than_the_limit_get_a_503() -> None:
-    with running(answering(OK), descriptors=20) as run, contextlib.ExitStack() as stack:
+    with running(responding(OK), descriptors=20) as run, contextlib.ExitStack() as stack:
         waiting = [stack.enter_context(run.connect()) for _ in range(FEWEST)]
         until(lambda: run.proxy.stats().connections == FEWEST)
         with run.connect() as another:
@@ -73,7 +73,7 @@ def test_more_connections_than_the_limit_get_a_503() -> None:
 
 
 def test_200_connections_at_once_are_all_accepted() -> None:
-    with running(answering(OK)) as run, contextlib.ExitStack() as stack:
+    with running(responding(OK)) as run, contextlib.ExitStack() as stack:
         began = time.monotonic()
         clients = []
         for _ in range(200):
@@ -103,7 +103,7 @@ def few_descriptors() -> Iterator[None]:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_it_survives_running_out_of_descriptors() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         held: list[socket.socket] = []
         with few_descriptors():
             with contextlib.suppress(OSError):
@@ -169,7 +169,7 @@ def test_stopping_breaks_off_a_request_that_waits_for_its_response() -> None:
 
 def test_nothing_is_left_behind() -> None:
     before = set(threading.enumerate())
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         for _ in range(5):
             run.get()
 
@@ -178,14 +178,14 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_without_require_key_clients_need_none_and_health_still_proves_it() -> None:
-    with running(answering(OK), require_key=False) as run:
+    with running(responding(OK), require_key=False) as run:
         ask = run.head("/v1/models", "Connection: close").replace(f"Bearer {KEY}".encode(), b"Bearer other")
         assert run.send(ask).startswith(b"HTTP/1.1 200 ")
         assert b'"proof"' in run.get("/healthz?challenge=0123456789abcdef")
 
 
 def test_figures_count_what_was_served() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         run.get()
         run.get("/..")
         until(lambda: run.proxy.stats().requests == 2 and run.proxy.stats().connections == 0)

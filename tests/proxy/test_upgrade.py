@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, answering
+from tests.fakes.hostile_gateway import Conversation, responding
 from tests.proxy.running import OK, running, until
 from thv_llm.proxy import relay
 from thv_llm.proxy.http1 import Fields, RequestHead
@@ -96,7 +96,7 @@ def test_one_end_that_leaves_ends_the_other(end: str) -> None:
     "response", [OK, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", b"HTTP/1.1 302 No\r\n\r\n"]
 )
 def test_anything_else_than_a_101_is_a_426(response: bytes) -> None:
-    with running(answering(response)) as run:
+    with running(responding(response)) as run:
         found = run.send(run.head("/v1/responses", *ASK))
 
         assert found.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
@@ -106,7 +106,7 @@ def test_anything_else_than_a_101_is_a_426(response: bytes) -> None:
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 def test_a_response_that_the_client_has_to_see_passes(status: int) -> None:
     response = b"HTTP/1.1 %d No\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nwait" % status
-    with running(answering(response)) as run, run.connect() as client:
+    with running(responding(response)) as run, run.connect() as client:
         for _ in range(2):
             client.send(run.head("/v1/responses", *ASK))
             assert client.until(b"wait") == response
@@ -135,7 +135,7 @@ def test_a_client_that_leaves_while_the_gateway_takes_nothing_is_noticed() -> No
 
 
 def test_a_switch_to_something_else_is_a_bad_gateway() -> None:
-    with running(answering(SWITCH.replace(b"websocket", b"h2c"))) as run:
+    with running(responding(SWITCH.replace(b"websocket", b"h2c"))) as run:
         assert run.send(run.head("/v1/realtime", *ASK)).startswith(b"HTTP/1.1 502 ")
 
 
@@ -153,7 +153,7 @@ def test_a_refused_token_is_renewed_for_an_upgrade_too() -> None:
 
 
 def test_a_web_page_opens_no_websocket() -> None:
-    with running(answering(SWITCH)) as run:
+    with running(responding(SWITCH)) as run:
         found = run.send(run.head("/v1/realtime", *ASK, "Origin: https://evil.example"))
 
         assert found.startswith(b"HTTP/1.1 403 ")
@@ -161,7 +161,7 @@ def test_a_web_page_opens_no_websocket() -> None:
 
 
 def test_an_offer_of_http_2_is_taken_no_notice_of() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
         with run.connect() as client:
             client.send(run.head("/v1/models", *offer))

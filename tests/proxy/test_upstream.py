@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.fakes.hostile_gateway import HostileGateway, answering
+from tests.fakes.hostile_gateway import HostileGateway, responding
 from tests.proxy.running import OK, PATIENCE_S, Running, running, until
 from thv_llm.proxy.server import Connection
 from thv_llm.proxy.transport import UpstreamConnection
@@ -38,8 +38,8 @@ def test_the_gateway_is_where_its_url_says(url: str, authority: bytes, shown: st
     assert (gateway.authority, gateway.url) == (authority, shown)
 
 
-def test_a_gateway_that_nobody_vouches_for_gets_no_byte() -> None:
-    with HostileGateway(answering(OK)) as server:
+def test_a_gateway_without_a_trusted_certificate_gets_no_byte() -> None:
+    with HostileGateway(responding(OK)) as server:
         gateway = Gateway(server.url, environ={})
 
         with pytest.raises(GatewayError, match="does not trust"):
@@ -49,7 +49,7 @@ def test_a_gateway_that_nobody_vouches_for_gets_no_byte() -> None:
 
 
 def test_verification_can_be_turned_off_by_the_user() -> None:
-    with HostileGateway(answering(OK)) as server:
+    with HostileGateway(responding(OK)) as server:
         Gateway(server.url, environ={}, verify=False).connect().close()
 
 
@@ -65,7 +65,7 @@ def test_a_gateway_that_accepts_and_says_nothing_is_given_up() -> None:
 
 
 def test_connections_that_were_idle_for_too_long_are_not_used() -> None:
-    with running(answering(OK), limits=Limits(keep=0.0)) as run:
+    with running(responding(OK), limits=Limits(keep=0.0)) as run:
         run.get()
         run.get()
 
@@ -77,14 +77,14 @@ def test_a_gateway_that_closes_idle_connections_soon_is_believed() -> None:
     later = soon.replace(b"timeout=1", b"timeout=30, max=100")
 
     for response, connections in ((soon, 2), (later, 1)):
-        with running(answering(response)) as run:
+        with running(responding(response)) as run:
             run.get()
             run.get()
             assert run.gateway.connections == connections
 
 
 def test_both_sides_notice_a_network_that_drops_packets() -> None:
-    with running(answering(OK)) as run, run.connect() as client:
+    with running(responding(OK)) as run, run.connect() as client:
         client.send(run.head())
         client.until(b"hi")
         until(lambda: bool(run.proxy._shared.gateway._idle))
@@ -133,7 +133,7 @@ def test_a_crowd_connects_a_few_at_a_time_and_takes_what_becomes_free() -> None:
     one_at_once = threading.Semaphore()
     asked = []
 
-    with running(answering(OK)) as run, contextlib.ExitStack() as stack:
+    with running(responding(OK)) as run, contextlib.ExitStack() as stack:
         stack.callback(go_on.set)
         connect = run.proxy._shared.gateway.connect
 
@@ -155,7 +155,7 @@ def test_a_crowd_connects_a_few_at_a_time_and_takes_what_becomes_free() -> None:
 
 def test_a_crowd_before_a_silent_gateway_is_told_in_time() -> None:
     with (
-        running(answering(OK), limits=Limits(connect=0.2)) as run,
+        running(responding(OK), limits=Limits(connect=0.2)) as run,
         socket.create_server(("127.0.0.1", 0)) as dead,
     ):
         run.proxy._shared.gateway.port = dead.getsockname()[1]
@@ -170,7 +170,7 @@ class EnvironmentProxy:
     def __init__(self, response: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
         self.heads: list[bytes] = []
         self.passed = b""
-        self._answer = response
+        self._respond = response
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._serve)
@@ -185,8 +185,8 @@ class EnvironmentProxy:
                     return
                 head += data
             self.heads.append(head)
-            client.sendall(self._answer)
-            if b" 200 " not in self._answer:
+            client.sendall(self._respond)
+            if b" 200 " not in self._respond:
                 return
             host, _, port = head.split()[1].decode().rpartition(":")
             with socket.create_connection((host, int(port))) as gateway:
@@ -221,10 +221,10 @@ class EnvironmentProxy:
             self._listener.close()
 
 
-def test_a_proxy_of_the_environment_is_asked_for_a_tunnel_and_sees_tls_only() -> None:
+def test_a_proxy_of_the_environment_opens_a_tunnel_and_sees_tls_only() -> None:
     with EnvironmentProxy().serving() as between:
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{between.port}"}
-        with running(answering(OK), environ=environ) as run:
+        with running(responding(OK), environ=environ) as run:
             assert run.get().startswith(b"HTTP/1.1 200 ")
             assert run.get().startswith(b"HTTP/1.1 200 ")
 
@@ -243,7 +243,7 @@ def test_a_proxy_of_the_environment_is_asked_for_a_tunnel_and_sees_tls_only() ->
 def test_a_tunnel_that_is_refused_is_a_bad_gateway(response: bytes) -> None:
     with EnvironmentProxy(response).serving() as between:
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{between.port}"}
-        with running(answering(OK), environ=environ) as run:
+        with running(responding(OK), environ=environ) as run:
             found = run.get()
 
             assert found.startswith(b"HTTP/1.1 502 ")
@@ -253,5 +253,5 @@ def test_a_tunnel_that_is_refused_is_a_bad_gateway(response: bytes) -> None:
 
 def test_no_proxy_is_honoured() -> None:
     environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}
-    with running(answering(OK), environ=environ) as run:
+    with running(responding(OK), environ=environ) as run:
         assert run.get().startswith(b"HTTP/1.1 200 ")

@@ -130,8 +130,8 @@ class Lab:
         with contextlib.closing(connection):
             known = key or self.key()
             connection.request("GET", path, headers={"Authorization": f"Bearer {known}"})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def key(self, tool: str = "aider") -> str:
         """Return the key of a tool."""

@@ -78,7 +78,7 @@ def was_closed(sock: socket.socket) -> bool:
 
 
 @pytest.mark.usefixtures("agent")
-def test_it_answers_with_a_token_and_its_end(path: str, source: Source) -> None:
+def test_it_returns_a_token_and_its_end(path: str, source: Source) -> None:
     assert converse(path, "token 600") == "ok 1235 at-1"
     assert ask(path, "token 5", timeout_s=5) == "1235 at-1"
     assert source.asked == [600, 5]
@@ -134,11 +134,11 @@ def test_errors_cross_the_socket_with_their_class_and_all_their_words(path: str,
 
 @pytest.mark.usefixtures("agent")
 def test_of_a_bug_only_type_and_place_are_told(path: str, capfd: pytest.CaptureFixture[str]) -> None:
-    answer = converse(path, "broken") or ""
+    response = converse(path, "broken") or ""
 
-    assert answer.startswith("err 3 this is a bug")
-    assert "RuntimeError" in answer
-    assert "canary" not in answer + "".join(capfd.readouterr())
+    assert response.startswith("err 3 this is a bug")
+    assert "RuntimeError" in response
+    assert "canary" not in response + "".join(capfd.readouterr())
 
 
 @pytest.mark.usefixtures("agent")
@@ -148,7 +148,7 @@ def test_the_socket_and_its_directory_are_private(path: str) -> None:
 
 
 @pytest.mark.usefixtures("agent")
-def test_another_user_gets_no_answer(path: str, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_gets_no_response(path: str, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "peer_uid", lambda sock: os.getuid() + 1)
 
     assert converse(path, "token 600") is None
@@ -181,10 +181,10 @@ def test_a_socket_that_cannot_be_opened_yet_is_opened_later(path: str, agent: Ag
 
 
 @pytest.mark.usefixtures("agent")
-def test_two_hundred_at_once_are_all_answered(path: str, source: Source) -> None:
-    answers: list[str | None] = []
+def test_two_hundred_at_once_all_get_a_response(path: str, source: Source) -> None:
+    responses: list[str | None] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(converse(path, "token 600"))) for _ in range(200)
+        threading.Thread(target=lambda: responses.append(converse(path, "token 600"))) for _ in range(200)
     ]
 
     source.wait.clear()
@@ -194,11 +194,11 @@ def test_two_hundred_at_once_are_all_answered(path: str, source: Source) -> None
     for thread in threads:
         thread.join()
 
-    assert answers == ["ok 1235 at-1"] * 200
+    assert responses == ["ok 1235 at-1"] * 200
 
 
 @pytest.mark.usefixtures("agent")
-def test_a_system_without_a_thread_left_costs_one_answer_and_no_more(
+def test_a_system_without_a_thread_left_costs_one_response_and_no_more(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
@@ -211,12 +211,12 @@ def test_a_system_without_a_thread_left_costs_one_answer_and_no_more(
     assert converse(path, "token 600") == "ok 1235 at-1"
 
 
-def test_whoever_is_being_answered_when_it_closes_gets_the_answer_and_another_may_listen(
+def test_a_client_gets_its_response_when_it_closes_and_another_can_listen(
     path: str, agent: Agent, source: Source
 ) -> None:
-    answers: list[str | None] = []
+    responses: list[str | None] = []
     source.wait.clear()
-    asking = threading.Thread(target=lambda: answers.append(converse(path, "token 600")))
+    asking = threading.Thread(target=lambda: responses.append(converse(path, "token 600")))
     asking.start()
     until(lambda: source.asked)
 
@@ -228,13 +228,13 @@ def test_whoever_is_being_answered_when_it_closes_gets_the_answer_and_another_ma
     asking.join()
     agent.stop()
 
-    assert answers == ["ok 1235 at-1"]
+    assert responses == ["ok 1235 at-1"]
     assert converse(path, "token 600") == "ok 1235 at-1"  # of the next one, whose socket stayed
     next_one.stop()
 
 
 @pytest.mark.usefixtures("agent")
-def test_an_answer_from_memory_takes_less_than_a_few_milliseconds(path: str) -> None:
+def test_a_response_from_memory_takes_less_than_a_few_milliseconds(path: str) -> None:
     took = []
     for _ in range(50):
         start = time.perf_counter()
@@ -244,7 +244,7 @@ def test_an_answer_from_memory_takes_less_than_a_few_milliseconds(path: str) -> 
     assert sorted(took)[25] < 0.005
 
 
-def test_visitors_who_say_nothing_too_much_or_nonsense_disturb_nobody(
+def test_clients_that_send_nothing_too_much_or_nonsense_disturb_no_other(
     path: str, agent: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_module, "READ_TIMEOUT_S", 0.2)
@@ -263,12 +263,12 @@ def test_visitors_who_say_nothing_too_much_or_nonsense_disturb_nobody(
     assert converse(path, "token 600") == "ok 1235 at-1"
 
 
-def test_stop_waits_for_the_answer_that_is_under_way_and_takes_no_more(path: str, source: Source) -> None:
+def test_stop_waits_for_the_response_that_is_under_way_and_takes_no_more(path: str, source: Source) -> None:
     agent = Agent(path, source.get, control)
     agent.start()
     source.wait.clear()
-    answers: list[str | None] = []
-    asking = threading.Thread(target=lambda: answers.append(converse(path, "token 600")))
+    responses: list[str | None] = []
+    asking = threading.Thread(target=lambda: responses.append(converse(path, "token 600")))
     asking.start()
     while not source.asked:
         time.sleep(0.001)
@@ -283,10 +283,10 @@ def test_stop_waits_for_the_answer_that_is_under_way_and_takes_no_more(path: str
     stopping.join()
     asking.join()
 
-    assert answers == ["ok 1235 at-1"]
+    assert responses == ["ok 1235 at-1"]
 
 
-def test_stop_does_not_wait_for_somebody_who_has_not_asked_yet(path: str, agent: Agent) -> None:
+def test_stop_does_not_wait_for_a_client_without_a_request(path: str, agent: Agent) -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.connect(path)
         start = time.monotonic()
@@ -354,14 +354,14 @@ def test_a_path_that_is_too_long_for_a_socket_is_said(tmp_path: Path, source: So
         Agent(str(tmp_path / ("x" * 100) / "llm.sock"), source.get, control).start()
 
 
-def test_nobody_there_is_none_or_an_oserror(tmp_path: Path) -> None:
+def test_no_listener_is_none_or_an_oserror(tmp_path: Path) -> None:
     for path in ("missing.sock", "x" * 200):
         assert converse(str(tmp_path / path), "token 600") is None
     with pytest.raises(OSError, match="connection refused by"):
         ask(str(tmp_path / "missing.sock"), "status", timeout_s=1)
 
 
-def test_somebody_who_listens_and_says_nothing_is_a_timeout(tmp_path: Path) -> None:
+def test_a_silent_listener_is_a_timeout(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

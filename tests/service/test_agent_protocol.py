@@ -33,10 +33,10 @@ def test_a_bug_is_told_by_type_and_place_only() -> None:
     assert "canary" not in line
 
 
-@pytest.mark.parametrize("answer", ["", "hello", "err", "okay 1", "err 99 odd"])
-def test_an_answer_that_makes_no_sense_is_an_error(answer: str) -> None:
+@pytest.mark.parametrize("response", ["", "hello", "err", "okay 1", "err 99 odd"])
+def test_a_response_that_makes_no_sense_is_an_error(response: str) -> None:
     with pytest.raises(ThvLlmError):
-        content(answer)
+        content(response)
 
 
 def test_what_follows_ok_is_the_content() -> None:

@@ -200,7 +200,7 @@ def test_uninstall_takes_everything_back(
 
 
 @pytest.mark.parametrize("kind", ["systemd", "launchd"])
-def test_somebody_elses_file_is_left_alone(
+def test_a_file_of_another_program_stays(
     kind: str, request: pytest.FixtureRequest, where: Paths, environ: dict[str, str], manager: Manager
 ) -> None:
     one: Autostart = request.getfixturevalue(kind)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gateway import Received
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.proxy.running import Client
 from tests.service.lab import Lab, impatience, until
 from thv_llm import agent_client, paths, state
@@ -25,7 +25,7 @@ from thv_llm.service import agent_protocol, background, helper, pid_file
 from thv_llm.system import processes
 
 
-def test_a_started_service_answers_as_ourselves_on_socket_and_port(lab: Lab) -> None:
+def test_a_started_service_passes_the_challenge_on_socket_and_port(lab: Lab) -> None:
     running = lab.start()
 
     assert running.answers
@@ -192,15 +192,15 @@ def test_it_ends_in_order_on_a_signal(lab: Lab, name: str) -> None:
 def test_a_running_stream_may_end_before_it_stops(lab: Lab) -> None:
     lab.gateway.gap_s = 0.3
     lab.start()
-    answers: list[tuple[int, bytes]] = []
-    asking = threading.Thread(target=lambda: answers.append(_stream(lab)))
+    responses: list[tuple[int, bytes]] = []
+    asking = threading.Thread(target=lambda: responses.append(_stream(lab)))
     asking.start()
-    until(lambda: lab.gateway.answered("/v1/chat/completions"))
+    until(lambda: lab.gateway.served("/v1/chat/completions"))
     background.stop(lab.paths)
     asking.join()
 
-    assert answers[0][0] == 200
-    assert b"[DONE]" in answers[0][1]
+    assert responses[0][0] == 200
+    assert b"[DONE]" in responses[0][1]
 
 
 def _stream(lab: Lab) -> tuple[int, bytes]:
@@ -216,19 +216,19 @@ def _stream(lab: Lab) -> tuple[int, bytes]:
         json.dumps(body),
         {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )
-    answer = connection.getresponse()
+    response = connection.getresponse()
     try:
-        return answer.status, answer.read()
+        return response.status, response.read()
     finally:
         connection.close()
 
 
 def test_a_second_stop_does_not_cut_off_the_refresh_that_the_first_one_waits_for(lab: Lab) -> None:
-    asked, answer = lab.provider.hold("refresh")
+    arrived, release = lab.provider.hold("refresh")
     before = lab.refresh_token()
     process = lab.start().record.process()
     assert process is not None
-    assert asked.wait(10)
+    assert arrived.wait(10)
     processes.send(process, signal.SIGTERM)
     until(lambda: not Path(lab.paths.socket).exists())
 
@@ -237,7 +237,7 @@ def test_a_second_stop_does_not_cut_off_the_refresh_that_the_first_one_waits_for
         stopping.start()
         stopping.join(2 * background.HUNG_TIMEOUT_S)
         assert stopping.is_alive()
-        answer.set()
+        release.set()
         stopping.join()
 
     assert lab.processes() == []
@@ -247,13 +247,13 @@ def test_a_second_stop_does_not_cut_off_the_refresh_that_the_first_one_waits_for
 def test_who_stops_a_service_that_is_at_a_refresh_is_told_what_he_waits_for(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, answer = lab.provider.hold("refresh")
+    arrived, release = lab.provider.hold("refresh")
     monkeypatch.setattr(background, "DRAIN_S", -0.8)
     lab.start()
-    assert asked.wait(10)
+    assert arrived.wait(10)
 
-    assert background.stop(lab.paths, waiting=answer.set)
-    assert answer.is_set()
+    assert background.stop(lab.paths, waiting=release.set)
+    assert release.is_set()
 
 
 def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> None:
@@ -285,11 +285,11 @@ def test_a_service_that_hangs_costs_a_token_at_most_five_seconds(lab: Lab, progr
 
 @pytest.mark.parametrize("program", ["helper", "token"])
 def test_a_refresh_may_take_longer_than_that(lab: Lab, program: str) -> None:
-    asked, answer = lab.provider.hold("refresh")
+    arrived, release = lab.provider.hold("refresh")
     lab.start(proxy=False)
-    assert asked.wait(10)
+    assert arrived.wait(10)
     command = [lab.paths.helper] if program == "helper" else paths.own_command("token")
-    timer = threading.Timer(agent_client.PROBE_AFTER_S + agent_client.PROBE_S + 1.0, answer.set)
+    timer = threading.Timer(agent_client.PROBE_AFTER_S + agent_client.PROBE_S + 1.0, release.set)
     timer.start()
 
     done = subprocess.run(command, env=lab.environ, capture_output=True, text=True, check=False, timeout=30)
@@ -309,19 +309,19 @@ def foreign_process() -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("start", ["", "some other time"])
-def test_a_stale_pid_file_with_a_living_foreign_pid_signals_nobody(lab: Lab, start: str) -> None:
-    stranger = foreign_process()
+def test_a_stale_pid_file_with_a_living_foreign_pid_sends_no_signal(lab: Lab, start: str) -> None:
+    foreign = foreign_process()
     try:
         own = pid_file.of_this_process(lab.paths, port=lab.port, now=time.time())
-        pid_file.write(lab.paths.pid, replace(own, pid=stranger.pid, start=start))
+        pid_file.write(lab.paths.pid, replace(own, pid=foreign.pid, start=start))
 
         assert background.find(lab.paths) is None
         assert not background.stop(lab.paths)
-        assert stranger.poll() is None
+        assert foreign.poll() is None
         assert not Path(lab.paths.pid).exists()
     finally:
-        stranger.kill()
-        stranger.communicate()
+        foreign.kill()
+        foreign.communicate()
 
 
 def test_a_process_that_was_started_as_something_else_is_not_ours(lab: Lab) -> None:
@@ -404,9 +404,9 @@ def test_it_runs_without_a_session_and_picks_up_a_login_of_another_process(lab: 
 def test_twenty_tools_whose_session_has_ended_cost_one_request_and_fail_within_a_second(lab: Lab) -> None:
     asked: list[float] = []
 
-    def ended(_: Answer) -> Answer:
+    def ended(_: ServerResponse) -> ServerResponse:
         asked.append(time.monotonic())
-        return Answer(status=400, body={"error": "invalid_grant"})
+        return ServerResponse(status=400, body={"error": "invalid_grant"})
 
     def seconds(tool: Callable[[], None]) -> float:
         began = time.monotonic()
@@ -515,6 +515,6 @@ def test_200_streams_are_served_where_256_descriptors_are_the_limit(lab: Lab) ->
         for client in clients:
             client.sock.settimeout(60)
             client.send(head.encode() + body)
-        answers = [client.everything() for client in clients]
+        responses = [client.everything() for client in clients]
 
-    assert [answer[:15] for answer in answers if b"[DONE]" not in answer] == []
+    assert [response[:15] for response in responses if b"[DONE]" not in response] == []

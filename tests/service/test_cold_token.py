@@ -33,7 +33,7 @@ def test_the_first_call_refreshes_and_those_right_after_it_do_not(user: LoggedIn
     assert user.is_alive
 
 
-def test_a_crowd_of_processes_costs_one_refresh_and_nobody_fails(user: LoggedIn) -> None:
+def test_a_crowd_of_processes_costs_one_refresh_and_none_fails(user: LoggedIn) -> None:
     user.provider.latency_s = 0.1
     commands = [user.command() if number % 2 else [user.paths.helper] for number in range(PROCESSES)]
 
@@ -93,7 +93,7 @@ def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_s
     assert user.is_alive
 
 
-def answered_in_a_process(user: LoggedIn, preparation: str) -> str:
+def token_in_a_process(user: LoggedIn, preparation: str) -> str:
     """Return what a process is answered that has run these lines before it asks."""
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{preparation}\n"
@@ -103,8 +103,8 @@ def answered_in_a_process(user: LoggedIn, preparation: str) -> str:
     return user.run([sys.executable, "-I", "-c", program, "token"]).stdout
 
 
-def test_the_worker_is_gone_when_nobody_asks_any_more(user: LoggedIn) -> None:
-    told = answered_in_a_process(user, "from thv_llm.service import cold_token; cold_token.LINGER_S = 0.3")
+def test_the_worker_ends_when_there_are_no_more_requests(user: LoggedIn) -> None:
+    told = token_in_a_process(user, "from thv_llm.service import cold_token; cold_token.LINGER_S = 0.3")
     socket = Path(user.paths.socket)
 
     assert told.startswith("ok ")
@@ -123,7 +123,7 @@ def test_a_service_that_starts_takes_the_workers_place(user: LoggedIn) -> None:
         service.stop()
 
 
-def test_the_worker_answers_nothing_but_tokens(user: LoggedIn) -> None:
+def test_the_worker_returns_nothing_but_tokens(user: LoggedIn) -> None:
     user.token()
 
     for verb in ("status", "stop", "challenge 1234"):
@@ -131,7 +131,7 @@ def test_the_worker_answers_nothing_but_tokens(user: LoggedIn) -> None:
     assert user.provider.count("refresh") == 1
 
 
-def test_the_worker_loads_nothing_dear_before_it_answers(user: LoggedIn) -> None:
+def test_the_worker_loads_nothing_dear_before_its_response(user: LoggedIn) -> None:
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); loaded = []\n"
         "sys.addaudithook(lambda event, about: loaded.append(about[0]) if event == 'import' else None)\n"
@@ -149,7 +149,7 @@ def test_the_worker_loads_nothing_dear_before_it_answers(user: LoggedIn) -> None
 
 
 def test_a_fork_is_done_without_where_the_system_cannot_use_it(user: LoggedIn) -> None:
-    told = answered_in_a_process(
+    told = token_in_a_process(
         user,
         "sys.platform = 'darwin'\n"
         "from thv_llm.system import detach\n"
@@ -171,9 +171,7 @@ def test_an_unconfigured_machine_stays_as_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_only_a_forwarded_socket_is_and_nobody_listens_it_is_named(
-    tmp_path: Path, user: LoggedIn
-) -> None:
+def test_a_forwarded_socket_without_a_listener_is_named(tmp_path: Path, user: LoggedIn) -> None:
     there = str(tmp_path / "llm.sock")
 
     for command in (user.command(), user.command("--format", "json")):

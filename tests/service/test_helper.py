@@ -147,7 +147,7 @@ def test_the_agents_refusal_is_its_own(machine: Machine) -> None:
     assert done.returncode == 4
 
 
-def test_what_an_agent_does_not_answer_at_once_is_the_programs(
+def test_the_program_takes_over_what_the_agent_does_not_serve_at_once(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(helper, "PATIENCE_S", 0.1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.secret_service import FakeSecretService
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab, until
 from thv_llm import paths
 from thv_llm.service.on_demand import TEXT, TITLE, LoginOnDemand
@@ -70,7 +70,7 @@ def test_twenty_tools_at_once_cost_one_notification_and_one_request(
 ) -> None:
     desktop.start()
     desktop.until_it_has_a_token()
-    desktop.provider.alter["refresh"] = lambda _: Answer(400, {"error": "invalid_grant"})
+    desktop.provider.alter["refresh"] = lambda _: ServerResponse(400, {"error": "invalid_grant"})
     desktop.run("proxy", "restart")
     before = desktop.provider.count("refresh")
 
@@ -86,7 +86,7 @@ def test_twenty_tools_at_once_cost_one_notification_and_one_request(
 
 
 def test_a_service_that_starts_anew_does_not_repeat_it(desktop: Lab, bus: FakeSecretService) -> None:
-    desktop.provider.alter["refresh"] = lambda _: Answer(400, {"error": "interaction_required"})
+    desktop.provider.alter["refresh"] = lambda _: ServerResponse(400, {"error": "interaction_required"})
     desktop.start()
     crowd(desktop, 2)
     until(lambda: bus.notices)
@@ -96,7 +96,7 @@ def test_a_service_that_starts_anew_does_not_repeat_it(desktop: Lab, bus: FakeSe
     assert len(bus.notices) == 1
 
 
-class Asked:
+class Demand:
     """What would be done: notices, and programs that were started."""
 
     def __init__(self, where: paths.Paths) -> None:
@@ -124,11 +124,11 @@ class Asked:
 
 
 @pytest.fixture
-def asked(lab: Lab) -> Asked:
-    return Asked(lab.paths)
+def asked(lab: Lab) -> Demand:
+    return Demand(lab.paths)
 
 
-def test_at_most_once_in_ten_minutes(asked: Asked) -> None:
+def test_at_most_once_in_ten_minutes(asked: Demand) -> None:
     now = time.time()
 
     assert asked.ask(DESKTOP) == 1
@@ -137,7 +137,7 @@ def test_at_most_once_in_ten_minutes(asked: Asked) -> None:
     assert asked.ask(DESKTOP, now=now - 86400) == 3  # the clock was set back
 
 
-def test_browser_starts_a_login(asked: Asked) -> None:
+def test_browser_starts_a_login(asked: Demand) -> None:
     asked.ask({"WAYLAND_DISPLAY": "wayland-0"}, BROWSER)
 
     assert asked.done == ["login"]
@@ -154,20 +154,20 @@ def test_browser_starts_a_login(asked: Asked) -> None:
         (Settings(oidc=OidcSettings(grant="client-credentials")), DESKTOP),
     ],
 )
-def test_nobody_is_asked_who_could_not_want_it(
-    asked: Asked, wanted: Settings, environ: Mapping[str, str]
+def test_there_is_no_notification_where_it_makes_no_sense(
+    asked: Demand, wanted: Settings, environ: Mapping[str, str]
 ) -> None:
     assert asked.ask(environ, wanted) == 0
 
 
-def test_after_a_logout_nobody_is_asked_until_the_next_login(asked: Asked, lab: Lab) -> None:
+def test_after_a_logout_there_is_no_notification_until_the_next_login(asked: Demand, lab: Lab) -> None:
     lab.log_out()
     assert asked.ask(DESKTOP) == 0
     lab.log_in()
     assert asked.ask(DESKTOP) == 1
 
 
-def test_a_disk_that_takes_nothing_is_no_reason_to_ask_again_and_again(asked: Asked, lab: Lab) -> None:
+def test_a_full_disk_does_not_make_it_notify_again_and_again(asked: Demand, lab: Lab) -> None:
     os.mkdir(lab.paths.login_asked)
     os.utime(lab.paths.login_asked, (0, 0))
 
@@ -178,7 +178,7 @@ def test_a_desktop_that_shows_nothing_is_said_in_the_log(desktop: Lab, bus: Fake
     bus.error_at["Notify"] = "org.freedesktop.DBus.Error.ServiceUnknown"
     desktop.log_out()
     desktop.log_in()
-    desktop.provider.alter["refresh"] = lambda _: Answer(400, {"error": "login_required"})
+    desktop.provider.alter["refresh"] = lambda _: ServerResponse(400, {"error": "login_required"})
     desktop.start()
     crowd(desktop, 2)
 

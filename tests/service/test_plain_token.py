@@ -25,13 +25,13 @@ def test_a_cold_call_prints_a_token_and_needs_one_request_once_discovery_is_know
 
 
 def test_an_interrupted_call_says_so_and_its_exchange_goes_on(user: LoggedIn) -> None:
-    asked, answer = user.provider.hold("refresh")
+    arrived, release = user.provider.hold("refresh")
     process = user.start(user.command())
-    assert asked.wait(10)
+    assert arrived.wait(10)
 
     process.send_signal(signal.SIGINT)
     printed, error = process.communicate(timeout=10)
-    answer.set()
+    release.set()
     wait_for_worker(user)
 
     assert (printed, error, process.returncode) == ("", "thv-llm: error: interrupted\n", 130)

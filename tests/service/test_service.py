@@ -154,7 +154,7 @@ def test_require_key_off_lets_every_tool_of_the_machine_in(lab: Lab) -> None:
         assert lab.get("/v1/models", key="none at all")[0] == 200
 
 
-def test_it_has_the_next_token_before_anybody_asks(lab: Lab) -> None:
+def test_it_has_the_next_token_before_it_is_requested(lab: Lab) -> None:
     with running(service(lab, with_proxy=False)):
         deadline = time.monotonic() + 10
         while not lab.provider.grants.refreshes and time.monotonic() < deadline:
@@ -241,11 +241,11 @@ def test_it_ends_when_its_directory_was_replaced_and_leaves_the_new_ones_files_a
 
 
 def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> None:
-    asked, answer = lab.provider.hold("refresh")
+    arrived, release = lab.provider.hold("refresh")
     one = service(lab)
     thread = threading.Thread(target=one.run, args=(nothing,))
     thread.start()
-    assert asked.wait(10)  # by the thread that keeps the token fresh
+    assert arrived.wait(10)  # by the thread that keeps the token fresh
     before = lab.refresh_token()
 
     one.stop()
@@ -253,7 +253,7 @@ def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> Non
     assert not Path(lab.paths.socket).exists()
     assert Path(lab.paths.pid).exists()
     assert thread.is_alive()
-    answer.set()
+    release.set()
     thread.join(10)
 
     assert not thread.is_alive()
@@ -309,7 +309,7 @@ def test_a_key_is_good_as_soon_as_it_is_made_and_until_its_teardown(lab: Lab) ->
     ("tool", "expected"),
     [("copilot-cli", 400), ("vibe", 400), ("nanocoder", 400), ("opencommit", 400), ("opencode", 401)],
 )
-def test_a_tool_that_hides_a_401_hears_in_another_way_that_nobody_is_logged_in(
+def test_a_tool_that_hides_a_401_is_told_in_another_way_that_a_login_is_required(
     lab: Lab, tool: str, expected: int
 ) -> None:
     lab.log_out()

@@ -146,7 +146,7 @@ def test_a_service_that_should_run_is_started_again(program: Path, where: Paths)
     assert _starts(program, where, WANTED)
 
 
-def test_a_service_that_nobody_wants_stays_down(program: Path, where: Paths) -> None:
+def test_a_service_that_is_not_wanted_stays_down(program: Path, where: Paths) -> None:
     assert not _starts(program, where, replace(WANTED, service=ServiceState(wanted=False)))
 
 

@@ -118,7 +118,7 @@ def works(here: Machine) -> bool:
     """Tell whether each tool's first request succeeds, by the proxy once it is open, and by the helper."""
     key = state.keys(here.paths, ["aider"])["aider"].reveal()
 
-    def answers() -> bool:
+    def responds() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=10)
         try:
             connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"})
@@ -132,7 +132,7 @@ def works(here: Machine) -> bool:
         [here.paths.helper], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=False
     )
     assert helper.returncode == 0, helper.stderr
-    until(answers)
+    until(responds)
     return True
 
 

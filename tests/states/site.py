@@ -25,7 +25,7 @@ from tests.commands.homes import Run, Stream
 from tests.commands.machine import Machine, machine
 from tests.fakes.cable import Cable
 from tests.fakes.secret_service import FakeSecretService
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import impatience
 from thv_llm.commands import session
 from thv_llm.context import Context
@@ -69,16 +69,16 @@ class Site:
         """Have the service drop its access token, as a restart does."""
         session.make_service_forget(Context(self.environ, Stream(), Stream(), Stream(), platform="linux"))
 
-    def alter(self, endpoint: str, answer: Callable[[Answer], Answer]) -> None:
+    def alter(self, endpoint: str, response: Callable[[ServerResponse], ServerResponse]) -> None:
         """Change what an endpoint of the provider returns, and have the next token come from there."""
         self.machine.provider.grants.rotates = False  # one that fails has not used the token up
-        self.machine.provider.alter[endpoint] = answer
+        self.machine.provider.alter[endpoint] = response
         self.forget()
 
     def failing(self, endpoint: str, status: int, body: object, **headers: str) -> None:
         """Have an endpoint of the provider return this."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.alter(endpoint, lambda _: Answer(status, body, named))
+        self.alter(endpoint, lambda _: ServerResponse(status, body, named))
 
     def doctor(self) -> list[dict[str, Any]]:
         """Return what doctor finds."""

@@ -144,7 +144,7 @@ def test_without_its_passphrase_the_session_is_locked_not_absent(tmp_path: Path)
     assert (tmp_path / "toolhive" / "s.enc").read_bytes() == before
 
 
-def test_a_person_is_asked_for_the_passphrase_once(tmp_path: Path) -> None:
+def test_a_user_is_asked_for_the_passphrase_once(tmp_path: Path) -> None:
     at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
     asked: list[str] = []
 

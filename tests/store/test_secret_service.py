@@ -65,9 +65,7 @@ def test_an_entry_is_changed_in_place_because_keepassxc_asks_about_replacements(
     assert bus.calls.count("SetSecret") == 1
 
 
-def test_a_locked_entry_is_an_error_and_nobody_is_prompted(
-    bus: FakeSecretService, store: SecretService
-) -> None:
+def test_a_locked_entry_is_an_error_without_a_prompt(bus: FakeSecretService, store: SecretService) -> None:
     store.save(KEY, Secret("rt-1"))
     bus.locked = True
 
@@ -91,7 +89,7 @@ def test_a_locked_collection_that_hides_its_entries_is_not_taken_for_an_empty_on
 
 
 @pytest.mark.parametrize("hides", [False, True])
-def test_a_person_is_asked_to_unlock(bus: FakeSecretService, store: SecretService, hides: bool) -> None:
+def test_a_user_is_asked_to_unlock(bus: FakeSecretService, store: SecretService, hides: bool) -> None:
     store.save(KEY, Secret("rt-1"))
     bus.locked, bus.hides_locked = True, hides
 
@@ -105,7 +103,7 @@ def test_a_dismissed_prompt_is_a_locked_keyring(bus: FakeSecretService) -> None:
         SecretService(bus.environ, interactive=True).load(KEY)
 
 
-def test_an_entry_that_needs_a_person_each_time_is_no_place_for_a_session(bus: FakeSecretService) -> None:
+def test_an_entry_that_needs_the_user_each_time_is_no_place_for_a_session(bus: FakeSecretService) -> None:
     bus.guards = True
 
     with pytest.raises(LockedError, match="asks the user about each program"):

@@ -28,32 +28,32 @@ assert sys.platform == "win32"
 WAIT_S = 10.0
 
 
-class Answering:
+class Returning:
     """A system library some of whose functions answer as they are told, with an error of the system's."""
 
-    def __init__(self, real: Any, answers: dict[str, tuple[Any, int]]) -> None:
+    def __init__(self, real: Any, results: dict[str, tuple[Any, int]]) -> None:
         self._real = real
-        self._answers = answers
+        self._results = results
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self._answers:
+        if name not in self._results:
             return getattr(self._real, name)
-        result, code = self._answers[name]
+        result, code = self._results[name]
 
-        def answer(*_: Any) -> Any:
+        def returned(*_: Any) -> Any:
             ctypes.set_last_error(code)
             return result
 
-        return answer
+        return returned
 
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Have functions of a library answer something: `refuse("kernel32", CreateFileW=(handle, code))`."""
 
-    def refuse(library: str, **answers: tuple[Any, int]) -> None:
+    def refuse(library: str, **results: tuple[Any, int]) -> None:
         real = windows.library
-        changed = Answering(real(library), answers)
+        changed = Returning(real(library), results)
         monkeypatch.setattr(windows, "library", lambda name: changed if name == library else real(name))
 
     return refuse
@@ -87,7 +87,7 @@ def test_a_line_goes_there_and_back_between_processes_of_this_user(
     thread.join(WAIT_S)
 
 
-def test_the_pipe_lets_nobody_else_in(listener: windows_pipe.Listener) -> None:
+def test_the_pipe_lets_no_other_user_in(listener: windows_pipe.Listener) -> None:
     assert windows.own_sid().startswith("S-1-5-")
     assert not windows.lets_others_in(f"O:{windows.own_sid()}D:P(A;;FA;;;{windows.own_sid()})(A;;FA;;;SY)")
 

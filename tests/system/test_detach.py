@@ -66,9 +66,7 @@ def test_a_worker_has_a_session_of_its_own_and_only_what_it_was_given(
     assert run(tmp_path, platform, keep=False) == "leader=True deaf=True kept=- others=[]"
 
 
-def test_nobody_who_waits_for_the_callers_output_waits_for_the_worker(
-    tmp_path: object, platform: str
-) -> None:
+def test_a_reader_of_the_callers_output_does_not_wait_for_the_worker(tmp_path: object, platform: str) -> None:
     # subprocess.run returns at the end of stdout and stderr; a worker that held them would exceed its limit
     assert run(tmp_path, platform, linger=11).startswith("leader=True")
 
@@ -78,7 +76,7 @@ def test_a_caller_with_closed_descriptors_is_served_too(tmp_path: object, platfo
     assert run(tmp_path, platform, shell=shell) == "leader=True deaf=True kept=this others=[]"
 
 
-def test_a_worker_that_dies_leaves_an_empty_answer(tmp_path: object) -> None:
+def test_a_worker_that_dies_leaves_an_empty_response(tmp_path: object) -> None:
     program = (
         f"import os, sys\nsys.path.insert(0, {TOP!r})\nfrom thv_llm.system import detach\n"
         "print(repr(detach.first_line(lambda: os._exit(9), [], keep=None, platform='linux')))"

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from tests.fakes.hostile_gateway import answering
+from tests.fakes.hostile_gateway import responding
 from tests.proxy.running import OK, running
 from thv_llm.system import peers as module
 from thv_llm.system.peers import Peers, peer_uid
@@ -43,7 +43,7 @@ def pair(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @only_linux
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_we_are_no_stranger_to_ourselves(host: str, peers: Peers) -> None:
+def test_this_process_is_not_foreign_to_itself(host: str, peers: Peers) -> None:
     with pair(host) as (ours, _):
         assert not peers.is_stranger(ours)
 
@@ -60,7 +60,7 @@ def test_the_kernel_and_the_table_say_the_same(host: str, peers: Peers) -> None:
 
 
 @only_linux
-def test_a_program_that_is_gone_is_nobody_to_serve(peers: Peers) -> None:
+def test_a_program_that_has_ended_is_not_served(peers: Peers) -> None:
     with pair("127.0.0.1") as (ours, theirs):
         theirs.close()
 
@@ -70,7 +70,7 @@ def test_a_program_that_is_gone_is_nobody_to_serve(peers: Peers) -> None:
 @only_linux
 @pytest.mark.root
 def test_another_user_is_refused_even_with_the_key() -> None:
-    with running(answering(OK)) as run:
+    with running(responding(OK)) as run:
         request = run.head("/v1/models", "Connection: close")
         reading, writing = os.pipe()
         child = os.fork()
@@ -101,23 +101,23 @@ def test_the_user_at_the_other_end_is_known() -> None:
 class FakeSocket:
     """Answers getsockopt as macOS does."""
 
-    def __init__(self, answer: bytes | OSError) -> None:
-        self.answer = answer
+    def __init__(self, response: bytes | OSError) -> None:
+        self.response = response
         self.asked: tuple[int, ...] = ()
 
     def getsockopt(self, *arguments: int) -> bytes:
         self.asked = arguments
-        if isinstance(self.answer, OSError):
-            raise self.answer
-        return self.answer
+        if isinstance(self.response, OSError):
+            raise self.response
+        return self.response
 
 
 @pytest.mark.parametrize(
-    ("answer", "uid"),
+    ("response", "uid"),
     [(struct.pack("=IIh", 0, 501, 1) + bytes(66), 501), (b"", -1), (OSError(57, "gone"), -1)],
 )
-def test_on_macos_local_peercred_is_asked(answer: bytes | OSError, uid: int) -> None:
-    fake = FakeSocket(answer)
+def test_on_macos_local_peercred_is_asked(response: bytes | OSError, uid: int) -> None:
+    fake = FakeSocket(response)
 
     assert peer_uid(fake, "darwin") == uid  # type: ignore[arg-type]
     assert fake.asked == (0, 1, 76)

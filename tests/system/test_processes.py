@@ -92,9 +92,9 @@ def test_macos_is_asked_by_ps() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", ["", PS.replace("Ss", "Z+"), "garbage"])
-def test_macos_says_nothing_of_a_process_that_is_gone(answer: str) -> None:
-    assert processes.look(77, platform="darwin", run=lambda command: answer) is None
+@pytest.mark.parametrize("response", ["", PS.replace("Ss", "Z+"), "garbage"])
+def test_macos_says_nothing_of_a_process_that_is_gone(response: str) -> None:
+    assert processes.look(77, platform="darwin", run=lambda command: response) is None
 
 
 def test_the_system_tool_ps_is_understood() -> None:

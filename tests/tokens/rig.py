@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.logged_in import HasSession
 from thv_llm import paths, tokens
 from thv_llm.oidc.login import LoginResult
@@ -93,9 +93,9 @@ def rigged(directory: Path, **behaviour: Any) -> Iterator[Rig]:
         yield made
 
 
-def broken(status: int = 503, **headers: str) -> Answer:
+def broken(status: int = 503, **headers: str) -> ServerResponse:
     """Return what a provider in trouble answers."""
-    return Answer(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
+    return ServerResponse(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
 
 
 def login_result(access: str, refresh: str | None, expires_at: float) -> LoginResult:

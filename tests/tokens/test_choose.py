@@ -87,7 +87,7 @@ def test_a_silent_or_locked_keyring_is_not_passed_over(home: dict[str, str], bus
         choose(paths.find(environ), environ, platform="linux")
 
 
-def test_the_passphrase_comes_from_the_environment_else_from_a_person_if_there_is_one(
+def test_the_passphrase_comes_from_the_environment_else_from_the_user_if_there_is_a_terminal(
     home: dict[str, str],
 ) -> None:
     environ = {**home, "THV_LLM_PASSPHRASE": RIGHT}

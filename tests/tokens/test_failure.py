@@ -109,7 +109,7 @@ def test_after_a_quiet_time_the_pauses_begin_anew(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("asked_s", "kept_s"), [(42, 42), (299, 299), (3600, 300), (0, 2)])
-def test_a_pause_that_was_asked_for_is_kept_up_to_five_minutes_and_counted_down(
+def test_a_requested_pause_is_kept_up_to_five_minutes_and_counted_down(
     path: Path, asked_s: float, kept_s: float
 ) -> None:
     told = memory(path, NOW).remember(RT, UnreachableError("busy", retry_after_s=asked_s))

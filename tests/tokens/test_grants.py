@@ -9,7 +9,7 @@ import pytest
 
 from tests.commands.machine import Machine, machine
 from tests.fakes import rsa
-from tests.fakes.web import Answer, Request, WebServer
+from tests.fakes.web import Request, ServerResponse, WebServer
 from tests.tokens.rig import Rig, rigged
 from thv_llm import tokens
 from thv_llm.errors import RefusedError, UnreachableError
@@ -28,7 +28,7 @@ class GitHub(WebServer):
 
     def __init__(self) -> None:
         self.audiences: list[str] = []
-        super().__init__(self._answer, tls=False)
+        super().__init__(self._respond, tls=False)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -37,11 +37,11 @@ class GitHub(WebServer):
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "request-token",
         }
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> ServerResponse:
         if request.headers.get("authorization") != "Bearer request-token":
-            return Answer(401)
+            return ServerResponse(401)
         self.audiences.append(request.query["audience"])
-        return Answer(body={"value": ASSERTION, "count": 1})
+        return ServerResponse(body={"value": ASSERTION, "count": 1})
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def secret_file(tmp_path: Path, text: str = f"{SECRET}\n") -> str:
 # token-file
 
 
-def test_a_token_file_is_read_at_each_use_and_no_provider_is_asked(rig: Rig, tmp_path: Path) -> None:
+def test_a_token_file_is_read_at_each_use_without_a_request_to_the_provider(rig: Rig, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(jwt(rig.clock.wall + 3600))
     held = source(rig, grant="token-file", token_file=str(path))
@@ -170,7 +170,7 @@ def test_the_token_of_gitlab_in_a_variable_is_exchanged(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("value", "audience"), [("github:api://Exchange", "api://Exchange"), ("github", "ISSUER")]
 )
-def test_github_actions_is_asked_for_the_assertion(rig: Rig, value: str, audience: str) -> None:
+def test_the_assertion_is_requested_from_github_actions(rig: Rig, value: str, audience: str) -> None:
     with GitHub() as github:
         rig.environ |= github.environ
         found = source(rig, grant="federated", assertion_env=value).get()
@@ -188,7 +188,7 @@ def test_a_workload_without_its_assertion_is_told_what_is_missing(rig: Rig) -> N
         source(rig, grant="federated", assertion_env="NONE").get()
 
 
-def test_a_refused_assertion_is_neither_shown_nor_answered_with_a_login(rig: Rig, tmp_path: Path) -> None:
+def test_a_refused_assertion_is_not_shown_and_starts_no_login(rig: Rig, tmp_path: Path) -> None:
     rig.provider.assertions = set()
     held = source(rig, grant="federated", assertion_file=secret_file(tmp_path, ASSERTION), exchange=True)
 
@@ -206,10 +206,10 @@ def test_a_refused_assertion_is_neither_shown_nor_answered_with_a_login(rig: Rig
 def test_a_secret_goes_where_the_provider_wants_it(
     rig: Rig, tmp_path: Path, methods: list[str] | None
 ) -> None:
-    def with_methods(answer: Answer) -> Answer:
-        return Answer(body={**answer.body, "token_endpoint_auth_methods_supported": methods})
+    def with_methods(response: ServerResponse) -> ServerResponse:
+        return ServerResponse(body={**response.body, "token_endpoint_auth_methods_supported": methods})
 
-    rig.provider.alter["discovery"] = with_methods if methods else lambda answer: answer
+    rig.provider.alter["discovery"] = with_methods if methods else lambda response: response
     rig.provider.secret = SECRET
     held = source(rig, grant="client-credentials", client_secret=secret_file(tmp_path))
 

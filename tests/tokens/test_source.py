@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.tokens.rig import Rig, broken, login_result, rigged
 from thv_llm import files, sessions
 from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError
@@ -55,7 +55,7 @@ def test_a_token_shorter_than_the_asked_life_is_used_for_half_of_it_not_refreshe
     assert rig.provider.count("refresh") == 2
 
 
-def test_discovery_is_asked_once_by_many_processes(rig: Rig) -> None:
+def test_discovery_is_requested_once_by_many_processes(rig: Rig) -> None:
     for _ in range(3):
         rig.another().get()
 
@@ -205,7 +205,7 @@ def test_a_rejected_token_is_no_spare_one(rig: Rig) -> None:
         rig.source.get(rejected=first.value)
 
 
-def test_a_rejected_token_is_given_to_nobody_else_either(rig: Rig) -> None:
+def test_a_rejected_token_is_given_to_no_other_caller(rig: Rig) -> None:
     first = rig.source.get()
     rig.provider.alter["refresh"] = lambda _: broken()
     rig.provider.grants.rotates = False
@@ -235,9 +235,9 @@ def test_a_new_token_can_be_insisted_on_again_and_again(rig: Rig) -> None:
 def test_a_token_that_arrived_since_the_caller_began_is_new(rig: Rig) -> None:
     began = rig.clock.monotonic()
 
-    def slow(answer: Answer) -> Answer:
+    def slow(response: ServerResponse) -> ServerResponse:
         rig.clock.pass_(1)
-        return answer
+        return response
 
     rig.provider.alter["refresh"] = slow
     token = rig.source.get()
@@ -247,7 +247,7 @@ def test_a_token_that_arrived_since_the_caller_began_is_new(rig: Rig) -> None:
     assert rig.provider.count("refresh") == 2
 
 
-def test_whoever_insists_on_a_new_token_is_told_why_there_is_none(rig: Rig) -> None:
+def test_a_caller_that_insists_on_a_new_token_is_told_why_there_is_none(rig: Rig) -> None:
     first = rig.source.get()
     rig.provider.alter["refresh"] = lambda _: broken()
     rig.provider.grants.rotates = False
@@ -295,7 +295,7 @@ def test_a_login_without_a_refresh_token_lasts_as_long_as_its_access_token(rig: 
 
 def test_no_token_is_ever_on_disk(rig: Rig) -> None:
     rig.source.get()
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
     rig.source.adopt(login_result("at-canary", "rt-canary", rig.clock.now()))
     with pytest.raises(LoginRequiredError):
         rig.source.get()
@@ -325,7 +325,7 @@ def test_a_token_without_a_session_serves_to_its_end_and_then_asks_for_a_login(r
     assert rig.provider.count("refresh") == 0
 
 
-def test_who_insists_on_another_token_than_the_last_takes_it_from_nobody_else(rig: Rig) -> None:
+def test_a_caller_that_insists_on_another_token_takes_it_from_no_other(rig: Rig) -> None:
     rig.store.delete(rig.key)
     rig.source.hold(Secret("at-last"), rig.clock.now() + HOUR_S)
 
@@ -348,9 +348,9 @@ def test_the_end_of_the_session_that_the_provider_says_is_on_record(rig: Rig) ->
     rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
 
     def with_end(seconds: int) -> None:
-        def alter(answer: Answer) -> Answer:
-            answer.body["refresh_expires_in"] = seconds
-            return answer
+        def alter(response: ServerResponse) -> ServerResponse:
+            response.body["refresh_expires_in"] = seconds
+            return response
 
         rig.provider.alter["refresh"] = alter
         rig.another().get()

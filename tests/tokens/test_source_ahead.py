@@ -50,16 +50,16 @@ def test_it_never_spins_even_on_tokens_that_are_dead_at_once() -> None:
     assert pauses(0.1, 0, -500) == [1, 5, 10]
 
 
-def test_a_provider_that_is_away_is_asked_less_and_less_often() -> None:
+def test_a_provider_that_is_away_gets_fewer_and_fewer_requests() -> None:
     away = UnreachableError("away")
 
     assert pauses(away, away, away, away, away, away, 20, away) == [5, 10, 20, 30, 30, 30, 20, 5]
 
 
 def test_without_a_session_it_waits_for_a_login() -> None:
-    nobody = LoginRequiredError("not logged in")
+    logged_out = LoginRequiredError("not logged in")
 
-    assert pauses(nobody, nobody, 20) == [30, 30, 20]
+    assert pauses(logged_out, logged_out, 20) == [30, 30, 20]
 
 
 def test_a_bug_is_reported_and_does_not_end_it() -> None:

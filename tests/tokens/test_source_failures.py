@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.tokens.rig import Rig, broken, login_result, rigged
 from thv_llm import sessions, tokens
 from thv_llm.errors import LoginRequiredError, RefusedError, ThvLlmError, UnreachableError
@@ -20,24 +20,26 @@ HOUR_S = 3600.0
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         broken(500),
         broken(503),
         broken(429),
-        Answer(status=401, body="<!doctype html><p>who are you", headers={"Content-Type": "text/html"}),
-        Answer(status=200, body="<html>Wi-Fi login", headers={"Content-Type": "text/html"}),
-        Answer(status=200, body=""),
-        Answer(status=200, body="{]"),
-        Answer(status=200, body={"access_token": 5, "token_type": "Bearer"}),
-        Answer(status=302, body="", headers={"Location": "https://portal.example/"}),
-        Answer(status=400, body={"error": "temporarily_unavailable"}),
+        ServerResponse(
+            status=401, body="<!doctype html><p>who are you", headers={"Content-Type": "text/html"}
+        ),
+        ServerResponse(status=200, body="<html>Wi-Fi login", headers={"Content-Type": "text/html"}),
+        ServerResponse(status=200, body=""),
+        ServerResponse(status=200, body="{]"),
+        ServerResponse(status=200, body={"access_token": 5, "token_type": "Bearer"}),
+        ServerResponse(status=302, body="", headers={"Location": "https://portal.example/"}),
+        ServerResponse(status=400, body={"error": "temporarily_unavailable"}),
     ],
-    ids=lambda answer: f"{answer.status}-{str(answer.body)[:12]}",
+    ids=lambda response: f"{response.status}-{str(response.body)[:12]}",
 )
-def test_an_answer_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, answer: Answer) -> None:
+def test_a_response_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, response: ServerResponse) -> None:
     before = rig.refresh_token
-    rig.provider.alter["refresh"] = lambda _: answer
+    rig.provider.alter["refresh"] = lambda _: response
     rig.provider.grants.rotates = False  # what is altered was not carried out
 
     with pytest.raises(UnreachableError):
@@ -54,7 +56,7 @@ def test_an_answer_that_is_no_token_and_no_end_keeps_the_session(rig: Rig, answe
 
 def test_what_the_settings_ask_for_and_the_provider_refuses_keeps_the_session(rig: Rig) -> None:
     before = rig.refresh_token
-    rig.provider.alter["refresh"] = lambda _: Answer(status=401, body={"error": "invalid_client"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=401, body={"error": "invalid_client"})
     rig.provider.grants.rotates = False
 
     for _ in range(12):
@@ -65,7 +67,7 @@ def test_what_the_settings_ask_for_and_the_provider_refuses_keeps_the_session(ri
     assert rig.provider.count("refresh") == 1
 
 
-def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig) -> None:
+def test_no_listener_keeps_the_session_and_is_told_soon(rig: Rig) -> None:
     rig.source.get()
     before = rig.refresh_token
     rig.provider.close()
@@ -77,11 +79,11 @@ def test_nobody_there_keeps_the_session_and_is_told_soon(rig: Rig) -> None:
     assert sum(rig.clock.slept) <= 5
 
 
-def test_a_lost_answer_is_asked_for_once_more_with_the_same_token_within_five_seconds(
+def test_a_lost_response_is_requested_once_more_with_the_same_token_within_five_seconds(
     tmp_path: Path,
 ) -> None:
     with rigged(tmp_path, reuse_grace_s=5) as rig:
-        rig.provider.lost_answers = 1
+        rig.provider.lost_responses = 1
 
         token = rig.source.get()
 
@@ -91,8 +93,8 @@ def test_a_lost_answer_is_asked_for_once_more_with_the_same_token_within_five_se
         assert sum(rig.clock.slept) < 5
 
 
-def test_a_lost_answer_without_grace_ends_in_one_clear_sentence(rig: Rig) -> None:
-    rig.provider.lost_answers = 1
+def test_a_lost_response_without_grace_ends_in_one_clear_sentence(rig: Rig) -> None:
+    rig.provider.lost_responses = 1
 
     with pytest.raises(LoginRequiredError, match="thv-llm login"):
         rig.source.get()
@@ -100,9 +102,9 @@ def test_a_lost_answer_without_grace_ends_in_one_clear_sentence(rig: Rig) -> Non
     assert rig.provider.count("refresh") == 2
 
 
-def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path) -> None:
+def test_two_lost_responses_in_a_row_are_not_followed_by_a_third_try(tmp_path: Path) -> None:
     with rigged(tmp_path, reuse_grace_s=60) as rig:
-        rig.provider.lost_answers = 2
+        rig.provider.lost_responses = 2
 
         with pytest.raises(UnreachableError):
             rig.source.get()
@@ -112,9 +114,9 @@ def test_two_lost_answers_in_a_row_are_not_followed_by_a_third_try(tmp_path: Pat
         assert rig.source.get()
 
 
-def test_a_pause_that_the_provider_asks_for_is_kept_if_it_is_short(rig: Rig) -> None:
-    answers = [broken(429, **{"Retry-After": "7"})]
-    rig.provider.alter["refresh"] = lambda good: answers.pop() if answers else good
+def test_a_pause_that_the_provider_requests_is_kept_if_it_is_short(rig: Rig) -> None:
+    responses = [broken(429, **{"Retry-After": "7"})]
+    rig.provider.alter["refresh"] = lambda good: responses.pop() if responses else good
     rig.provider.grants.rotates = False
 
     assert rig.source.get()
@@ -183,10 +185,10 @@ def test_an_outage_does_not_take_away_a_token_that_is_still_good(rig: Rig) -> No
 # When the user must come
 
 
-def test_a_provider_that_wants_its_user_keeps_the_session_and_is_not_asked_again(rig: Rig) -> None:
+def test_a_provider_that_wants_its_user_keeps_the_session_and_gets_no_more_requests(rig: Rig) -> None:
     before, claims = rig.refresh_token, '{"access_token":{"acrs":{"essential":true}}}'
     body = {"error": "interaction_required", "error_description": "AADSTS50076: MFA", "claims": claims}
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body=body)
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body=body)
 
     for number in range(12):
         with pytest.raises(LoginRequiredError, match="AADSTS50076") as caught:
@@ -202,7 +204,7 @@ def test_a_provider_that_wants_its_user_keeps_the_session_and_is_not_asked_again
 def test_a_token_that_is_still_valid_outlives_the_wish_to_see_the_user(rig: Rig) -> None:
     first = rig.source.get()
     rig.clock.pass_(HOUR_S - 300)
-    rig.provider.alter["refresh"] = lambda _: Answer(status=403, body={"error": "mfa_required"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=403, body={"error": "mfa_required"})
 
     assert rig.source.get() == first
     rig.clock.pass_(290)
@@ -211,7 +213,7 @@ def test_a_token_that_is_still_valid_outlives_the_wish_to_see_the_user(rig: Rig)
 
 
 def test_a_login_that_the_provider_wanted_counts_at_once(rig: Rig) -> None:
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "login_required"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "login_required"})
     with pytest.raises(LoginRequiredError):
         rig.source.get()
     rig.provider.alter.clear()
@@ -228,7 +230,7 @@ def test_a_login_that_the_provider_wanted_counts_at_once(rig: Rig) -> None:
 
 def test_an_ended_session_is_removed_and_eleven_calls_cost_the_provider_one_request(rig: Rig) -> None:
     body = {"error": "invalid_grant", "error_description": "inactive"}
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body=body)
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body=body)
 
     for number in range(11):
         with pytest.raises(
@@ -243,7 +245,7 @@ def test_an_ended_session_is_removed_and_eleven_calls_cost_the_provider_one_requ
 
 def test_an_ended_session_is_off_the_record(rig: Rig) -> None:
     rig.source.adopt(login_result("at", rig.refresh_token, rig.clock.now()))
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
 
     with pytest.raises(LoginRequiredError):
         rig.source.get()
@@ -259,7 +261,7 @@ def test_an_ended_session_that_cannot_be_removed_is_not_tried_again_at_once(
         raise kind("locked")
 
     monkeypatch.setattr(EncryptedFile, "delete", locked)
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
 
     for _ in range(11):
         with pytest.raises(LoginRequiredError):
@@ -274,7 +276,7 @@ def test_an_ended_session_that_cannot_be_removed_is_not_tried_again_at_once(
 
 
 def test_a_login_after_the_end_counts_at_once(rig: Rig) -> None:
-    rig.provider.alter["refresh"] = lambda _: Answer(status=400, body={"error": "invalid_grant"})
+    rig.provider.alter["refresh"] = lambda _: ServerResponse(status=400, body={"error": "invalid_grant"})
     with pytest.raises(LoginRequiredError):
         rig.source.get()
     rig.provider.alter.clear()
@@ -288,9 +290,9 @@ def test_a_login_after_the_end_counts_at_once(rig: Rig) -> None:
 def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig) -> None:
     newer = rig.provider.issue_refresh_token()
 
-    def refuse(_: Answer) -> Answer:
+    def refuse(_: ServerResponse) -> ServerResponse:
         rig.store.save(rig.key, Secret(newer))  # a login of an older version
-        return Answer(status=400, body={"error": "invalid_grant"})
+        return ServerResponse(status=400, body={"error": "invalid_grant"})
 
     rig.provider.alter["refresh"] = refuse
     with pytest.raises(LoginRequiredError):
@@ -301,7 +303,7 @@ def test_only_what_failed_is_removed_not_what_a_login_stored_meanwhile(rig: Rig)
     assert rig.another().get()
 
 
-def test_nobody_logged_in_is_said_without_asking_the_provider(rig: Rig) -> None:
+def test_not_logged_in_is_said_without_a_request_to_the_provider(rig: Rig) -> None:
     rig.store.delete(rig.key)
 
     with pytest.raises(LoginRequiredError, match="not logged in"):

@@ -59,7 +59,7 @@ def test_what_may_help_is_tried_and_what_may_harm_is_not() -> None:
 
 
 @pytest.mark.parametrize("final", [LoginRequiredError("ended"), InvalidResponseError("odd")])
-def test_the_end_and_an_odd_answer_are_final(final: Exception) -> None:
+def test_the_end_and_an_odd_response_are_final(final: Exception) -> None:
     assert run(final, GOOD) == (final, [], 1)
 
 
@@ -68,7 +68,7 @@ def test_no_try_begins_that_could_not_end_before_the_deadline() -> None:
     assert run(REFUSED, REFUSED, GOOD, deadline_s=11) == (REFUSED, [0.25], 2)
 
 
-def test_a_lost_answer_is_asked_for_again_even_if_nobody_has_time_to_wait() -> None:
+def test_a_lost_response_is_requested_again_even_if_no_caller_can_wait() -> None:
     assert run(LOST, GOOD, deadline_s=1) == (GOOD, [0.25], 2)
     assert run(LOST, REFUSED, GOOD, deadline_s=1) == (GOOD, [0.25, 1.5], 3)
     assert run(LOST, BUSY, GOOD, deadline_s=1) == (BUSY, [0.25], 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.tokens.rig import Rig
 from thv_llm.errors import UnreachableError
 
@@ -32,9 +32,9 @@ def test_threads_that_waited_for_a_failure_do_not_try_each_by_himself(rig: Rig) 
     rig.provider.latency_s = 0.1
     rig.provider.grants.rotates = False
 
-    def portal(_: Answer) -> Answer:
+    def portal(_: ServerResponse) -> ServerResponse:
         rig.clock.pass_(1)
-        return Answer(status=200, body="<html>portal")
+        return ServerResponse(status=200, body="<html>portal")
 
     rig.provider.alter["refresh"] = portal
     failures: list[Exception] = []
@@ -60,14 +60,14 @@ def test_threads_that_waited_for_a_failure_do_not_try_each_by_himself(rig: Rig) 
 def test_while_one_thread_refreshes_the_others_get_the_token_in_hand(rig: Rig) -> None:
     first = rig.source.get()
     rig.clock.pass_(HOUR_S - 590)
-    asked, answer = rig.provider.hold("refresh")
+    arrived, release = rig.provider.hold("refresh")
     refreshing = threading.Thread(target=rig.source.get)
     refreshing.start()
-    assert asked.wait(5)
+    assert arrived.wait(5)
 
     assert rig.source.get() == first
 
-    answer.set()
+    release.set()
     refreshing.join()
     assert rig.source.get() != first
 

@@ -93,7 +93,7 @@ def test_a_file_elsewhere_that_a_link_leads_to_keeps_its_mode(machine: Machine, 
     assert mode(elsewhere) == 0o664
 
 
-def test_whoever_shares_the_file_again_is_not_overruled(machine: Machine, settings: Path) -> None:
+def test_a_user_who_shares_the_file_again_is_not_overruled(machine: Machine, settings: Path) -> None:
     machine.setup(OPENCODE)
     settings.chmod(0o640)
 
@@ -102,9 +102,7 @@ def test_whoever_shares_the_file_again_is_not_overruled(machine: Machine, settin
     assert mode(settings) == 0o640
 
 
-def test_a_tampered_record_gives_nobody_but_group_and_others_anything(
-    machine: Machine, settings: Path
-) -> None:
+def test_a_tampered_record_changes_only_what_group_and_others_have(machine: Machine, settings: Path) -> None:
     machine.setup(OPENCODE)
     (tool,) = machine.state.wired
     tampered = replace(tool, files=tuple(replace(file, denied=0o7777777) for file in tool.files))

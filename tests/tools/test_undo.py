@@ -51,7 +51,7 @@ def test_a_file_that_we_made_is_gone_when_nothing_else_is_in_it() -> None:
     assert not original(data, record(edition)).gone
 
 
-def test_a_file_that_we_made_stays_when_somebody_else_wrote_into_it() -> None:
+def test_a_file_that_setup_made_stays_when_another_program_wrote_into_it() -> None:
     data, edition = written(None, a="1")
     was = original(data.replace(b"{", b'{"b": 2,', 1), record(edition, created=True))
     assert was.gone is False
@@ -75,7 +75,7 @@ def test_a_change_that_was_about_to_be_written_is_recognised_either_way() -> Non
         assert (was.data, was.left) == (THEIRS, ())
 
 
-def test_keys_that_somebody_changed_are_left_unless_they_were_never_written() -> None:
+def test_changed_keys_stay_unless_they_were_never_written() -> None:
     data, edition = written(THEIRS, a="1", b="2")
     changed = data.replace(b'"1"', b'"mine"')
     assert original(changed, record(edition)).left == ("/a",)

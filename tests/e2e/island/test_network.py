@@ -88,10 +88,10 @@ def test_two_files_and_the_readme_are_enough(new_machine: NewMachine) -> None:
     setup, question, teardown = typed("<!-- setup -->")
     by_hand(machine, f'{setup} --ca-file "{machine.provider.ca_file}" --proxy-port {machine.port}')
     ask(machine, prompt("opencode"))
-    answer = by_hand(machine, question)
+    response = by_hand(machine, question)
     by_hand(machine, teardown)
 
     assert checked == f"{PYZ.name}: OK\n"
-    assert answer == f"{ANSWER}\n"
+    assert response == f"{ANSWER}\n"
     assert not machine.services()
     assert not (machine.home / ".claude" / "settings.json").exists()

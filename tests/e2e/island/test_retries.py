@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.island.wire import Answer, Wire
+from tests.e2e.island.wire import SeenResponse, Wire
 from tests.e2e.machine import Done, Machine, NewMachine
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import ANSWER, CHAT, prompt
@@ -52,7 +52,7 @@ def machine(new_machine: NewMachine) -> Machine:
     return machine
 
 
-def ask_all(machine: Machine) -> tuple[dict[str, Done], dict[str, list[Answer]]]:
+def prompt_all(machine: Machine) -> tuple[dict[str, Done], dict[str, list[SeenResponse]]]:
     """Ask by all four tools at once; return how they ended, and the answers that reached each."""
     provider = f'{{name="proxy",base_url="http://127.0.0.1:{machine.port}/v1",env_key="OPENAI_API_KEY"}}'
     options = ("-c", 'model_provider="proxy"', "-c", f"model_providers.proxy={provider}")
@@ -65,8 +65,8 @@ def ask_all(machine: Machine) -> tuple[dict[str, Done], dict[str, list[Answer]]]
 
     with Wire() as wire, ThreadPoolExecutor(len(PATHS)) as pool:
         ended = dict(zip(PATHS, pool.map(ask, PATHS), strict=True))
-    answers = wire.answers(machine.port)
-    told = {tool: [one for one in answers if bare(one.path) == path] for tool, path in PATHS.items()}
+    responses = wire.responses(machine.port)
+    told = {tool: [one for one in responses if bare(one.path) == path] for tool, path in PATHS.items()}
     return ended, told
 
 
@@ -111,15 +111,15 @@ def printed(done: Done) -> bool:
 def test_every_event_arrives_when_it_is_sent(machine: Machine) -> None:
     machine.gateway.gap_s = GAP_S
 
-    ended, told = ask_all(machine)
+    ended, told = prompt_all(machine)
 
     for tool in PATHS:
         assert printed(ended[tool]), ended[tool].said
         words = ANSWER.encode().split()
-        complete = [answer for answer in told[tool] if words[-1] in answer.body]
+        complete = [response for response in told[tool] if words[-1] in response.body]
         assert complete
-        for answer in complete:
-            times = [answer.when(word) for word in words]
+        for response in complete:
+            times = [response.when(word) for word in words]
             assert min(later - earlier for earlier, later in itertools.pairwise(times)) > GAP_S / 2
 
 
@@ -142,11 +142,11 @@ def test_a_refused_token_costs_one_more_request_and_no_tool_hears_of_it(
 
     machine.gateway.fault = fault
 
-    ended, told = ask_all(machine)
+    ended, told = prompt_all(machine)
 
     for tool in PATHS:
         assert printed(ended[tool]), ended[tool].said
-        assert {answer.status for answer in told[tool]} == {200}
+        assert {response.status for response in told[tool]} == {200}
         again = [tries for tries in questions(machine, tool) if tries[0].header("authorization") == refused]
         assert again
         for _, second in again:
@@ -155,29 +155,29 @@ def test_a_refused_token_costs_one_more_request_and_no_tool_hears_of_it(
     assert provider.seen()["refreshes"] == refreshes + 1
 
 
-def test_a_tool_that_is_asked_for_patience_waits_that_long_and_asks_once_more(machine: Machine) -> None:
+def test_a_tool_that_gets_retry_after_waits_that_long_and_tries_once_more(machine: Machine) -> None:
     machine.gateway.fault = at_first(Fault(429, {"Retry-After": str(RETRY_AFTER_S)}))
 
-    ended, told = ask_all(machine)
+    ended, told = prompt_all(machine)
 
     for tool in PATHS:
         assert printed(ended[tool]), ended[tool].said
-        refusals = [answer for answer in told[tool] if answer.status == 429]
+        refusals = [response for response in told[tool] if response.status == 429]
         assert refusals
-        assert all(answer.headers.get_all("Retry-After") == [str(RETRY_AFTER_S)] for answer in refusals)
+        assert all(response.headers.get_all("Retry-After") == [str(RETRY_AFTER_S)] for response in refusals)
         first, second = questions(machine, tool)[-1]
         assert RETRY_AFTER_S <= second.at - first.at < RETRY_AFTER_S + PATIENCE_S, tool
 
 
-def test_a_stream_that_is_cut_is_no_answer(machine: Machine) -> None:
+def test_a_stream_that_is_cut_is_no_response(machine: Machine) -> None:
     machine.gateway.fault = at_first(Fault(events=EVENTS_BEFORE_THE_CUT))
 
-    ended, told = ask_all(machine)
+    ended, told = prompt_all(machine)
 
     for tool in PATHS:
-        cut = [answer for answer in told[tool] if ANSWER.encode().split()[-1] not in answer.body]
+        cut = [response for response in told[tool] if ANSWER.encode().split()[-1] not in response.body]
         assert cut
-        assert not any(answer.is_whole for answer in cut)
+        assert not any(response.is_whole for response in cut)
         is_patient = tool != "gemini-cli"
         assert len(questions(machine, tool)[-1]) == (2 if is_patient else 1)
         assert printed(ended[tool]) == is_patient, ended[tool].said
@@ -187,11 +187,11 @@ def test_a_stream_that_is_cut_is_no_answer(machine: Machine) -> None:
 def test_without_a_session_each_tool_says_what_to_run(machine: Machine) -> None:
     machine.thv("logout")
 
-    ended, told = ask_all(machine)
+    ended, told = prompt_all(machine)
 
     assert machine.gateway.requests == []
     for tool in PATHS:
         assert ended[tool].code == 1
         assert "thv-llm login" in ended[tool].said
-        assert {answer.status for answer in told[tool]} == {401}
+        assert {response.status for response in told[tool]} == {401}
         assert len(told[tool]) <= MOST_TRIES_ON_401[tool]

@@ -44,7 +44,7 @@ class Packet:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SeenResponse:
     """One answer as a client got it.
 
     Attributes:
@@ -103,7 +103,7 @@ class Wire:
         """Return every address that something was sent to."""
         return {packet.target[0] for packet in self.packets}
 
-    def answers(self, port: int) -> list[Answer]:
+    def responses(self, port: int) -> list[SeenResponse]:
         """Return the answers of an HTTP server on 127.0.0.1, connection by connection."""
         server = ("127.0.0.1", port)
         asked: dict[tuple[str, int], list[Packet]] = defaultdict(list)
@@ -114,7 +114,9 @@ class Wire:
             elif packet.source == server:
                 told[packet.target].append(packet)
         return [
-            answer for client in told for answer in _answers(_stream(asked[client]), _stream(told[client]))
+            response
+            for client in told
+            for response in _responses(_stream(asked[client]), _stream(told[client]))
         ]
 
 
@@ -163,21 +165,21 @@ class _Told(io.BytesIO):
         """Stay open: more answers may follow."""
 
 
-def _answers(asked: list[tuple[float, bytes]], told: list[tuple[float, bytes]]) -> Iterator[Answer]:
+def _responses(asked: list[tuple[float, bytes]], told: list[tuple[float, bytes]]) -> Iterator[SeenResponse]:
     data = _Told(b"".join(piece for _, piece in told))
     for path in REQUEST.findall(b"".join(piece for _, piece in asked)):
         begin = data.tell()
-        answer = http.client.HTTPResponse(data)  # type: ignore[arg-type]  # it wants no more than makefile
+        response = http.client.HTTPResponse(data)  # type: ignore[arg-type]  # it wants no more than makefile
         try:
-            answer.begin()
+            response.begin()
         except (http.client.BadStatusLine, ConnectionResetError):
             return  # none came
         try:
-            body, is_whole = answer.read(), True
+            body, is_whole = response.read(), True
         except http.client.IncompleteRead as cut:
             body, is_whole = cut.partial, False
         arrivals = tuple(_between(told, begin, data.tell()))
-        yield Answer(path.decode(), answer.status, answer.headers, body, is_whole, arrivals)
+        yield SeenResponse(path.decode(), response.status, response.headers, body, is_whole, arrivals)
 
 
 def _between(pieces: list[tuple[float, bytes]], begin: int, end: int) -> Iterator[tuple[float, bytes]]:
