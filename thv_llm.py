@@ -61,7 +61,7 @@ def refuse_store():
 
 
 def clean_path():
-    """Drop what PYTHONPATH put in: a json.py in somebody's project must not shadow the standard library."""
+    """Drop what PYTHONPATH put in: a json.py in a project must not shadow the standard library."""
     theirs = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     try:
         theirs += [os.path.abspath(path) for path in theirs]  # an empty one is the current directory

@@ -1,8 +1,8 @@
-"""Every secret of a test run can be recognised, and may stand only where it belongs.
+"""Every secret of a test run can be recognized, and must be only where it belongs.
 
 What the fakes give out (`code-…`, `rt-…`, `at-…`, `device-…`, JWTs) carries `MARK`, and so do the
 passphrases of tests; the local key has a form of its own; secrets that we make up ourselves, such
-as a PKCE verifier, are noted by whoever is sent one. `Scan` looks for all of them, plain, in hex
+as a PKCE verifier, are noted by the fake that receives one. `Scan` looks for all of them, plain, in hex
 and in base64, in whatever was written, printed, or shown to other programs.
 
 The session's file is encrypted, so nothing is allowed there. The local key belongs in the state
@@ -35,7 +35,7 @@ PRINTS = {
 }
 """Command → the secrets that it prints on stdout for other programs; a JWT is `encoded`."""
 TAKES = {"curl": frozenset({"local key"})}
-"""Program → the secrets that tests give it as arguments, being the stranger that has got hold of one."""
+"""Program → the secrets that tests give it as arguments, as a foreign process that has stolen one."""
 BROWSER = "profile"
 """Name of the directory where a test's browser keeps its history, the redirect with the code in it."""
 EACH_S = 0.02
@@ -44,7 +44,7 @@ EACH_S = 0.02
 
 @functools.cache
 def keeps_local_key() -> frozenset[str]:
-    """Return the names of files that may hold the local key: the undo record, and what setup writes."""
+    """Return the names of files that can hold the local key: the undo record, and what setup writes."""
     from thv_llm.tools import engine  # here, because the fakes must do with a bare Python (`make demo`)
 
     proxied = [tool for tool in engine.TOOLS if engine.mode(tool) is engine.Mode.PROXY]

@@ -1,4 +1,4 @@
-"""What holds for every test: no settings of the person who runs it, no stray threads, no secret in the open.
+"""What holds for every test: no settings of the user who runs it, no stray threads, no secret in the open.
 
 `tests/e2e` is collected only when it is named: it needs programs that `make e2e` installs.
 """
@@ -22,7 +22,7 @@ from tests.service.lab import Lab, opened
 from tests.tokens.rig import Rig, rigged
 
 LEFT_BY_A_TEST_S = 2.0
-"""How long a thread may take to end after its test; it has been told to stop by then."""
+"""How long a thread can take to end after its test; it has been told to stop by then."""
 
 OURS = ("THV_LLM_", "XDG_", "PYTHON_KEYRING_", "SSL_CERT_", "DBUS_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -109,7 +109,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Run as nobody in particular: an empty home, and none of the variables that change what we do."""
+    """Run as a user without anything: an empty home, and none of the variables that change what we do."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith(OURS) or name.lower() in PROXIES:

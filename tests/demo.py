@@ -3,7 +3,7 @@
 A provider and a gateway of our own run on loopback with TLS; two programs named `claude` and
 `opencode` stand for the tools, whose settings files have comments, CRLF line ends and a value of
 the user's. The gateway publishes how to log in, so that its URL is enough; the questions are answered
-through a pseudo-terminal. Everything is shown as a person would see it. Exits 1 unless every file is
+through a pseudo-terminal. Everything is shown as a user would see it. Exits 1 unless every file is
 byte for byte what it was, and every request at the gateway carried a token of the provider's.
 """
 
@@ -103,7 +103,7 @@ class Demo:
         os.close(theirs)
         asked = 0
         seen = b""
-        with contextlib.suppress(OSError):  # how Linux says that nobody has the terminal any more
+        with contextlib.suppress(OSError):  # how Linux says that the terminal is closed
             while data := os.read(ours, 4096):
                 seen += data
                 print(data.decode(errors="replace").replace("\r\n", "\n"), end="", flush=True)

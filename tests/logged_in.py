@@ -45,14 +45,14 @@ class Provider(Protocol):
 
 
 class HasPaths(Protocol):
-    """Somebody with a home directory."""
+    """A user with a home directory."""
 
     @property
     def paths(self) -> paths.Paths: ...
 
 
 class HasSession:
-    """Somebody with a session, or without one: where it is stored, and whose it is."""
+    """A user with a session, or without one: where it is stored, and whose it is."""
 
     provider: Provider
     store: SessionStore
@@ -163,7 +163,7 @@ class LoggedIn(User):
     provider: FakeProvider
 
     def run_until_the_exchange(self, command: list[str]) -> int:
-        """Run a command that is killed as the provider answers its refresh; return its exit code.
+        """Run a command that is killed as the provider responds to its refresh; return its exit code.
 
         The old refresh token is dead by then, and the new one on its way.
         """

@@ -141,7 +141,7 @@ def environment(python: Python, pinned: Sequence[Path] = FOR_TESTS) -> Path:
 
 
 def _install(python: Path, pinned: Sequence[Path]) -> None:
-    # Nothing is compiled that nobody imports; the first import of the rest does it.
+    # Only what is imported is compiled; the first import of the rest does it.
     options = ["--quiet", "--disable-pip-version-check", "--only-binary=:all:", "--no-deps", "--no-compile"]
     files = [word for file in pinned for word in ("-r", str(file))]
     subprocess.run([str(python), "-m", "pip", "install", *options, "--require-hashes", *files], check=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 SET_CHILD_SUBREAPER = 36
 GRACE_S = 15.0
-"""Services look every 5 s whether their home is still there; an interpreter may take a while to go."""
+"""Services look every 5 s whether their home is still there; an interpreter can take a while to end."""
 POLL_S = 0.05
 
 
@@ -66,7 +66,7 @@ def left() -> dict[int, str]:
 
 
 def end() -> None:
-    """Kill them all, until there is nobody left to start anybody."""
+    """Kill them all, until none is left to start another."""
     while found := children():
         for pid in found:
             with contextlib.suppress(ProcessLookupError):

@@ -43,7 +43,7 @@ def tools() -> str:
 
 
 def said() -> str:
-    """Return what each tool prints when nobody is logged in, and when the service is stopped."""
+    """Return what each tool prints without a login, and when the service is stopped."""
     titles = {tool.id: tool.title for tool in engine.TOOLS}
     lines = [
         "| tool | logged out (`thv-llm login`) | service stopped (`thv-llm setup` starts it) |",

@@ -1,4 +1,4 @@
-"""What a person sees: the program run on a machine with two tools, its names and numbers made constant.
+"""What a user sees: the program run on a machine with two tools, its names and numbers made constant.
 
 `screens()` is what README.md shows, and what scripts get; everything runs for real, on fakes of
 provider and gateway.
@@ -35,7 +35,7 @@ IN_LINES = ("setup --yes", "login", "teardown", "logout", "uninstall --yes")
 
 
 def _broken(path: str) -> str:
-    """Return the pattern of a path that may be broken into lines."""
+    """Return the pattern of a path that can be broken into lines."""
     return r"\s+".join(map(re.escape, path.split(" ")))
 
 

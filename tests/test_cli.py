@@ -276,7 +276,7 @@ def test_help_of_every_command_is_what_its_option_prints(
 
 READING = {"status", "doctor", "tools", "models", "completion", "help", "version", "token"}
 READING |= {"config show", "config get", "proxy status", "proxy logs"}
-"""What only reads; tokens are looked after where they are made, which these may need as well."""
+"""What only reads; tokens are looked after where they are made, which these can need as well."""
 
 
 def actions_of(verb: str) -> list[str]:

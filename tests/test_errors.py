@@ -56,7 +56,7 @@ OUR_WORDS = re.compile(r"\b(agent|worker|single-flight)s?\b")
 
 
 def said() -> Iterator[str]:
-    """Yield the literal texts of every call that speaks to a person."""
+    """Yield the literal texts of every call that speaks to a user."""
     for path in Path(thv_llm.__file__).parent.rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and SPEAKING.fullmatch(_name(call.func)):

@@ -132,7 +132,7 @@ ACL = "system.posix_acl_access"
 
 
 def acl(group: str = "---", mask: str = "rw-") -> bytes:
-    """Return an access list of Linux: user 33 may read and write, as far as the mask lets it."""
+    """Return an access list of Linux: user 33 can read and write, as far as the mask lets it."""
     entries = ((0x01, "rw-", -1), (0x02, "rw-", 33), (0x04, group, -1), (0x10, mask, -1), (0x20, "---", -1))
     packed = (
         struct.pack("<HHi", tag, sum(1 << 2 - n for n in range(3) if may[n] != "-"), who)

@@ -1,4 +1,4 @@
-"""What the runs on all Pythons stand on: the right interpreters, and no warning that nobody sees."""
+"""What the runs on all Pythons stand on: the right interpreters, and no warning that stays unseen."""
 
 from __future__ import annotations
 

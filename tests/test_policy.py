@@ -156,7 +156,7 @@ def test_a_link_is_followed_and_all_on_its_way_is_looked_at(tmp_path: Path) -> N
     (store / "abc" / "llm.toml").chmod(0o444)
     (etc / "toolhive").symlink_to("../store/abc")
     path = str(etc / "toolhive" / "llm.toml")
-    store.chmod(0o1777)  # as Nix's store: what is in it belongs to whoever made it
+    store.chmod(0o1777)  # as Nix's store: what is in it belongs to its maker
     assert policy.load(path, "", owners=OWNERS).path == path
 
     store.chmod(0o777)

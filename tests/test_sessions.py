@@ -106,7 +106,7 @@ def test_a_login_with_other_settings_leaves_the_session_before_on_record() -> No
     assert known.latest == second
     assert known.stored == (StoredSession("file", "second"), StoredSession("keyring", "first"))
     assert known.of("second") == second
-    assert known.of("first") == SessionFacts("keyring", "first")  # of whom, nobody knows any more
+    assert known.of("first") == SessionFacts("keyring", "first")  # its user is not known any more
     assert known.of("third") == SessionFacts()
     assert known.after_login(first).stored == (
         StoredSession("keyring", "first"),

@@ -69,7 +69,7 @@ class Windows:
         self.program.parent.mkdir()
         shutil.copy(PYZ, self.program)
         self.environ = windows.environ(prefix)
-        for name in ("PYTHONPATH", "PYTHONUTF8", "PYTHONPYCACHEPREFIX"):  # which nobody has set there
+        for name in ("PYTHONPATH", "PYTHONUTF8", "PYTHONPYCACHEPREFIX"):  # which are not set there
             del self.environ[name]
 
     def prepare(self) -> None:
@@ -107,7 +107,7 @@ class Windows:
         return done
 
     def thv(self, *arguments: str, fails: bool = False) -> Done:
-        """Run `thv-llm`; unless it may fail, it must not."""
+        """Run `thv-llm`; unless a failure is expected, it must succeed."""
         done = self.run(PYTHON, "-I", self.path(self.program), *arguments)
         assert fails or done.code == 0, done.said
         assert "Traceback" not in done.err, done.said

@@ -1,7 +1,7 @@
 """Run a `.pyz` with a wall clock that another process can set: `clocked.py OFFSET_FILE PYZ ARGUMENTS…`.
 
 The file holds the seconds to add to `time.time()`; monotonic time stays what it is, as when
-somebody corrects the clock of a running machine.
+the clock of a running machine is corrected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Many processes at once: when each one had said all it had to say, and what that was."""
+"""Many processes at once: when each one had written all of its output, and what that was."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def request(data: bytes) -> None:
 
 
 def response(data: bytes) -> None:
-    """A gateway's answer: the same."""
+    """A gateway's response: the same."""
     whole, pieces = _respond(data, len(data) or 1), _respond(data, 1)
     assert whole == pieces, (whole, pieces)
 
@@ -166,7 +166,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         HEAD + b"Transfer-Encoding: chunked\r\nTrailer: a\r\n\r\n4;x=y\r\nbody\r\n0\r\na: b\r\n\r\nrest",
         b"\r\nGET / HTTP/1.0\r\nHost: localhost\r\nX: \xe4\t\r\n\r\n",
     ),
-    "answer": (
+    "response": (
         b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbodyrest",
         b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\nA\r\n0123456789\r\n0\r\n\r\n",
         b"HTTP/1.0 404 Not Found\r\nConnection: close\r\n\r\nuntil the end",
@@ -201,7 +201,7 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
 }
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "request": request,
-    "answer": response,
+    "response": response,
     "settings": _on_disk(settings.load),
     "state": _on_disk(state.load),
     "redirect": redirect,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LIMITS = {"memory": 10 * 1024 * 1024, "descriptors": 12, "threads": 12}
-"""How much of each may come: bytes; what the tools' own connections come and go by."""
+"""How much of each is allowed: bytes; what the tools' own connections come and go by."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 Each row is measured in turn with bare `python3 -I -S -c pass`, so that a busy machine slows both;
 the ratio of the medians is what counts. From a cold call is taken what the provider itself takes:
 a refresh by a client that runs already, in turn with it.
-BENCH_PYTHON names the Python that runs ours: one that was built with optimisations is a third faster.
+BENCH_PYTHON names the Python that runs ours: one that was built with optimizations is a third faster.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def cold(place: Path, python: str) -> Iterator[tuple[str, float, float, float]]:
 
 
 class WarmClient:
-    """Somebody with a session of his own, and nothing left to load."""
+    """A user with a session, and nothing left to load."""
 
     def __init__(self, provider: FakeProvider) -> None:
         self._provider = provider

@@ -36,7 +36,7 @@ class Place:
     """One of the competitors.
 
     Attributes:
-        url: where its answers come from; `events` where its event streams do.
+        url: where its responses come from; `events` where its event streams do.
         pid: of its process, for its CPU time and memory; 0 for the gateway itself.
     """
 
@@ -166,7 +166,7 @@ def memory_growth(place: Place) -> float:
 
 
 def burst(place: Place) -> float:
-    """Connect 200 times at once, ask for health or anything; return the last answer's time in ms."""
+    """Connect 200 times at once, ask for health or anything; return the last response's time in ms."""
     port = int(place.url.rpartition(":")[2])
     ask = f"GET /1k HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     began = time.monotonic()

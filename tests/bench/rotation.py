@@ -1,4 +1,4 @@
-"""What a crowd of helpers, lost answers and kills do to a session with rotating refresh tokens.
+"""What a crowd of helpers, lost responses and kills do to a session with rotating refresh tokens.
 
     python -m tests.bench rotation [ROW …]        rows: see ROWS
 
@@ -10,7 +10,7 @@ rounds between those as the helper starts its own, with the same traffic beside 
 machine takes for the processes alone.
 
 Every row ends with a check of all tokens that were printed, one more refresh, and a look for
-canaries: no secret may stand in a file, or in a command line or environment of a process.
+canaries: no secret is in a file, or in a command line or environment of a process.
 
 BENCH_PROCESSES (50), BENCH_ROUNDS (20) and BENCH_KILLS (1000) make it smaller.
 """
@@ -92,7 +92,7 @@ class Stage:
                 self.bare.start(BARE, environs)
 
     def rounds_apart(self) -> None:
-        """Start smaller crowds; each helper has a socket of its own, where nobody listens."""
+        """Start smaller crowds; each helper has a socket of its own, without a listener."""
         environ = self.user.environ
         for turn in range(ROUNDS):
             sockets = [f"{environ['HOME']}/{turn}-{one}" for one in range(max(PROCESSES // FEWER, 2))]
@@ -182,7 +182,7 @@ def without_service() -> Stage:
 
 
 def each_by_itself() -> Stage:
-    """Let every single helper refresh, and lose one answer in twenty."""
+    """Let every single helper refresh, and lose one response in twenty."""
     with stage(lose_every=LOSE_EVERY) as here:
         here.rounds_apart()
     return here
@@ -210,15 +210,15 @@ ROWS: dict[str, tuple[str, Callable[[], Stage], int | None]] = {
     "service": ("with the service", with_service, ROUNDS),
     "traffic": ("… and 8 tools in its proxy", beside_traffic, ROUNDS),
     "lost": (
-        "… and 5 % of the answers lost",
+        "… and 5 % of the responses lost",
         lambda: beside_traffic(LOSE_EVERY),
         ROUNDS + ROUNDS // LOSE_EVERY,
     ),
     "alone": ("without a service", without_service, None),
-    "apart": ("each refreshes, 5 % of the answers lost", each_by_itself, None),
+    "apart": ("each refreshes, 5 % of the responses lost", each_by_itself, None),
     "kill": ("kill -9 at random moments", killed, None),
 }
-"""Name → what it is called, what it does, and how many refreshes it may cost (and then P99_MS holds)."""
+"""Name → title, what it does, and the most refreshes that it can cost (and then P99_MS holds)."""
 
 
 def main(arguments: list[str]) -> int:

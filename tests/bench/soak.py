@@ -9,7 +9,7 @@ reached, the gateway comes and goes, the gateway refuses every token, the wall c
 ahead and back, the service is suspended, its log is full, its file is replaced under it.
 
 What fails while provider or gateway are away, and for `GRACE_S` after it, is counted apart; in
-the other faults nothing may fail. Exits 1 when something does, a session is lost, memory,
+the other faults nothing must fail. Exits 1 when something does, a session is lost, memory,
 descriptors or threads grow, or a secret shows in a file, an output or a process.
 """
 
@@ -76,12 +76,12 @@ class Tally:
 
 
 class FailingProvider(FakeProvider):
-    """A provider that can be out of order: it answers 503 and does nothing."""
+    """A provider that can be out of order: it returns 503 and does nothing."""
 
     is_out_of_order = False
 
     def respond(self, request: Request) -> ServerResponse:
-        """Answer, unless out of order."""
+        """Respond, unless out of order."""
         if self.is_out_of_order:
             return ServerResponse(503, {"error": "temporarily_unavailable"})
         return super().respond(request)
@@ -147,7 +147,7 @@ class Soak:
         return int(json.loads(Path(self.lab.paths.pid).read_text())["pid"])
 
     def stream(self) -> None:
-        """Ask for one streamed answer after the other, as a tool does."""
+        """Request one streamed response after the other, as a tool does."""
         key = self.lab.key()
         body = json.dumps({"model": "m-1", "stream": True, "messages": [{"role": "user", "content": "hi"}]})
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -194,7 +194,7 @@ class Soak:
 
     @contextlib.contextmanager
     def disturbance(self, name: str) -> Iterator[None]:
-        """Have it last for a while; nothing may fail meanwhile."""
+        """Have it last for a while; nothing must fail meanwhile."""
         self.tally.counts[f"fault: {name}"] += 1
         yield
         self.stopping.wait(FAULT_S)
@@ -213,7 +213,7 @@ class Soak:
         ]
 
     def provider_away(self) -> None:
-        """Let the provider answer 503, then not at all."""
+        """Let the provider return 503, then not at all."""
         with self.outage("provider away"):
             self.provider.is_out_of_order = True
             self.stopping.wait(FAULT_S / 2)

@@ -121,7 +121,7 @@ class Stage:
     ) -> contextlib.AbstractContextManager[int]:
         values = {"work": self.work, "tls": TLS, "port": port, "place": "gateway"}
         conf = self.work / f"{name}.conf"
-        user = "user root;" if os.getuid() == 0 else ""  # its workers have to read our directory
+        user = "user root;" if os.getuid() == 0 else ""  # its workers must be able to read our directory
         text = NGINX_CONF.format(
             user=user, server=server.format(**values), name=name, upstream=upstream, **values
         )

@@ -28,7 +28,7 @@ LINE = re.compile(r"(?:(?P<thread>\d+) +)?(?P<name>\w+)\((?P<rest>.*)")
 
 
 class CannotTraceError(Exception):
-    """There is no strace here, or it may not trace."""
+    """There is no strace here, or it is not allowed to trace."""
 
 
 WORKERS = re.compile(r"/(?:\.thv-llm-)?llm-(?:session|refresh-failure|discovery)")

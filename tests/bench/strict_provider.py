@@ -23,7 +23,7 @@ class Provider(logged_in.Provider, Protocol):
     audience: str
 
     def seen(self) -> dict[str, int]:
-        """Return how many `refreshes` there were, and how many answers were `lost`."""
+        """Return how many `refreshes` there were, and how many responses were `lost`."""
 
     def secrets(self) -> dict[str, list[str]]:
         """Tell the canaries of every secret."""
@@ -58,15 +58,15 @@ class CountingFake(FakeProvider):
 @contextlib.contextmanager
 def opened(*, delay_ms: float, lose_every: int = 0, reuse_grace_s: float = 0) -> Iterator[Provider]:
     """Provide a provider of its own."""
-    behaviour: dict[str, Any] = {
+    behavior: dict[str, Any] = {
         "delay_ms": delay_ms,
         "lose_every": lose_every,
         "reuse_grace_s": reuse_grace_s,
     }
     if not IS_REAL:
-        with CountingFake(**behaviour) as fake:
+        with CountingFake(**behavior) as fake:
             yield fake
         return
     with NpmProvider() as real:
-        real.change(**behaviour)
+        real.change(**behavior)
         yield real

@@ -3,7 +3,7 @@
     python -m tests.bench.traffic ISSUER AUDIENCE
 
 Prints the gateway's URL. Given a line with the proxy's port and the state file (which has the
-local key), THREADS tools ask for one answer after the other, streamed and whole by turns. When
+local key), THREADS tools request one response after the other, streamed and whole by turns. When
 stdin ends, so do they; then one line of JSON tells how it went (`Tally`).
 """
 

@@ -17,7 +17,7 @@ from thv_llm.errors import ExitCode
 from thv_llm.tools import engine
 
 PATIENCE_S = 60.0
-"""No test may fail because the machine is busy."""
+"""No test must fail because the machine is busy."""
 
 
 def look(lab: Lab, *only: str, **environ: str) -> list[Check]:

@@ -20,7 +20,7 @@ FIRST_PORT, PORTS = 15_000, 17_000
 
 
 class Stream(io.StringIO):
-    """A text stream that may claim to be a terminal."""
+    """A text stream that can claim to be a terminal."""
 
     def __init__(self, text: str = "", *, is_terminal: bool = False) -> None:
         super().__init__(text)
@@ -94,7 +94,7 @@ def ran(arguments: Sequence[str], code: ExitCode, stdout: Stream, stderr: Stream
 
 
 _claims: list[socket.socket] = []
-"""Ports that were just given out: runs on other Pythons choose at the same time, before anybody listens."""
+"""Ports that were just given out: other Pythons choose before the first one listens."""
 MOST_CLAIMS = 20
 
 
@@ -105,7 +105,7 @@ def _let_go() -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody has, and the next one neither.
+    """Return a port of 127.0.0.1 that is free, as is the next one.
 
     It is none of those that the system gives to connections, else one could take it before its use.
     """

@@ -2,7 +2,7 @@
 
     python -m tests.commands.rollout PLACE
 
-Runs in a mount namespace of its own, whose /etc it may write to; exits 0 when all is well. No home has a
+Runs in a mount namespace of its own, whose /etc it can write to; exits 0 when all is well. No home has a
 terminal, a browser, a session bus or a user manager; the program is one file that all of them run.
 """
 

@@ -1,4 +1,4 @@
-"""A day on which one thing after another breaks: doctor names it, and the printed command mends it.
+"""A day on which one thing after another breaks: doctor names it, and the printed command fixes it.
 
 It all happens to one machine, on which after each test all is well again.
 """

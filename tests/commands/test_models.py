@@ -1,4 +1,4 @@
-"""`models`: what the gateway lists, and why it may not."""
+"""`models`: what the gateway lists, and why it cannot."""
 
 from __future__ import annotations
 

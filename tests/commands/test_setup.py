@@ -640,7 +640,7 @@ def test_the_end_of_input_is_no_yes(here: Machine) -> None:
 def test_an_unwritable_directory_is_named_and_the_other_tool_goes_on(here: Machine) -> None:
     target = here.home / "elsewhere"
     here.claude.unlink()
-    here.claude.symlink_to(target)  # dangling: refused, because nobody knows what it should be
+    here.claude.symlink_to(target)  # dangling: refused, because it is not known what it should be
 
     done = here.setup()
 

@@ -46,7 +46,7 @@ def saved(here: Machine) -> Settings:
 
 
 def is_untouched(here: Machine) -> bool:
-    """Tell whether nothing was saved, and nobody was sent to log in."""
+    """Tell whether nothing was saved and no login was started."""
     is_saved = Path(here.paths.settings).exists()
     return not is_saved and here.provider.count("authorize") == 0 and here.browser.urls == []
 

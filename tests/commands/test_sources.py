@@ -1,4 +1,4 @@
-"""Where the settings of a run come from, and what none of these places may do."""
+"""Where the settings of a run come from, and what none of these places can do."""
 
 from __future__ import annotations
 

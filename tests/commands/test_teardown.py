@@ -94,7 +94,7 @@ def test_the_session_survives_a_plain_teardown(here: Machine) -> None:
 
 
 def lose_record(here: Machine) -> None:
-    """Delete our directory, as somebody does who wants to start anew."""
+    """Delete our directory, as a user does who wants to start anew."""
     shutil.rmtree(here.paths.directory)
 
 
@@ -106,7 +106,7 @@ def test_values_without_a_record_are_removed_once_the_user_agrees(here: Machine)
 
     assert done.code == 0
     assert str(here.claude) in done.err
-    left = {"NODE_EXTRA_CA_CERTS": str(here.provider.ca_file)}  # it may be the user's as well
+    left = {"NODE_EXTRA_CA_CERTS": str(here.provider.ca_file)}  # it can be the user's as well
     assert json.loads(here.claude.read_bytes()) == {"model": "opus", "env": left}
     assert here.opencode.read_text() == '{\n  // mine\n  "theme": "gruvbox",\n}\n'
 

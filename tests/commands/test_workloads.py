@@ -55,7 +55,7 @@ def serves(lab: Lab, token_endpoint: str, times: int = 1) -> None:
 
 
 def github(request: Request) -> ServerResponse:
-    """Answer as GitHub's token service does."""
+    """Respond as GitHub's token service does."""
     if request.headers.get("authorization") != f"Bearer {REQUEST_TOKEN}":
         return ServerResponse(401)
     audience = request.query.get("audience")

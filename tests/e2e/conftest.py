@@ -43,7 +43,7 @@ def new_machine(provider: NpmProvider, gateway: FakeGateway) -> Iterator[NewMach
     with ExitStack() as opened:
 
         def make(*tools: str, keyring: bool = False) -> Machine:
-            # Short, because a socket's path may have 103 bytes; with a space, because homes have.
+            # Short, because a socket's path has at most 103 bytes; with a space, because homes have.
             place = Path(opened.enter_context(TemporaryDirectory(prefix="e2e ", ignore_cleanup_errors=True)))
             machine = opened.enter_context(Machine(place, provider, gateway, tools))
             if keyring:

@@ -148,7 +148,7 @@ def _present(path: Path) -> Path:
 
 
 def command(name: str, text: str, into: Path = BIN) -> None:
-    """Put a program on the PATH of those who ask for it."""
+    """Put a program on the PATH of the tests that need it."""
     path = into / name / name.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -157,7 +157,7 @@ def command(name: str, text: str, into: Path = BIN) -> None:
 
 
 def link(name: str, target: Path, into: Path = BIN) -> None:
-    """Put a program that is there on the PATH of those who ask for it."""
+    """Put a program that is there on the PATH of the tests that need it."""
     path = into / name / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -93,7 +93,7 @@ class Keyring:
         """End what offered secrets here: it stays when the bus goes."""
         mark = f"XDG_RUNTIME_DIR={self._place.environ['XDG_RUNTIME_DIR']}".encode()
         for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            with contextlib.suppress(OSError):  # it has ended, or belongs to another user
                 is_here = mark in (process / "environ").read_bytes().split(b"\0")
                 if is_here and (process / "comm").read_text().startswith(("gnome-keyring", "keepassxc")):
                     os.kill(int(process.name), signal.SIGKILL)
@@ -137,7 +137,7 @@ def keepassxc(place: Path, *, is_open: bool = True, confirms: bool = False) -> s
     Args:
         place: for its files.
         is_open: its password was typed.
-        confirms: each program that asks has to be allowed by a person, as it comes.
+        confirms: the user must allow each program, as it comes.
     """
     place.mkdir()
     (place / "export.xml").write_text(DATABASE)
@@ -147,7 +147,7 @@ def keepassxc(place: Path, *, is_open: bool = True, confirms: bool = False) -> s
     files = f'--config "{place}/keepassxc.ini" --localconfig "{place}/local.ini" "{place}/db.kdbx"'
     program = f'TMPDIR="{place}" QT_QPA_PLATFORM=offscreen keepassxc'
     start = f"echo test | {program} --pw-stdin {files}" if is_open else f"{program} {files}"
-    # Whoever asks for the name before it is owned starts gnome-keyring.
+    # A call to the name before it is owned starts gnome-keyring.
     is_ready = f"{OWNED} | grep -q true && {LOCKED} | grep -q {'false' if is_open else 'true'}"
     return f"{start} >/dev/null 2>&1 & until {is_ready}; do sleep 0.1; done; "
 

@@ -142,7 +142,7 @@ class Machine:
         return Done(done.returncode, done.stdout, done.stderr)
 
     def thv(self, *arguments: str, env: Mapping[str, str] | None = None, fails: bool = False) -> Done:
-        """Run `thv-llm`; unless it may fail, it must not."""
+        """Run `thv-llm`; unless a failure is expected, it must succeed."""
         done = self.run("thv-llm", *arguments, env=env)
         assert fails or done.code == 0, done.said
         assert "Traceback" not in done.err, done.said
@@ -221,7 +221,7 @@ NewMachine = Callable[..., Machine]
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody has."""
+    """Return a port of loopback that is free."""
     while True:
         port = 20000 + secrets.randbelow(12000)  # below those that the kernel gives to clients
         with socket.socket() as probe, contextlib.suppress(OSError):

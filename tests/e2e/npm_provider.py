@@ -144,7 +144,7 @@ class NpmProvider:
         return seen
 
     def spend(self, refresh_token: str) -> int:
-        """Use a refresh token as somebody who found it would; return the status of the answer."""
+        """Use a refresh token as a thief would; return the status of the response."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": CLIENT_ID}
         try:
             fetched(f"{self.issuer}/token", urllib.parse.urlencode(form).encode())

@@ -33,7 +33,7 @@ class Prompt:
         ca_variable: where it looks for a private authority, when its settings have no place for one.
         named: the program, where the first word of `ask` is the shell, or another package has one
             of the same name.
-        logged_out: of what it prints when nobody is logged in, what leads to the right command.
+        logged_out: of what it prints without a login, what leads to the right command.
         stopped: the same when the service is stopped; "" = it works, since the helper gets the token.
     """
 
@@ -275,7 +275,7 @@ def prompt(tool: str) -> Prompt:
 
 
 def ask(machine: Machine, one: Prompt) -> None:
-    """Send one prompt by a real tool; the answer must be the gateway's, to a token it checked."""
+    """Send one prompt by a real tool; the response must be the gateway's, to a token it checked."""
     before = len(machine.gateway.requests)
     own_ca = {one.ca_variable: machine.provider.ca_file} if one.ca_variable else {}
     done = machine.run(*one.ask, env={**one.env, **own_ca})

@@ -80,7 +80,7 @@ class RealProvider:
         self._metadata = fetched(f"{issuer}/.well-known/openid-configuration")
 
     def verify(self, token: str) -> dict[str, Any]:
-        """Ask the provider whose access token this is, as a gateway may.
+        """Ask the provider whose access token this is, as a gateway can.
 
         Raises:
             ValueError: it is none that is good.
@@ -96,7 +96,7 @@ class RealProvider:
         return found
 
     def spend(self, refresh_token: str) -> int:
-        """Use a refresh token as somebody who found it would; return the status of the response."""
+        """Use a refresh token as a thief would; return the status of the response."""
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": CLIENT_ID}
         try:
             fetched(self._metadata["token_endpoint"], urllib.parse.urlencode(form).encode())

@@ -72,7 +72,7 @@ def npm(program: str) -> str:
     """Install the newest version of a Node program; return the version."""
     path, place = NPM[program], RELEASE / program.replace("/", "-")
     package = package_of(path)
-    # The tag's version by name: a tag alone may mean the newest one for the Node that runs npm.
+    # The tag's version by name: a tag alone can mean the newest one for the Node that runs npm.
     version = json.loads(output("npm", "view", package, "version", "--json"))
     node = NODES.get(program, NODES["node"])
     shutil.rmtree(place, ignore_errors=True)

@@ -54,7 +54,7 @@ class Browser:
 
     Args:
         stops_at: do not follow a redirect to an address that begins so, but end there: a
-            browser on another machine, where nobody listens at that address.
+            browser on another machine, where there is no listener at that address.
     """
 
     def __init__(self, ca_file: str, *, stops_at: str = "") -> None:

@@ -23,7 +23,7 @@ from thv_llm.store.secret_service import SecretService
 KEYRING = str(BIN / "keyring" / "keyring")
 """The command of the keyring package, with the compiled packages that it wants on Linux."""
 NO_KEYRING = ""
-"""A session bus on which nobody offers a Secret Service."""
+"""A session bus without a Secret Service."""
 
 
 Session = Callable[[str], dict[str, str]]

@@ -1,4 +1,4 @@
-"""`setup --lazy` as a company's rollout runs it: no terminal, no browser, no D-Bus, nobody there."""
+"""`setup --lazy` as a company's rollout runs it: no terminal, no browser, no D-Bus, no user."""
 
 from __future__ import annotations
 

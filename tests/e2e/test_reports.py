@@ -1,4 +1,4 @@
-"""What a person asks the built file after setup: is all well, what is where, and what is not."""
+"""What a user asks the built file after setup: is all well, what is where, and what is not."""
 
 from __future__ import annotations
 

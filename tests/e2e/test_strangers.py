@@ -96,7 +96,7 @@ def test_another_user_has_neither_key_nor_socket_nor_token(machine: Machine) -> 
 
     for key in ("thv-guess", machine.local_key()):  # even with the key
         response = as_other_user("curl", "-sSw", " %{http_code}", *models(machine, key))
-        assert "curl: (" in response, response  # cut off: reset, or an empty reply
+        assert "curl: (" in response, response  # cut off: reset, or an empty response
     for path in (machine.ours / "llm-state.json", machine.ours / "llm-session.key", machine.helper):
         assert path.exists()
         assert "Permission denied" in as_other_user("cat", str(path))

@@ -99,7 +99,7 @@ def test_parallel_helpers_never_end_the_session(new_machine: NewMachine, provide
 
 @contextmanager
 def tools_at_work(machine: Machine) -> Iterator[list[int]]:
-    """Ask through the proxy without pause, from several threads; yields the statuses of the answers."""
+    """Send requests through the proxy without pause, from several threads; yields the status codes."""
     statuses: list[int] = []
     stopping = threading.Event()
 
@@ -170,7 +170,7 @@ def test_a_reused_refresh_token_really_ends_a_session_here(
     provider.change(access_ttl_s=60)
     machine.token()
     until = time.monotonic() + 20
-    while machine.services():  # somebody still holds what that call brought, for a moment
+    while machine.services():  # a frame still holds what that call brought, for a moment
         assert time.monotonic() < until
         time.sleep(0.05)
     assert provider.spend(old) == 400

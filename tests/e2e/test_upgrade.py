@@ -60,7 +60,7 @@ def machine(new_machine: NewMachine) -> Machine:
 def before(machine: Machine) -> Snapshot:
     """What the home was; now the old file has set it up, and the new one is in its place.
 
-    Nobody has logged in, so that the old service has yet to need most of what it is made of.
+    Without a login, so that the old service has yet to need most of what it is made of.
     """
     program = machine.commands / "thv-llm"
     before = machine.snapshot()
@@ -73,7 +73,7 @@ def before(machine: Machine) -> Snapshot:
 
 
 def serving(machine: Machine) -> str:
-    """Return the version of the service that answers."""
+    """Return the version of the service that responds."""
     shown = json.loads(machine.thv("proxy", "status", "--format", "json").out)
     version: str = shown["version"]
     return version

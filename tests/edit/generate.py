@@ -58,7 +58,7 @@ class _Json:
         return self.space(0) + body + self.space(0, last=True)
 
     def space(self, depth: int, *, last: bool = False) -> str:
-        """White space and comments that may stand between two tokens."""
+        """White space and comments that can stand between two tokens."""
         pieces = []
         while self.rng.random() < (0.5 if self.style == "wild" else 0.08):
             pieces.append(self.rng.choice((" ", "\t", self.eol, self.eol + self.unit * depth)))

@@ -1,4 +1,4 @@
-"""What has to hold for every text, whatever is in it: one check for each format.
+"""What must hold for every text, whatever is in it: one check for each format.
 
 A check takes any text at all. It returns True when the editor took the text, False when it
 refused it; it fails when an invariant is broken or anything but EditError is raised.

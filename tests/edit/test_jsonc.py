@@ -86,7 +86,7 @@ def test_a_comment_of_the_user_keeps_a_container_of_ours() -> None:
     assert "// mine" in editor(Format.JSONC).revert(noted, changes)[0]
 
 
-def test_an_item_is_found_by_its_name_and_its_neighbours_stay() -> None:
+def test_an_item_is_found_by_its_name_and_its_neighbors_stay() -> None:
     text = '[\n  {"name": "a"},\n  {"name": "b"}\n]\n'
     item: Json = {"name": "thv-llm", "models": [{"id": "m"}]}
     key = jsonc.pointer(Item("name", "thv-llm"))

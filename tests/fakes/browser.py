@@ -24,7 +24,7 @@ class FakeBrowser:
 
     Args:
         before: paths to visit at the callback's host before the callback itself, such as
-            `/favicon.ico` (they stand for whatever else may come along).
+            `/favicon.ico` (they stand for any other request).
         visits: how many times it goes to each URL, one after the other.
 
     Attributes:
@@ -129,7 +129,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def no_browser(url: str) -> bool:
-    """Fail: no browser may be opened here."""
+    """Fail: no browser must be opened here."""
     raise AssertionError(f"a browser was opened: {url}")
 
 

@@ -1,4 +1,4 @@
-"""A cable to a server on loopback that can be pulled: whoever uses it loses the connection at once.
+"""A cable to a server on loopback that can be pulled: its users lose the connection at once.
 
     with Cable(server.port) as cable:
         # connect to cable.port

@@ -1,7 +1,7 @@
-"""What an LLM gateway answers, in the shapes of the four APIs that tools speak.
+"""What an LLM gateway returns, in the shapes of the four APIs that tools speak.
 
-Each function yields the events of one answer as (event name, data); `whole_*` returns the same
-answer in one piece. The text is the caller's: a test looks for it in what a tool prints.
+Each function yields the events of one response as (event name, data); `whole_*` returns the same
+response in one piece. The text is the caller's: a test looks for it in what a tool prints.
 
 Pure.
 

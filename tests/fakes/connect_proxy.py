@@ -21,7 +21,7 @@ class ConnectProxy:
 
     Args:
         user, password: what to ask for; no user asks for nothing.
-        status: answer each CONNECT with this status instead of doing it.
+        status: respond to each CONNECT with this status instead of doing it.
         scheme: how a 407 asks for credentials.
 
     Attributes:

@@ -3,11 +3,11 @@
     with FakeGateway(provider.verify_access_token) as gateway:
         # gateway.url, gateway.ca_file
         ...
-    assert gateway.answered("/v1/chat/completions")
+    assert gateway.served("/v1/chat/completions")
 
 It speaks OpenAI's chat completions and responses, Anthropic's messages and Gemini's
 generateContent, over HTTP/1.1 with kept connections; each event is a chunk of its own, sent at
-once. `text` is what every answer says. Standard library only: `make demo` runs on it.
+once. `text` is the text of every completion. Standard library only: `make demo` runs on it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one answer.
+    """What goes wrong with one response.
 
     Attributes:
         status: of the error that comes instead; 0 for a stream that is cut.
@@ -70,7 +70,7 @@ class FakeGateway(WebServer):
 
     Args:
         check: called with the Bearer token; raises ValueError when it is not good.
-        text: what every answer says.
+        text: the text of every completion.
         gap_s: how long to wait before each streamed event but the first.
         models: the ids that `/v1/models` lists.
         anthropic_paths, openai_paths, gemini_paths: under which paths each API is served.
@@ -79,8 +79,8 @@ class FakeGateway(WebServer):
 
     Attributes:
         requests: in order of arrival.
-        fault: asked, in the thread of each admitted request, what goes wrong with its answer.
-        published: by path, what is answered to anybody; {} for a gateway that says nothing of itself.
+        fault: asked, in the thread of each admitted request, what goes wrong with its response.
+        published: by path, what is sent to every client; {} for a gateway that says nothing of itself.
         challenge: the `WWW-Authenticate` of its 401.
     """
 
@@ -116,7 +116,7 @@ class FakeGateway(WebServer):
         self.challenge = "Bearer"
 
     def publish(self, document: Mapping[str, object], path: str = METADATA_PATH) -> None:
-        """Answer anybody with this document; `resource` is the gateway unless it names another."""
+        """Send this document to every client; `resource` is the gateway unless it names another."""
         self.published[path] = ServerResponse(body={"resource": self.url, **document})
 
     def handler(self) -> type[BaseHTTPRequestHandler]:

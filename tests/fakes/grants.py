@@ -17,7 +17,7 @@ from tests.fakes import rsa
 
 
 class OAuthError(Exception):
-    """An error answer of the token endpoint."""
+    """An error response of the token endpoint."""
 
     def __init__(self, code: str, description: str = "") -> None:
         super().__init__(code)
@@ -27,7 +27,7 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a person has allowed."""
+    """What a user has allowed."""
 
     client_id: str
     scope: str
@@ -77,7 +77,7 @@ class Grants:
             return code
 
     def redeem_code(self, form: dict[str, str]) -> Grant:
-        """Take a code back, once, from whoever holds its verifier."""
+        """Take a code back, once, from the client that holds its verifier."""
         import hashlib
 
         with self._lock:

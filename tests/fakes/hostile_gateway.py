@@ -1,7 +1,7 @@
 """A gateway over TLS that does byte for byte what a test tells it to, and remembers what it was sent.
 
 A test gives a script: a function that is called with the conversation of each connection, in a
-thread of its own. `answering(b"HTTP/1.1 200 OK…")` makes the most common one.
+thread of its own. `responding(b"HTTP/1.1 200 OK…")` makes the most common one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ Script = Callable[[Conversation], None]
 
 
 def responding(response: bytes, times: int = 1000) -> Script:
-    """Return a script that gives this answer to every request."""
+    """Return a script that sends this response to every request."""
 
     def script(conversation: Conversation) -> None:
         for _ in range(times):

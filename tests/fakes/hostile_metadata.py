@@ -63,7 +63,7 @@ def scopes(*names: str) -> Callable[[FakeGateway, str], None]:
 
 
 def response(make: Callable[[FakeGateway, str], ServerResponse]) -> Callable[[FakeGateway, str], None]:
-    """Answer with something else than a document."""
+    """Respond with something else than a document."""
 
     def plant(gateway: FakeGateway, issuer: str) -> None:
         gateway.published[METADATA_PATH] = make(gateway, issuer)

@@ -83,7 +83,7 @@ class ForgetfulKeyring(MemoryKeyring):
 
 
 class LockedKeyring(MemoryKeyring):
-    """Waits for nobody."""
+    """Does not wait."""
 
     def get_password(self, service: str, username: str) -> str | None:
         raise KeyringLocked("Failed to unlock the collection!")

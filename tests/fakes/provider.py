@@ -1,14 +1,14 @@
 """An OpenID provider on loopback: strict where ours could be wrong, and wrong on command.
 
     with FakeProvider() as provider:
-        # provider.issuer, provider.ca_file; clients may register any loopback redirect URI
+        # provider.issuer, provider.ca_file; clients can register any loopback redirect URI
         ...
         claims = provider.verify_access_token(token)    # what a gateway does
 
 It checks PKCE and redirect URIs itself, rotates refresh tokens and ends a session whose old
 token comes back, signs RS256 with `pow`, and remembers every request (`requests`, `count`).
 
-Misbehaviour: `alter[ENDPOINT] = function(Answer) -> Answer` changes the answers of one endpoint
+Misbehavior: `alter[ENDPOINT] = function(ServerResponse) -> ServerResponse` changes those of one endpoint
 (`discovery`, `oauth_metadata`, `jwks`, `authorize`, `token`, `refresh`, `device`,
 `device_token`, `revoke`), `alter_id_token` and `alter_callback` what their names say.
 Standard library only: `make demo` runs on it.
@@ -54,23 +54,23 @@ class FakeProvider(WebServer):
         opaque: access tokens are random text instead of JWTs.
         needs_consent: keep the refresh token back unless the login had `prompt=consent`.
         login_form: show a page with a form instead of approving at once (for real browsers).
-        id_token_on_refresh: answer a refresh with a new ID token, too.
+        id_token_on_refresh: respond to a refresh with a new ID token, too.
         now: seconds since the epoch.
 
     Attributes:
         requests: (endpoint, request) in order of arrival.
         grants: what was given out, and is still good.
         latency_s: how long the token endpoint takes.
-        lost_answers: how many answers of the token endpoint to lose after the work is done.
+        lost_responses: how many responses of the token endpoint to lose after the work is done.
         device_errors: what a device login is told before it succeeds, one per poll.
         device_waits: a device login succeeds only after `approve_device`.
-        user: claims of whoever logs in.
+        user: claims of the user who logs in.
         secret: what the client must know; "" = it is a public one.
         is_registered: which redirect URIs are.
         is_offline: which authorization requests bring a refresh token.
         scopes: those there are, None for any; another one ends the login.
         assertions: tokens of workloads that are trusted.
-        registers: whoever asks gets a client id (RFC 7591).
+        registers: every caller gets a client id (RFC 7591).
     """
 
     ca_file = CA_FILE
@@ -136,7 +136,7 @@ class FakeProvider(WebServer):
         return self.grants.is_live(refresh_token)
 
     def hold(self, endpoint: str) -> tuple[threading.Event, threading.Event]:
-        """Have the answers of an endpoint wait; return the events "one waits" and "they may go"."""
+        """Have the responses of an endpoint wait; return the events "one waits" and "they can go"."""
         arrived, release = threading.Event(), threading.Event()
 
         def wait(good: ServerResponse) -> ServerResponse:

@@ -1,6 +1,6 @@
 """RSA keys for tests, and RS256 with `pow`.
 
-The keys are fixed, so that nothing has to be generated, and public, so they are worth nothing.
+The keys are fixed, so that nothing must be generated, and public, so they are worth nothing.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Key:
 
 
 def jwt(header: dict[str, Any], claims: Any, key: Key) -> str:
-    """Return a signed compact JWT; `claims` may be the raw bytes of a payload."""
+    """Return a signed compact JWT; `claims` can be the raw bytes of a payload."""
     payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
     signed = f"{b64(json.dumps(header).encode())}.{b64(payload)}"
     return f"{signed}.{b64(key.sign(signed.encode()))}"

@@ -1,6 +1,6 @@
 """A session bus with a Secret Service on it, in a thread; as stubborn as a test wants it.
 
-It speaks the D-Bus wire protocol with jeepney's own parser, and answers just the calls that a
+It speaks the D-Bus wire protocol with jeepney's own parser, and serves just the calls that a
 client of the Secret Service makes.
 """
 
@@ -38,10 +38,10 @@ class FakeSecretService:
     Attributes:
         locked: the collection; items in it are found among the locked ones.
         hides_locked: a locked collection's items are not found at all.
-        guards: every connection has to have each item unlocked for it; the collection is open.
+        guards: each item must be unlocked for every connection; the collection is open.
         prompts: a prompt does what `CreateItem` and `Delete` are to do, as in KeePassXC.
         unlocks: what a prompt does: True unlocks, False is dismissed.
-        silent_at: gets no answer ("auth" or a method's name).
+        silent_at: gets no response ("auth" or a method's name).
         error_at: method name to D-Bus error name.
         loses: SetSecret and CreateItem keep nothing.
         calls: names of the methods that were called.
@@ -113,7 +113,7 @@ class FakeSecretService:
         return self._line(sock, GUID) and self._line(sock, b"")
 
     def _line(self, sock: socket.socket, response: bytes) -> bool:
-        """Read one line, byte by byte because messages may follow, and answer it."""
+        """Read one line, byte by byte because messages can follow, and respond."""
         last = b""
         while last != b"\n":
             last = sock.recv(1)

@@ -1,6 +1,6 @@
-"""A small threaded web server for fakes: TLS with the test certificate, any answer, joined at the end.
+"""A small threaded web server for fakes: TLS with the test certificate, any response, joined at the end.
 
-An answer may be well formed, raw bytes, a drip of bytes, or nothing at all; a test decides.
+A response can be well formed, raw bytes, a drip of bytes, or nothing at all; a test decides.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ServerResponse:
     Attributes:
         body: bytes as they are, a str as HTML, anything else as JSON.
         raw: sent instead of everything else; then the connection ends ("" sends nothing).
-        drip_s: send the answer one byte at a time with so many seconds between them.
+        drip_s: send the response one byte at a time with so many seconds between them.
     """
 
     status: int = 200
@@ -137,7 +137,7 @@ class WebServer:
         return _Handler
 
     def respond(self, request: Request) -> ServerResponse:
-        """Return the answer to a request."""
+        """Return the response to a request."""
         return self._respond(request)
 
 

@@ -118,7 +118,7 @@ def test_an_intermediate_authority_in_ca_file_is_enough(authority: Authority, tm
     handshake(tls.client_context(str(middle.file), environ={}), middle.server("any", "127.0.0.1"))
 
 
-def test_ssl_cert_dir_is_honoured(authority: Authority, tmp_path: Path) -> None:
+def test_ssl_cert_dir_is_honored(authority: Authority, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     client = tls.client_context(environ={"SSL_CERT_DIR": str(empty), "SSL_CERT_FILE": str(tmp_path / "none")})

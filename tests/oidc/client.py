@@ -1,4 +1,4 @@
-"""Our side of a login, put together for tests: a provider, a browser, a person."""
+"""Our side of a login, put together for tests: a provider, a browser, a user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Client:
     """thv-llm as the provider's client `cli`.
 
     Attributes:
-        said: the lines the person was shown.
+        said: the lines that the user was shown.
         browser: the one that the latest login opened.
     """
 

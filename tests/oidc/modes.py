@@ -1,4 +1,4 @@
-"""The words in which a provider's misbehaviours are written down (`modes_*`).
+"""The words in which a provider's misbehaviors are written down (`modes_*`).
 
 `takes` means that the login (or refresh) works all the same, `refuses` that it fails with a
 text that names what was wrong.
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Mode:
-    """One misbehaviour.
+    """One misbehavior.
 
     Attributes:
         says: a piece of the error's text; "" when the provider is taken as it is.
@@ -44,7 +44,7 @@ def nothing(provider: FakeProvider) -> None:
 
 
 def returns(endpoint: str, *args: Any, **options: Any) -> Install:
-    """Give this answer instead of the right one."""
+    """Give this response instead of the right one."""
 
     def install(provider: FakeProvider) -> None:
         provider.alter[endpoint] = lambda _: ServerResponse(*args, **options)
@@ -83,7 +83,7 @@ def rewritten(endpoint: str, change: Callable[[bytes], bytes]) -> Install:
 
 
 def dripping(endpoint: str) -> Install:
-    """Send the right answer, a byte now and then."""
+    """Send the right response, a byte now and then."""
 
     def install(provider: FakeProvider) -> None:
         def alter(response: ServerResponse) -> ServerResponse:
@@ -96,7 +96,7 @@ def dripping(endpoint: str) -> Install:
 
 
 def cut(endpoint: str) -> Install:
-    """Break off in the middle of the answer."""
+    """Break off in the middle of the response."""
 
     def install(provider: FakeProvider) -> None:
         def alter(response: ServerResponse) -> ServerResponse:

@@ -1,4 +1,4 @@
-"""Misbehaviours of the ID token and of the keys that it is signed with."""
+"""Misbehaviors of the ID token and of the keys that it is signed with."""
 
 from __future__ import annotations
 

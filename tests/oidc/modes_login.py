@@ -1,4 +1,4 @@
-"""Misbehaviours of the metadata document, of the redirect, and of the token response."""
+"""Misbehaviors of the metadata document, of the redirect, and of the token response."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def doubled(name: str) -> Callable[[Pairs], Pairs]:
 
 
 def error(description: str = "", **changes: str) -> Callable[[Pairs], Pairs]:
-    """Answer with an error instead of a code."""
+    """Respond with an error instead of a code."""
 
     def change(pairs: Pairs) -> Pairs:
         said = [("error", "access_denied"), ("error_description", description)]
@@ -155,7 +155,7 @@ IGNORED = "ignored: the login goes on"
 
 
 def ignores(name: str, change: Callable[[Pairs], Pairs]) -> Mode:
-    """Send the browser back with something that is no answer; the next time it is the right one."""
+    """Send the browser back with no authorization response; the next time it is the right one."""
 
     def install(provider: FakeProvider) -> None:
         provider.alter_callback = lambda pairs: change(pairs) if provider.count("authorize") == 1 else pairs

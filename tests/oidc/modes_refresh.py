@@ -1,4 +1,4 @@
-"""Misbehaviours of the answer to a refresh, and of a login by device code."""
+"""Misbehaviors of the response to a refresh, and of a login by device code."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from thv_llm.errors import (
 
 @dataclass(frozen=True)
 class RefreshMode(Mode):
-    """One misbehaviour of a refresh.
+    """One misbehavior of a refresh.
 
     Attributes:
         kind: of the error; only a plain LoginRequiredError ends the session.
-        maybe_sent: the provider may have acted on the request.
+        maybe_sent: the provider can have acted on the request.
         retry_after_s: what it asked for.
     """
 
@@ -190,7 +190,7 @@ def polls(*errors: str) -> Install:
 
 
 def first_poll(response: ServerResponse) -> Install:
-    """Give this answer to the first poll, and the right ones later."""
+    """Give this response to the first poll, and the right ones later."""
 
     def install(provider: FakeProvider) -> None:
         provider.device_errors = ["authorization_pending"]

@@ -1,4 +1,4 @@
-"""The query of the redirect. What a provider may do wrong in it is in `test_misbehaviours`."""
+"""The query of the redirect. What a provider can do wrong in it is in `test_misbehaviors`."""
 
 from __future__ import annotations
 

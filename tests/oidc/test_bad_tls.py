@@ -36,7 +36,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 @dataclass
 class Authority:
-    """Somebody who signs certificates."""
+    """A certificate authority."""
 
     name: str
     is_authority: bool = True
@@ -80,7 +80,7 @@ class Leaf:
 
     Attributes:
         names: subjectAltName; none leaves only the common name.
-        signer: "us" is trusted, "stranger" is not, "itself" signs itself, "leaf" is a
+        signer: "us" is trusted, "foreign" is not, "itself" signs itself, "leaf" is a
             certificate of ours that is no authority.
         spoils: makes a context worse.
         host: what the client calls it.
@@ -125,8 +125,8 @@ class World:
     def _signer(self, leaf: Leaf, key: Key) -> tuple[Authority, list[x509.Certificate]]:
         if leaf.signer == "itself":
             return Authority(leaf.common_name, key=key), []
-        if leaf.signer == "stranger":
-            foreign = Authority("a stranger")
+        if leaf.signer == "foreign":
+            foreign = Authority("a foreign authority")
             return foreign, [foreign.certificate()]
         if leaf.signer == "leaf":
             false_one = Authority("no authority", is_authority=False, parent=self.us)
@@ -176,7 +176,7 @@ BAD = {
     ),
     "ip-as-dns-name": (Leaf(names=[x509.DNSName("127.0.0.1")]), "not valid for 127.0.0.1"),
     "self-signed": (Leaf(signer="itself"), "self-signed"),
-    "unknown-authority": (Leaf(signer="stranger"), "authority (CA) that this machine does not trust"),
+    "unknown-authority": (Leaf(signer="foreign"), "authority (CA) that this machine does not trust"),
     "issued-by-a-leaf": (Leaf(signer="leaf"), "authority that must not issue it"),
     "for-clients-only": (Leaf(usage=ExtendedKeyUsageOID.CLIENT_AUTH), "for another purpose"),
     "weak-key": (Leaf(key=lambda: rsa.generate_private_key(65537, 1024)), "weak"),
@@ -190,7 +190,7 @@ class TlsServer:
     """Accept one connection; keep every byte that comes through it decrypted.
 
     Args:
-        context: None speaks no TLS at all but answers like a web server.
+        context: None speaks no TLS at all but responds like a web server.
         cuts: end the connection in the middle of the handshake.
     """
 

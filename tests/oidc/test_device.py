@@ -1,4 +1,4 @@
-"""The login by code: what is shown, and how patiently it polls. Refusals: `test_misbehaviours`."""
+"""The login by code: what is shown, and how patiently it polls. Refusals: `test_misbehaviors`."""
 
 from __future__ import annotations
 

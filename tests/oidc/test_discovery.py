@@ -1,4 +1,4 @@
-"""Metadata: where it is fetched, and how long it is kept. What may be wrong in it: `test_misbehaviours`."""
+"""Metadata: where it is fetched, and how long it is kept. What can be wrong in it: `test_misbehaviors`."""
 
 from __future__ import annotations
 

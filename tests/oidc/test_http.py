@@ -134,7 +134,7 @@ def test_a_redirect_to_nowhere_is_one_to_another_page(location: str) -> None:
     assert "idp.example redirects to '" in describe(response)[0]
 
 
-def test_a_captive_portal_is_recognised() -> None:
+def test_a_captive_portal_is_recognized() -> None:
     page = f"<html><body>{CANARY} Accept our terms</body></html>"
     with server(ServerResponse(200, page)) as web, pytest.raises(InvalidResponseError) as caught:
         Provider("", TRUST).get_json(web.url)

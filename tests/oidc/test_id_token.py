@@ -1,4 +1,4 @@
-"""The claims of an ID token. What a provider may do wrong with them: `test_misbehaviours`."""
+"""The claims of an ID token. What a provider can do wrong with them: `test_misbehaviors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A login from the first URL to checked tokens. What a provider may do wrong: `test_misbehaviours`."""
+"""A login from the first URL to checked tokens. What a provider can do wrong: `test_misbehaviors`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from thv_llm.secret import Secret
 
 
 class Person:
-    """Somebody at a terminal who sees lines and pastes lines.
+    """A user at a terminal who sees lines and pastes lines.
 
     Args:
         paste: what to do with the URL that is shown; returns what to paste.

@@ -1,4 +1,4 @@
-"""The listener: only the answer ends the wait, whatever else comes along."""
+"""The listener: only the authorization response ends the wait."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def get(port: int, target: str) -> int:
 
 
 def finish(listener: RedirectListener) -> None:
-    """Bring the right answer, without waiting for the page."""
+    """Bring the right response, without waiting for the page."""
     with socket.create_connection(("127.0.0.1", listener.port), 5) as connection:
         connection.sendall(f"GET {RIGHT} HTTP/1.1\r\n\r\n".encode())
 

@@ -36,7 +36,7 @@ def first_pixel(png: bytes) -> str:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "#f4f5f7"), ("dark", "#0d1117")])
-def test_a_login_by_chromium_ends_at_a_page_in_the_persons_colours(
+def test_a_login_by_chromium_ends_at_a_page_in_the_users_colors(
     tmp_path: Path, scheme: str, ground: str
 ) -> None:
     picture = tmp_path / "page.png"

@@ -1,4 +1,4 @@
-"""Which URLs of a provider may be used."""
+"""Which URLs of a provider can be used."""
 
 from __future__ import annotations
 

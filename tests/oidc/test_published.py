@@ -242,7 +242,7 @@ def test_of_a_gateway_with_a_path_the_document_is_at_its_own_place_or_at_the_roo
 
 
 @pytest.mark.parametrize("resource", ["/te", "/other", "/team/ai/more"])
-def test_a_document_of_a_neighbour_is_not_used(gateway: FakeGateway, resource: str) -> None:
+def test_a_document_of_a_neighbor_is_not_used(gateway: FakeGateway, resource: str) -> None:
     gateway.publish({"authorization_servers": [ISSUER], "resource": gateway.url + resource})
 
     found, tried = find(gateway, "/team/ai")

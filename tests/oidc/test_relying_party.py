@@ -1,14 +1,14 @@
 """The relying-party tests of the OpenID Foundation that apply to a public client of ours.
 
 Each name of the conformance suite (plans Basic, Config, Refresh; some of FAPI) with the
-misbehaviour that imitates it here, and what the suite wants to see.
+misbehavior that imitates it here, and what the suite wants to see.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from tests.oidc.test_misbehaviours import ALL
+from tests.oidc.test_misbehaviors import ALL
 
 ACCEPT, REJECT, EITHER = "accept", "reject", "accept or reject"
 
@@ -51,7 +51,7 @@ CONFORMANCE = (
 
 @pytest.mark.parametrize(("name", "mode_name", "wanted"), CONFORMANCE, ids=[row[0] for row in CONFORMANCE])
 def test_the_suite_would_be_content(name: str, mode_name: str, wanted: str) -> None:
-    """The modes themselves run in `test_misbehaviours`; here they are held against the suite's list."""
+    """The modes themselves run in `test_misbehaviors`; here they are held against the suite's list."""
     mode = next(mode for mode in ALL if mode.name == mode_name)
 
     assert wanted == EITHER or (wanted == REJECT) == bool(mode.says), name

@@ -1,4 +1,4 @@
-"""Token responses and refusals, value by value. Whole misbehaviours: `test_misbehaviours`."""
+"""Token responses and refusals, value by value. Whole misbehaviors: `test_misbehaviors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may use the proxy."""
+"""Who can use the proxy."""
 
 from __future__ import annotations
 

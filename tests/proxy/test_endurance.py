@@ -79,7 +79,7 @@ def test_many_requests_half_of_them_bad_leave_nothing_behind() -> None:
         after = send(REQUESTS)
 
         assert run.proxy.stats().ok >= REQUESTS // 2
-        # Pooled connections and idle threads may differ by a few; a leak grows with the requests.
+        # Pooled connections and idle threads can differ by a few; a leak grows with the requests.
         assert all(now - then <= 10 for now, then in zip(after, before, strict=True)), (before, after)
 
 

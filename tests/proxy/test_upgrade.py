@@ -50,7 +50,7 @@ def test_large_messages_pass_both_ways_at_once() -> None:
     def script(conversation: Conversation) -> None:
         conversation.head()
         conversation.send(SWITCH)
-        # In wakeup, not in two threads: a TLS connection may be used by one thread at a time.
+        # In wakeup, not in two threads: a TLS connection must be used by one thread at a time.
         for _ in range(size // piece):
             conversation.send(b"d" * piece)
             received.append(len(conversation.exactly(piece)))

@@ -251,7 +251,7 @@ def test_a_tunnel_that_is_refused_is_a_bad_gateway(response: bytes) -> None:
             assert run.gateway.connections == 0
 
 
-def test_no_proxy_is_honoured() -> None:
+def test_no_proxy_is_honored() -> None:
     environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}
     with running(responding(OK), environ=environ) as run:
         assert run.get().startswith(b"HTTP/1.1 200 ")

@@ -117,7 +117,7 @@ class Lab:
         return pid
 
     def until_it_has_a_token(self) -> None:
-        """Wait for the service's first refresh: this provider forgives nobody who is killed in one."""
+        """Wait for the service's first refresh: this provider ends the session of a process killed in one."""
         until(lambda: background.facts(self.paths).get("token_expires_at"))
 
     def run(self, *arguments: str) -> Run:
@@ -138,7 +138,7 @@ class Lab:
         return state.keys(self.paths, [tool])[tool].reveal()
 
     def until_counted(self, requests: int) -> None:
-        """Wait until the proxy has counted what it has answered."""
+        """Wait until the proxy has counted what it has served."""
         until(lambda: _requests(background.facts(self.paths)) == requests)
 
     def log(self) -> str:

@@ -20,7 +20,7 @@ from thv_llm.system import detach
 
 
 class Manager:
-    """Stands for `systemctl` and `launchctl`: remembers what it was told, answers as it is told."""
+    """Stands for `systemctl` and `launchctl`: remembers what it was told, returns what it is told."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -163,7 +163,7 @@ def test_the_manager_gives_the_end_as_much_time_as_we_do(
     assert autostart.TOOL_TIMEOUT_S > STOP_TIMEOUT_S
 
 
-def test_a_directory_with_special_characters_is_recognised_again(tmp_path: Path, manager: Manager) -> None:
+def test_a_directory_with_special_characters_is_recognized_again(tmp_path: Path, manager: Manager) -> None:
     environ = {"HOME": str(tmp_path), "THV_LLM_HOME": str(tmp_path / "a & <b>")}
     where = paths.find(environ)
     for platform in ("linux", "darwin"):

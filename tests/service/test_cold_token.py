@@ -94,7 +94,7 @@ def test_a_caller_that_is_killed_in_the_middle_of_the_exchange_leaves_a_stored_s
 
 
 def token_in_a_process(user: LoggedIn, preparation: str) -> str:
-    """Return what a process is answered that has run these lines before it asks."""
+    """Return what a process gets that has run these lines before its request."""
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{preparation}\n"
         "from thv_llm import paths\nfrom thv_llm.service import cold_token\n"
@@ -137,7 +137,7 @@ def test_the_worker_loads_nothing_dear_before_its_response(user: LoggedIn) -> No
         "sys.addaudithook(lambda event, about: loaded.append(about[0]) if event == 'import' else None)\n"
         "from thv_llm import paths\nfrom thv_llm.service import cold_token\n"
         "cold_token.work(paths.find(os.environ), os.environ, 'token 600', is_claimed=False)\n"
-        "print(*loaded[: loaded.index('resource')], file=sys.stderr)"  # to harden itself, after the answer
+        "print(*loaded[: loaded.index('resource')], file=sys.stderr)"  # to harden itself, after the response
     )
 
     done = user.run([sys.executable, "-I", "-S", "-c", program, "token"])

@@ -51,12 +51,12 @@ SHELLS = [
 
 
 class Machine:
-    """A home with a helper in it, and an agent that answers it."""
+    """A home with a helper in it, and an agent that serves it."""
 
     def __init__(self, home: Path, program_text: str = "import sys; print('program', *sys.argv[1:])") -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
-        # The socket lies elsewhere, because such paths may not be long.
+        # The socket lies elsewhere, because such paths must be short.
         self.paths = paths.Paths(str(home / "toolhive"), str(home), str(home.parent / "s"))
         self.program = home / "program.pyz"
         self.program.write_text(program_text)

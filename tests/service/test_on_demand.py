@@ -1,4 +1,4 @@
-"""A tool that needs a login: who is told, how often, and never where nobody could want it."""
+"""A tool that needs a login: who is told, how often, and never where it makes no sense."""
 
 from __future__ import annotations
 

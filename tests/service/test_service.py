@@ -1,4 +1,4 @@
-"""The composition in one process: what is opened, in which order it is closed, what is answered."""
+"""The composition in one process: what is opened, in which order it is closed, what is returned."""
 
 from __future__ import annotations
 

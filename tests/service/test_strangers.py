@@ -1,4 +1,4 @@
-"""Strangers where we expect ourselves: on the port, and on the socket."""
+"""Foreign processes where the service is expected: on the port, and on the socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from thv_llm.service.agent_protocol import ForeignAgentError
 
 
 class Listener:
-    """Somebody else's server: remembers what it hears, and answers the same to everyone."""
+    """A foreign server: remembers what it hears, and sends the same response to every client."""
 
     def __init__(
         self, family: socket.AddressFamily, address: Any, answer: bytes, uid: int | None = None

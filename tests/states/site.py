@@ -179,7 +179,7 @@ def site() -> Iterator[Site]:
         cables = [closing.enter_context(Cable(server.port)) for server in (made.provider, made.gateway)]
         made.provider.issuer = f"https://127.0.0.1:{cables[0].port}"
         made.gateway.url = f"https://127.0.0.1:{cables[1].port}"
-        closing.enter_context(impatience(1.0))  # a healthy service on a busy machine answers within it
+        closing.enter_context(impatience(1.0))  # a healthy service on a busy machine responds within it
         here = Site(made, cables[0], cables[1], closing)
         try:
             here.setup()

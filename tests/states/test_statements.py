@@ -42,7 +42,7 @@ def other_settings(here: Site) -> None:
 
 
 def stopped(here: Site) -> None:
-    here.run("proxy", "stop")  # one that is killed may be started again by the doctor's own helper
+    here.run("proxy", "stop")  # one that is killed can be started again by the doctor's own helper
 
 
 def claude_changed(here: Site) -> None:

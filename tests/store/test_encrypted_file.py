@@ -218,7 +218,7 @@ class TestContractWhereTheSystemEncrypts(StoreContract):
 
 @pytest.fixture
 def sealing(monkeypatch: pytest.MonkeyPatch) -> list[OSError]:
-    """Stand for a system that encrypts for its user (Windows); an error in the list is its answer."""
+    """Stand for a system that encrypts for its user (Windows); an error in the list is its result."""
     refusals: list[OSError] = []
 
     def seal(data: bytes, bound_to: bytes) -> bytes:

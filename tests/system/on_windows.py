@@ -1,4 +1,4 @@
-"""What `system` does on Windows; where Wine cannot show it, with what Windows would answer put in its place.
+"""What `system` does on Windows; where Wine cannot show it, with what Windows would return put in its place.
 
 `make windows` runs this file under CPython for Windows; as its name says, no other run collects it.
 """
@@ -29,7 +29,7 @@ WAIT_S = 10.0
 
 
 class Returning:
-    """A system library some of whose functions answer as they are told, with an error of the system's."""
+    """A system library some of whose functions return what they are told, with an error of the system's."""
 
     def __init__(self, real: Any, results: dict[str, tuple[Any, int]]) -> None:
         self._real = real
@@ -49,7 +49,7 @@ class Returning:
 
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Have functions of a library answer something: `refuse("kernel32", CreateFileW=(handle, code))`."""
+    """Have functions of a library return something: `refuse("kernel32", CreateFileW=(handle, code))`."""
 
     def refuse(library: str, **results: tuple[Any, int]) -> None:
         real = windows.library

@@ -99,7 +99,7 @@ def test_the_user_at_the_other_end_is_known() -> None:
 
 
 class FakeSocket:
-    """Answers getsockopt as macOS does."""
+    """Serves getsockopt as macOS does."""
 
     def __init__(self, response: bytes | OSError) -> None:
         self.response = response

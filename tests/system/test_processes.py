@@ -67,7 +67,7 @@ def test_a_signal_reaches_the_process_that_is_meant() -> None:
 
 
 @pytest.mark.parametrize("platform", ["linux", "darwin"])
-def test_a_reused_process_id_is_not_signalled(platform: str) -> None:
+def test_a_reused_process_id_is_not_signaled(platform: str) -> None:
     with sleeper() as child:
         process = processes.look(child.pid)
         assert process is not None

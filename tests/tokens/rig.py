@@ -80,21 +80,21 @@ class Rig(HasSession):
 
 
 @contextlib.contextmanager
-def rigged(directory: Path, **behaviour: Any) -> Iterator[Rig]:
+def rigged(directory: Path, **behavior: Any) -> Iterator[Rig]:
     """Give a rig whose session is stored, as long as the context lasts.
 
     Args:
-        behaviour: of the provider, as `FakeProvider` takes it.
+        behavior: of the provider, as `FakeProvider` takes it.
     """
     clock = FakeTime()
-    with FakeProvider(tls=False, now=clock.now, **behaviour) as provider:
+    with FakeProvider(tls=False, now=clock.now, **behavior) as provider:
         made = Rig(directory, provider, clock)
         made.log_in()
         yield made
 
 
 def broken(status: int = 503, **headers: str) -> ServerResponse:
-    """Return what a provider in trouble answers."""
+    """Return the response of a provider in trouble."""
     return ServerResponse(status=status, body={"error": "temporarily_unavailable"}, headers=dict(headers))
 
 

@@ -188,7 +188,7 @@ def test_a_rejected_token_is_replaced_once(rig: Rig) -> None:
 
     second = rig.source.get(rejected=first.value)
     assert second != first
-    assert rig.source.get(rejected=first.value) == second  # somebody else's complaint about the same one
+    assert rig.source.get(rejected=first.value) == second  # another caller's complaint about the same one
 
     assert rig.source.get(rejected=second.value) == second  # it is not its age
     assert rig.provider.count("refresh") == 2

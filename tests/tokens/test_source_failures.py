@@ -134,7 +134,7 @@ def test_a_long_pause_is_not_waited_for_but_kept_by_other_processes_too(rig: Rig
     assert rig.provider.count("refresh") == 1
     assert rig.clock.slept == []
 
-    rig.clock.pass_(301)  # bounded: the user may have fixed it
+    rig.clock.pass_(301)  # bounded: the user can have fixed it
     rig.provider.alter.clear()
     assert rig.another().get()
 

@@ -1,4 +1,4 @@
-"""For the tests of the engine: a machine, on which nobody waits for the disk."""
+"""For the tests of the engine: a machine that does not wait for the disk."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Machine:
             os.utime(path, (LONG_AGO, LONG_AGO))
 
     def program(self, name: str, says: str = "") -> Path:
-        """Put a program on PATH that answers `--version`."""
+        """Put a program on PATH that responds to `--version`."""
         path = self.top / "bin" / name
         self.write({path: f"#!/bin/sh\necho '{says}'\n"})
         path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""What a tool's files may look like before setup: the starting points that every entry must survive."""
+"""What a tool's files can look like before setup: the starting points that every entry must survive."""
 
 from __future__ import annotations
 

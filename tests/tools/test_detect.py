@@ -43,7 +43,7 @@ def test_proof_wins_over_a_mere_directory(machine: Machine) -> None:
 
 
 def test_another_program_of_the_same_name_is_not_taken_for_it(machine: Machine) -> None:
-    machine.program("x", says="a stranger")
+    machine.program("x", says="another program")
     assert detect(TOOL, machine.place) is None
 
 
@@ -98,10 +98,10 @@ def test_a_variable_that_overrides_us_is_named_but_not_its_value(machine: Machin
     assert said(machine, CODEX) == ""
 
 
-def test_an_organisations_settings_are_named(machine: Machine) -> None:
+def test_an_organizations_settings_are_named(machine: Machine) -> None:
     path = Path(machine.place.expand("/etc/claude-code/managed-settings.json"))
     machine.write({path: "{}"})
-    assert f"{path} is managed by your organisation" in said(machine, CLAUDE)
+    assert f"{path} is managed by your organization" in said(machine, CLAUDE)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The words of the table: what they promise to those who write entries."""
+"""The words of the table: what they promise to writers of entries."""
 
 from __future__ import annotations
 

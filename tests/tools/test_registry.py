@@ -204,7 +204,7 @@ def test_what_an_older_version_wrote_is_brought_up_to_date_and_undone(
 
 
 def older(tool: Tool) -> Tool:
-    """Return an entry as it may have been once: with one more key, and without the last one."""
+    """Return an entry as an older version can have had it: with one more key, and without the last one."""
     return replace(tool, edits=tuple(_older(edit) for edit in tool.edits))
 
 

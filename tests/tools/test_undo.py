@@ -66,7 +66,7 @@ def test_a_file_that_is_ours_alone_goes_with_what_others_wrote_into_it() -> None
     assert not original(b'{"b": 2}', record(edition, created=True), ours_alone=True).gone
 
 
-def test_a_change_that_was_about_to_be_written_is_recognised_either_way() -> None:
+def test_a_change_that_was_about_to_be_written_is_recognized_either_way() -> None:
     old, first = written(THEIRS, a="1", b="2")
     new, second = written(THEIRS, a="3", c="4")
     pending = Edition(second.changes, second.after)

@@ -5,7 +5,7 @@ Rule 1: equal on every Python. `ssl.create_default_context` turned VERIFY_X509_S
 Rule 2: a name counts only in subjectAltName (RFC 9525 section 6.3), never in the common name.
 Rule 3: `ca_file` is trusted in addition to the system's store. SSL_CERT_FILE and SSL_CERT_DIR each
         replace their half of that store, the file or the directory, as in every OpenSSL program.
-Rule 4: SSLKEYLOGFILE is not honoured: it would write what decrypts our tokens to a file.
+Rule 4: SSLKEYLOGFILE is not honored: it would write what decrypts our tokens to a file.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rule 1: a service is ours when it proves that it knows the local key (`agent_protocol.is_ours`), or, if it
         does not answer, when the pid file's process started when the file says, as us.
-Rule 2: nothing is signalled that is not provably ours; stale files are removed, not obeyed.
+Rule 2: nothing is signaled that is not provably ours; stale files are removed, not obeyed.
 Rule 3: ready means: it said so itself and then passed the challenge.
 
 The parent runs `thv-llm proxy start --detach` with a pipe as its stdout. The child leaves our
@@ -67,7 +67,7 @@ class Running:
     """Our service, alive.
 
     Attributes:
-        answers: it passed the challenge; else only its process was recognised.
+        answers: it passed the challenge; else only its process was recognized.
     """
 
     record: ServiceRun

@@ -112,14 +112,14 @@ def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False)
 def _without_any(edit: Editor, text: str, editions: Sequence[Edition]) -> tuple[str, tuple[str, ...]]:
     """Take out every edition, the latest first, because any of them may be (partly) in the text.
 
-    A key is left when it was written for sure and no edition recognises what is there now.
+    A key is left when it was written for sure and no edition recognizes what is there now.
     """
-    recognised: set[str] = set()
+    recognized: set[str] = set()
     for edition in reversed(editions):
         text, left = edit.revert(text, edition.changes)
-        recognised |= {change.key for change in edition.changes} - set(left)
+        recognized |= {change.key for change in edition.changes} - set(left)
     written = [change.key for edition in editions if edition.done for change in edition.changes]
-    return text, tuple(dict.fromkeys(key for key in written if key not in recognised))
+    return text, tuple(dict.fromkeys(key for key in written if key not in recognized))
 
 
 def lost_keys(data: bytes | None, record: WiredFile) -> tuple[str, ...]:

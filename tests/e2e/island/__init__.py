@@ -2,9 +2,9 @@
 
     with island({"id.example.com": "203.0.113.1"}) as names:
         ...
-    assert names.lookups == [...]    # every name that anybody asked for
+    assert names.lookups == [...]    # every name that was looked up
 
-Whoever enters is on the island with all that he starts: threads, programs, and what they leave
+A process that enters is on the island with all that it starts: threads, programs, and what they leave
 running. Every address leads back to it, so that `Wire` sees what was meant for any other machine.
 Linux, root.
 """
@@ -91,7 +91,7 @@ def island(names: Mapping[str, str]) -> Iterator[NameServer]:
             outside = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY)
             leaving.callback(os.close, outside)
             leaving.callback(_call, "setns", outside, 0)
-        # A joined thread may not be quite gone, and who shares the current directory with it cannot leave.
+        # A thread that shares its current directory cannot leave, and a joined one can still be ending.
         leaving.callback(_call, "unshare", CLONE_FS)
         _call("unshare", CLONE_NEWNS | CLONE_NEWNET)
         _run("mount", "--make-rprivate", "/")

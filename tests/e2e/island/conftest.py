@@ -1,4 +1,4 @@
-"""The same world on an island: provider and gateway have the README's names, and there is nobody else."""
+"""The same world on an island: provider and gateway have the README's names, without other servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A VPN that goes down in the middle of a stream: no packet comes through, and nobody says so."""
+"""A VPN that goes down in the middle of a stream: no packet comes through, and no error is reported."""
 
 from __future__ import annotations
 

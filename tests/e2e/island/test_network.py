@@ -63,7 +63,7 @@ def test_only_provider_and_gateway_are_looked_up_and_talked_to(
 
 
 def typed(mark: str) -> list[str]:
-    """Return what the README has a person type in the first example behind a mark."""
+    """Return what the README has a user type in the first example behind a mark."""
     example = (TOP / "README.md").read_text().split(mark, 1)[1].split("```")[1]
     return re.findall(r"^\$ (.+)$", example, re.MULTILINE)
 

@@ -35,13 +35,13 @@ GAP_S = 0.3
 RETRY_AFTER_S = 3
 """More than these tools would wait by themselves; but Gemini CLI does not look, and waits 3.5 to 6.5 s."""
 PATIENCE_S = 15.0
-"""How much later a tool may come than it was asked to, on a busy machine."""
+"""How much later than told a tool can come, on a busy machine."""
 MOST_TRIES_ON_401 = {"claude-code": 1, "codex": 6, "opencode": 2, "gemini-cli": 1}
 """Codex does not believe it before the sixth; OpenCode has two questions."""
 EVENTS_BEFORE_THE_CUT = 3
 ALL_HERE_S = 60.0
 BY_VARIABLES = ("sh", "-c", 'eval "$(thv-llm env)" && exec "$@"', "sh")
-"""The start of a command line whose program gets our variables, as a person types it."""
+"""The start of a command line whose program gets our variables, as a user types it."""
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def machine(new_machine: NewMachine) -> Machine:
 
 
 def prompt_all(machine: Machine) -> tuple[dict[str, Done], dict[str, list[SeenResponse]]]:
-    """Ask by all four tools at once; return how they ended, and the answers that reached each."""
+    """Prompt by all four tools at once; return how they ended, and the responses that reached each."""
     provider = f'{{name="proxy",base_url="http://127.0.0.1:{machine.port}/v1",env_key="OPENAI_API_KEY"}}'
     options = ("-c", 'model_provider="proxy"', "-c", f"model_providers.proxy={provider}")
 
@@ -77,7 +77,7 @@ def bare(path: str) -> str:
 def questions(machine: Machine, tool: str) -> list[list[Received]]:
     """Return what a tool asked the gateway, try by try; the longest question last.
 
-    OpenCode has two: it asks for a title beside the answer, and may end before that has come.
+    OpenCode has two: it requests a title beside the response, and can end before that has come.
     """
     found: dict[str, list[Received]] = {}
     for request in machine.gateway.requests:
@@ -104,7 +104,7 @@ def at_first(fault: Fault) -> Callable[[Received], Fault | None]:
 
 
 def printed(done: Done) -> bool:
-    """Whether a tool showed the whole answer."""
+    """Whether a tool showed the whole response."""
     return ANSWER in " ".join(done.out.split())
 
 

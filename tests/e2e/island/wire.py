@@ -1,7 +1,7 @@
 """What goes over loopback, read off the wire: which addresses were tried, and each byte of plain HTTP.
 
 It sees what programs say to each other without standing between them. Meant for an `island`, where
-nobody else talks. Linux, root.
+no other process sends. Linux, root.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Packet:
 
 @dataclass(frozen=True)
 class SeenResponse:
-    """One answer as a client got it.
+    """One response as a client got it.
 
     Attributes:
         path: of its request.
@@ -104,7 +104,7 @@ class Wire:
         return {packet.target[0] for packet in self.packets}
 
     def responses(self, port: int) -> list[SeenResponse]:
-        """Return the answers of an HTTP server on 127.0.0.1, connection by connection."""
+        """Return the responses of an HTTP server on 127.0.0.1, connection by connection."""
         server = ("127.0.0.1", port)
         asked: dict[tuple[str, int], list[Packet]] = defaultdict(list)
         told: dict[tuple[str, int], list[Packet]] = defaultdict(list)
@@ -162,7 +162,7 @@ class _Told(io.BytesIO):
         return self
 
     def close(self) -> None:
-        """Stay open: more answers may follow."""
+        """Stay open: more responses can follow."""
 
 
 def _responses(asked: list[tuple[float, bytes]], told: list[tuple[float, bytes]]) -> Iterator[SeenResponse]:

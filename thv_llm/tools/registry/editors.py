@@ -68,7 +68,7 @@ def _vscode(id: str, title: str, product: str, *programs: Mark, checked: str) ->
         afterwards=(
             "run “Developer: Reload Window”, then “Chat: Manage Language Models”, and pick the model",
         ),
-        note="needs Copilot Chat 1.122 or later; an organisation's policy can forbid models of one's own",
+        note="needs Copilot Chat 1.122 or later; an organization's policy can forbid models of one's own",
         checked=checked,
     )
 

@@ -1,4 +1,4 @@
-"""Every misbehaviour of a provider is refused or taken as it should be, with one error that says why."""
+"""Every misbehavior of a provider is refused or taken as it should be, with one error that says why."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_refresh(client: Client, mode: Mode) -> None:
     assert getattr(error, "retry_after_s", None) == mode.retry_after_s
 
 
-def test_the_tables_name_each_misbehaviour_once() -> None:
+def test_the_tables_name_each_misbehavior_once() -> None:
     names = [mode.name for mode in ALL]
 
     assert len(names) == len(set(names))
