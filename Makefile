@@ -8,7 +8,7 @@ SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -name '*.m
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-demo: pyz ## setup, token, a streamed answer and teardown, in a temporary home
+demo: pyz ## setup, token, a streamed response and teardown, in a temporary home
 	@$(PYTHON) -m tests.demo dist/thv-llm.pyz
 
 test: pyz ## unit and integration tests on every Python from 3.11 that is installed

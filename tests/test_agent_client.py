@@ -15,7 +15,7 @@ from thv_llm import agent_client
 
 TOP = str(Path(__file__).parents[1])
 NONSENSE = (
-    "thv-llm: error: the background service gave an answer that makes no sense\n"
+    "thv-llm: error: the background service gave a response that makes no sense\n"
     "  next: thv-llm proxy restart\n"
 )
 

@@ -34,9 +34,9 @@ REQUEST = f"token {MIN_VALID_S}"
 INTERRUPTED = "err 130 interrupted"
 SILENT = (
     f"err 6 cannot get an access token{BREAK}"
-    f"  why:  the background service does not answer{BREAK}  next: thv-llm proxy restart"
+    f"  why:  the background service does not respond{BREAK}  next: thv-llm proxy restart"
 )
-NONSENSE = f"the background service gave an answer that makes no sense{BREAK}  next: thv-llm proxy restart"
+NONSENSE = f"the background service gave a response that makes no sense{BREAK}  next: thv-llm proxy restart"
 SCROLLBACK = (
     "thv-llm: warning: the token is in the history of your terminal now; pipe it to where it is needed"
 )
@@ -104,7 +104,7 @@ def converse(
         trust: called before anything is sent; raises when the listener is not to have it.
 
     Raises:
-        TimeoutError: it does not answer in time, or gives no sign of life meanwhile.
+        TimeoutError: it does not respond in time, or gives no sign of life meanwhile.
     """
     deadline = time.monotonic() + timeout_s
     answer = b""

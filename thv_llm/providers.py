@@ -102,7 +102,7 @@ PROVIDERS = (
             "AADSTS50076": "a second factor is wanted",
             "AADSTS50079": "a second factor must be registered",
             "AADSTS53003": "a Conditional Access policy forbids it",
-            "AADSTS70043": "a policy asks for a login this often",
+            "AADSTS70043": "a policy requires a login this often",
             "AADSTS700082": "not used for too long",
             "AADSTS700084": "the redirect URI is registered as a single-page application, whose sessions last"
             " 24 hours: register it under Mobile and desktop applications",
@@ -340,7 +340,7 @@ PROVIDERS = (
         ),
         notes=(
             "There is no `offline_access`; the refresh token comes without it, and works once.",
-            "Access tokens are opaque and last 2 hours: the gateway must ask GitLab about them.",
+            "Access tokens are opaque and last 2 hours: the gateway must have GitLab introspect them.",
             "`--device-code` works from GitLab 17.1 on. GitHub has no login of this kind, only tokens for"
             " its jobs (`thv-llm help scripts`).",
         ),

@@ -197,7 +197,7 @@ def test_each_shell_gets_a_script_that_says_where_it_is_from(tmp_path: Path, she
 def test_a_switch_that_turns_something_off_says_so(tmp_path: Path, shell: str) -> None:
     out = homes.make(tmp_path).run("completion", shell).out
 
-    assert "turn off: the proxy asks tools for the local key" in out
+    assert "turn off: the proxy requires the local key" in out
 
 
 def test_another_shell_is_a_usage_error(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_manager_that_refuses_is_an_error_with_a_way_out(
 
     with pytest.raises(ThvLlmError) as caught:
         systemd.install(where, environ)
-    assert "systemctl --user daemon-reload: 'it does not answer'" in caught.value.why
+    assert "systemctl --user daemon-reload: 'it does not respond'" in caught.value.why
     assert not Path(systemd.file).exists()
 
 

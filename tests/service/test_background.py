@@ -260,7 +260,7 @@ def test_a_service_that_hangs_is_found_by_its_process_and_ended(lab: Lab) -> Non
     pid = lab.hang()
 
     with impatience():
-        with pytest.raises(ThvLlmError, match="does not answer") as caught:
+        with pytest.raises(ThvLlmError, match="does not respond") as caught:
             background.start(lab.paths, lab.environ)
         assert f"process {pid} " in caught.value.why
         assert background.stop(lab.paths)
@@ -279,7 +279,7 @@ def test_a_service_that_hangs_costs_a_token_at_most_five_seconds(lab: Lab, progr
     assert done.returncode == ExitCode.UNREACHABLE
     assert done.stderr == (
         "thv-llm: error: cannot get an access token\n"
-        "  why:  the background service does not answer\n  next: thv-llm proxy restart\n"
+        "  why:  the background service does not respond\n  next: thv-llm proxy restart\n"
     )
 
 

@@ -251,7 +251,7 @@ def test_when_the_program_is_gone_it_says_so(machine: Machine) -> None:
     done = machine.run()
 
     assert (done.stdout, done.returncode) == ("", 1)
-    assert f"{machine.program} is gone" in done.stderr
+    assert f"{machine.program} is missing" in done.stderr
 
 
 def test_it_means_the_setup_that_wrote_it_whatever_the_tools_environment_says(machine: Machine) -> None:
@@ -327,5 +327,5 @@ def test_a_service_that_hangs_costs_seconds_and_not_the_time_of_a_refresh(lab: L
 
     assert time.monotonic() - began < 8.0  # 3.0 and 4.2 s on an idle machine
     assert done.returncode == 6
-    assert b"does not answer" in done.stderr
+    assert b"does not respond" in done.stderr
     assert b"next: thv-llm proxy restart" in done.stderr

@@ -760,7 +760,7 @@ ROWS = (
         {
             "token": "",
             "status": "access token expires in",
-            "doctor": "tools ask for one every 300 s",
+            "doctor": "tools request one every 300 s",
             "tool": "200",
         },
         "ask the administrator of the provider for a longer lifetime",
@@ -991,7 +991,7 @@ ROWS = (
     ),
     Row(
         "Certificates",
-        "The file of certificate authorities is gone",
+        "The file of certificate authorities is missing",
         ca_gone,
         {
             "token": "ca_file",
@@ -1054,7 +1054,7 @@ ROWS = (
     ),
     Row(
         "The session",
-        "The session file is gone",
+        "The session file is missing",
         stored_badly(lambda here: here.own("session_file").unlink()),
         {
             "token": "not logged in",
@@ -1079,7 +1079,7 @@ ROWS = (
     ),
     Row(
         "The session",
-        "The key of the session file is gone",
+        "The key of the session file is missing",
         stored_badly(lambda here: here.own("session_file_key").unlink()),
         {
             "token": "its key",
@@ -1167,12 +1167,12 @@ ROWS = (
     ),
     Row(
         "Files of thv-llm",
-        "The record of what setup did is gone",
+        "The record of what setup did is missing",
         lambda here: here.own("state").unlink(),
         {
             "token": "",
-            "status": "the record of its key is gone",
-            "doctor": "the record of its key is gone",
+            "status": "there is no record of its key",
+            "doctor": "there is no record of its key",
             "tool": "200",
         },
         "thv-llm setup",
@@ -1216,7 +1216,7 @@ ROWS = (
     ),
     Row(
         "Files of thv-llm",
-        "The credential helper is gone",
+        "The credential helper is missing",
         lambda here: here.own("helper").unlink(),
         {
             "token": "",
@@ -1244,8 +1244,8 @@ ROWS = (
         lambda here: helper.write(here.machine.paths, program_path="/gone/thv-llm.pyz"),
         {
             "token": "",
-            "status": "which is gone",
-            "doctor": "which is gone",
+            "status": "which is missing",
+            "doctor": "which is missing",
             "tool": "200",
         },
         "thv-llm setup",
@@ -1320,7 +1320,7 @@ ROWS = (
     ),
     Row(
         "The tools",
-        "A tool's settings file is gone",
+        "A tool's settings file is missing",
         lambda here: here.machine.opencode.unlink(),
         {
             "token": "",

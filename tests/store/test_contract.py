@@ -19,7 +19,7 @@ def test_what_the_work_returns_or_raises_reaches_the_caller() -> None:
 def test_work_that_hangs_is_left_behind() -> None:
     let_go = threading.Event()
 
-    with pytest.raises(StoreError, match="the keyring does not answer"):
+    with pytest.raises(StoreError, match="the keyring does not respond"):
         within(0.05, "the keyring", let_go.wait)
 
     let_go.set()

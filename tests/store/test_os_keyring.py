@@ -134,7 +134,7 @@ def test_a_backend_that_does_not_come_back_is_given_up_in_time(tmp_path: Path) -
     backend = keyrings.SilentKeyring()
     start = time.monotonic()
 
-    with pytest.raises(StoreError, match="does not answer"):
+    with pytest.raises(StoreError, match="does not respond"):
         store_in(tmp_path, backend, timeout_s=0.1).load(KEY)
 
     assert time.monotonic() - start < 2

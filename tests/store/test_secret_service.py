@@ -122,7 +122,7 @@ def test_a_service_that_falls_silent_at_any_call_is_given_up_in_time(
     bus.silent_at = call
     start = time.monotonic()
 
-    with pytest.raises(StoreError, match="does not answer") as caught:
+    with pytest.raises(StoreError, match="does not respond") as caught:
         SecretService(bus.environ, timeout_s=SOON_S).load(KEY)
 
     assert not isinstance(caught.value, AbsentError)
@@ -132,7 +132,7 @@ def test_a_service_that_falls_silent_at_any_call_is_given_up_in_time(
 def test_no_bus_no_service_and_no_collection_are_absent(tmp_path: Path, bus: FakeSecretService) -> None:
     with pytest.raises(AbsentError, match="no D-Bus session"):
         SecretService({}).load(KEY)
-    with pytest.raises(AbsentError, match="does not answer"):
+    with pytest.raises(AbsentError, match="does not respond"):
         SecretService({"DBUS_SESSION_BUS_ADDRESS": f"unix:path={tmp_path}/nobody"}).load(KEY)
 
     bus.collection = "/"

@@ -37,7 +37,9 @@ def program(here: Installation) -> Iterator[Check]:
     own = paths.program()
     wired_from = here.state.service.program if os.path.exists(here.where.state) else ""
     if wired_from and not os.path.exists(wired_from):
-        yield fail("program", f"setup ran from {wired_from}, which is gone", SETUP, here.setup_of_sound_tools)
+        yield fail(
+            "program", f"setup ran from {wired_from}, which is missing", SETUP, here.setup_of_sound_tools
+        )
     elif wired_from and os.path.realpath(wired_from) != os.path.realpath(own):
         yield warn("program", f"tools and service run {wired_from}, this is {own}", SETUP)
     else:

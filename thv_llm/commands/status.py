@@ -36,9 +36,7 @@ CHECKED = ("provider", "session", "token", "gateway")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the form of the answer, and whether to ask around."""
-    parser.add_argument(
-        "--check", action="store_true", help="ask provider and gateway whether the session works"
-    )
+    parser.add_argument("--check", action="store_true", help="also test the session at provider and gateway")
     add_format(parser)
 
 
@@ -213,7 +211,7 @@ def _service_lines(
     if isinstance(facts.get("proxy"), dict):
         lines.append(f"requests {watching.summary(facts['proxy'])}")
     if not running.answers:
-        unproven = "cannot be checked: the record of its key is gone"
+        unproven = "cannot be checked: there is no record of its key"
         lines += ["does not respond" if known.local_key else unproven, *_next("thv-llm setup")]
     for reason in reasons:
         lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm setup")]

@@ -233,7 +233,7 @@ class Document(Protocol):
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:
         """Take a key out, and the containers that `extra` calls ours when nothing else is in them.
 
-        The key itself may be gone already. Returns the text, and the model that it has to have.
+        The key itself can be absent already. Returns the text, and the model that it must parse to.
         """
 
 
@@ -308,7 +308,7 @@ class Editor:
 
     @refuses_deep_nesting
     def remove(self, text: str, keys: Iterable[str]) -> str:
-        """Take keys out, whoever wrote them; a key that is not there is no fault."""
+        """Remove keys of any origin; an absent key is no error."""
         draft = _Draft(self.parse, text)
         for key in keys:
             if draft.find(key) is not MISSING:
@@ -491,7 +491,7 @@ def _undo(draft: _Draft, change: Change) -> bool:
 def carry_on(changes: Sequence[Change], older: Iterable[Change]) -> tuple[Change, ...]:
     """Return changes that keep the previous values which an older record knew.
 
-    A tool may drop a key of ours between two runs. The second run finds nothing there, but what
+    A tool can drop a key of ours between two runs. The second run finds nothing there, but what
     was there before the first is still the value to put back. What is there now always wins.
     """
     known = {change.key: change for change in older if change.before is not None}

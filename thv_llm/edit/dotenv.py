@@ -99,7 +99,7 @@ class DotenvDocument:
         return splice(self.text, [(*_span(self._last(key)), raw)])
 
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
-        """Take out the line that counts; a line before it may count then."""
+        """Remove the line that counts; an earlier line can count then."""
         values = [_value(found["value"] or "") for found in self._found if found["name"] == key]
         rest: dict[str, Json] = {name: value for name, value in self.model.items() if name != key}
         if not values:

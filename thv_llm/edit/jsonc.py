@@ -368,7 +368,7 @@ class JsonDocument:
         path = steps(key)
         made = json.loads(extra.get("made", "[]"))
         trail = self._trail(key)
-        if len(trail) <= len(path):  # the user took it out: only a container of ours may be left over
+        if len(trail) <= len(path):  # the user removed it: only a container of ours can be left
             step = path[len(trail) - 2] if len(trail) > 1 else None
             at = _prefix(key, len(trail) - 1)
             if not trail or at not in made or not self._holds_only(trail[-1].node, None, step):

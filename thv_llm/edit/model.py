@@ -1,4 +1,4 @@
-"""Paths into plain values: what an edit of a text has to come to once the text is parsed.
+"""Paths into plain values: what an edited text must be once it is parsed.
 
 A path is a tuple of steps. A string steps to the member of an object; an `Item` steps to the one
 item of an array that carries a given name. These functions know nothing of text; the editors
@@ -69,7 +69,7 @@ class EditError(ThvLlmError):
 class Change:
     """One key of ours in a file: enough to see whether it is still ours, and to put back what was there.
 
-    It may hold the user's secrets (`before`): keep it private, never show it.
+    It can hold the user's secrets (`before`): keep it private, never show it.
 
     Args:
         key: where, in the words of the format (JSON pointer, dotted TOML key, variable, block).
@@ -172,7 +172,7 @@ def _same(left: object, right: object) -> bool:
 
 
 def contains(value: object, ours: object) -> bool:
-    """Tell whether a value holds all of ours; objects may have got members of others meanwhile."""
+    """Tell whether a value holds all of ours; an object can have members of others besides."""
     if isinstance(value, dict) and isinstance(ours, dict):
         return all(name in value and contains(value[name], ours[name]) for name in ours)
     if isinstance(value, list) and isinstance(ours, list):

@@ -1,7 +1,7 @@
 """TOML 1.0: where every header, pair and value of a valid text stands.
 
-The standard library's parser goes first and decides what is valid; so this one only has to find
-its way, and may take shortcuts that would be wrong for an invalid text.
+The standard library's parser goes first and decides what is valid; so this one must only find
+its way, and can take shortcuts that would be wrong for an invalid text.
 
 Pure: text in, positions out.
 """

@@ -1,7 +1,7 @@
 """Why a request to a server failed, in words that a user can act on.
 
 What decides is the class of an error and the codes of OpenSSL, never its text: texts differ from Python to
-Python, and may hold what the server sent.
+Python, and can hold what the server sent.
 
 Pure.
 """

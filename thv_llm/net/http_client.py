@@ -53,7 +53,7 @@ class Response(NamedTuple):
     problem: str = ""
 
     def __repr__(self) -> str:
-        """Tell no more than the host and the status: a token may be in the rest."""
+        """Tell no more than the host and the status: a token can be in the rest."""
         return f"Response(host={self.host!r}, status={self.status})"
 
 
@@ -99,7 +99,7 @@ class HttpClient:
             what: begins the message of an error ("cannot reach the gateway").
 
         Raises:
-            NoResponseError: no whole response came; `maybe_sent` says whether the request may have arrived.
+            NoResponseError: no whole response came; `maybe_sent` says whether the request can have arrived.
             ThvLlmError: the CA file or HTTPS_PROXY cannot be used.
         """
         parts = urlsplit(url)

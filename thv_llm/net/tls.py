@@ -46,9 +46,9 @@ def client_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Without this a server that is cut off in mid-answer would look like one that had finished.
+    # Without this a response that is cut off would look like one that has ended.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.options |= ssl.OP_NO_RENEGOTIATION  # nobody needs it, and a write could wait for a read
+    context.options |= ssl.OP_NO_RENEGOTIATION  # no client needs it, and a write could wait for a read
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if not verify:
@@ -72,7 +72,7 @@ def begun(ca_file: str, *, environ: Mapping[str, str]) -> Callable[[], ssl.SSLCo
     made: list[ssl.SSLContext] = []
 
     def make() -> None:
-        with contextlib.suppress(ThvLlmError):  # told to whoever asks for the context
+        with contextlib.suppress(ThvLlmError):  # told to the caller that needs the context
             made.append(client_context(ca_file, environ=environ))
 
     thread = threading.Thread(target=make, name="authorities")

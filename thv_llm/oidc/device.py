@@ -32,7 +32,7 @@ _USER_CODE = re.compile(r"[!-~](?:[ -~]{0,38}[!-~])?")
 
 @dataclass(frozen=True)
 class Offer:
-    """What the person has to do, and what we poll with."""
+    """What the user must do, and what the program polls with."""
 
     device_code: Secret
     user_code: str
@@ -58,7 +58,7 @@ def authorize(
 
     Raises:
         ThvLlmError: refused, or not done in time.
-        UnreachableError: the provider has no such flow, or gave no usable answer.
+        UnreachableError: the provider has no such flow, or gave no usable response.
     """
     if not metadata.device_authorization_endpoint:
         raise InvalidResponseError(

@@ -101,7 +101,7 @@ def discover(issuer: str, http: Provider, *, cache_path: str, now: float, fresh:
 
 
 def forget(cache_path: str) -> None:
-    """Drop the kept document: something at the provider may have moved."""
+    """Drop the kept document: something at the provider can have moved."""
     with contextlib.suppress(OSError):
         os.unlink(cache_path)
 

@@ -84,7 +84,7 @@ class Provider:
             is_basic: its `client_secret`, if it has one, goes into `Authorization` (RFC 6749 section 2.3.1).
 
         Raises:
-            NoResponseError: nothing usable came back; `maybe_sent` says whether it may have arrived.
+            NoResponseError: nothing usable came back; `maybe_sent` says whether it can have arrived.
         """
         pairs = {
             name: value.reveal() if isinstance(value, Secret) else value for name, value in fields.items()
@@ -142,7 +142,7 @@ def checked_url(name: str, url: object, *, issuer: str) -> str:
     """Return an endpoint's URL, or say which member of the metadata cannot be used and why.
 
     Raises:
-        InvalidResponseError: nothing may be sent to this URL, and no process may see it.
+        InvalidResponseError: nothing must be sent to this URL, and no process must see it.
 
     Source: RFC 6749 section 3.1; CVE-2025-6514, CVE-2026-4519, CVE-2026-4786.
     """

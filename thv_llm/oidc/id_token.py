@@ -5,9 +5,9 @@ Rule 1: a token that breaks a rule of OpenID Connect Core 3.1.3.7 is refused, wi
 Rule 2: RS256 signatures are verified with the provider's keys. Of another algorithm we cannot
         tell; then TLS stands for it, as item 6 there allows for a token that came straight
         from the token endpoint, and it is never called verified. `none` and the HS family
-        are refused: no provider may use them with a public client.
+        are refused: no provider can use them with a public client.
 Rule 3: keys are fetched once more when the token names one that we do not have, because a
-        provider may just have changed them; and only once.
+        provider can just have changed them; and only once.
 Rule 4: an RS256 signature is not parsed: the one encoding that is right is built and compared, which
         leaves no room for forged padding. Public keys only, so timing can give nothing away.
 
@@ -28,7 +28,7 @@ from thv_llm.errors import InvalidResponseError, shown
 from thv_llm.net.http_client import JsonObject, json_object
 from thv_llm.secret import Secret
 
-LEEWAY_S = 120.0  # how far the clocks of provider and client may differ
+LEEWAY_S = 120.0  # how far the clocks of provider and client can differ
 WHAT = "cannot use the provider's ID token"
 MIN_KEY_BITS = 2048  # RFC 7518 section 3.3
 MAX_KEY_BITS = 16384  # above, one signature keeps the processor busy for seconds
@@ -41,7 +41,7 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class Expected:
-    """What the claims have to agree with.
+    """What the claims must agree with.
 
     Attributes:
         nonce: None for a flow without one (device).
@@ -96,7 +96,7 @@ def check(token: Secret, expected: Expected, fetch_keys: Callable[[], list[Any]]
 
 
 def check_refreshed(token: Secret, *, issuer: str, client_id: str, subject: str) -> None:
-    """Check the ID token of a refresh: from the same issuer, for us, about the same person.
+    """Check the ID token of a refresh: from the same issuer, for this client, about the same user.
 
     Args:
         subject: who logged in; "" when that is not known.
@@ -163,7 +163,7 @@ def _check_signature(
 
 
 def _matching(keys: list[Any], kid: object) -> list[dict[str, Any]]:
-    """Return the keys that may have signed: the one of that `kid`, or all when there is no `kid`."""
+    """Return the keys that can have signed: the one of that `kid`, or all when there is no `kid`."""
     return [
         jwk
         for jwk in keys

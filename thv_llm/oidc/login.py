@@ -2,7 +2,7 @@
 
 Rule 1: `state`, `nonce` and `code_verifier` are fresh for each authorization request; the response is
         redeemed only after everything about it was checked.
-Rule 2: the listener is there before the URL is shown, and gone when the login ends.
+Rule 2: the listener is there before the URL is shown, and closed when the login ends.
 Rule 3: some providers keep the refresh token back, without a word, unless the user was
         asked for consent. Such a login is repeated once with `prompt=consent`, in the same
         browser window, and then taken as it is.
@@ -44,7 +44,7 @@ Flow = Literal["browser", "manual", "device"]
 
 TIMEOUT_S = 300.0
 HINT_S = 20.0
-"""After so long it is said what may be wrong at the provider."""
+"""After so long a message says what can be wrong at the provider."""
 POLL_S = 0.1  # how often the terminal is looked at while the listener waits
 OTHER_WAIT_S = MAX_LIFETIME_S + 30.0  # a little longer than any login may take; one by code takes longest
 OTHER_POLL_S = 0.2
@@ -228,7 +228,7 @@ def _values(query: str) -> dict[str, list[str]]:
 
 
 def discard(metadata: Metadata, oidc: OidcSettings, http: Provider, refresh: Secret | None) -> None:
-    """Revoke a refresh token that nobody will use, where that ends nothing else (`providers`)."""
+    """Revoke a refresh token that will not be used, where that ends nothing else (`providers`)."""
     known = providers.described(metadata._asdict())
     if refresh and known and known.revokes == "token":
         why = token_endpoint.revoke(metadata, oidc.client_id, refresh, http)
@@ -330,7 +330,7 @@ def _by_browser(
 
 
 def _is_kept_back(result: LoginResult, oidc: OidcSettings, prompt: str) -> bool:
-    """Tell whether asking for consent may bring the refresh token that is missing."""
+    """Tell whether asking for consent can bring the refresh token that is missing."""
     return result.tokens.refresh is None and "offline_access" in oidc.scopes and "consent" not in prompt
 
 

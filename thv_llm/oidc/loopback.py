@@ -99,7 +99,7 @@ class _Page(NamedTuple):
 
 
 class AuthorizationResponse:
-    """What ends the wait: the browser's request, to be replied to once, or a pasted URL's query.
+    """What ends the wait: the browser's request, which gets one response, or a pasted URL's query.
 
     Attributes:
         in_browser: a browser waits for a page; without one, `show` and `go_on` do nothing.
@@ -116,13 +116,13 @@ class AuthorizationResponse:
 
     def show(self, body: bytes) -> None:
         """Send a page; return when the browser has it, or went away."""
-        self._reply(_Page(HTTPStatus.OK, body))
+        self._respond(_Page(HTTPStatus.OK, body))
 
     def go_on(self, url: str) -> None:
         """Send the browser to another URL, for a second round of the login."""
-        self._reply(_Page(HTTPStatus.SEE_OTHER, location=url))
+        self._respond(_Page(HTTPStatus.SEE_OTHER, location=url))
 
-    def _reply(self, page: _Page) -> None:
+    def _respond(self, page: _Page) -> None:
         if self.in_browser:
             self.page.put(page)
             self.sent.wait(SEND_S)
@@ -290,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
             response.sent.set()
 
     def send_error(self, *_: Any, **__: Any) -> None:
-        """Reply to what `http.server` cannot read, without showing any of it."""
+        """Respond to what `http.server` cannot read, without showing any of it."""
         self._send(_Page(HTTPStatus.BAD_REQUEST, stray_page()))
 
     def _send(self, page: _Page) -> None:
@@ -313,7 +313,7 @@ def _bind(host: str, port: int, owner: RedirectListener) -> list[_Server]:
         first = _listen(socket.AF_INET, ("127.0.0.1", port), owner)
         if host != "localhost":
             return [first]
-        # Browsers may take `localhost` for ::1, where another program could be listening.
+        # Browsers can take `localhost` for ::1, where another program could be listening.
         try:
             return [first, _listen(socket.AF_INET6, ("::1", first.server_address[1]), owner)]
         except OSError as error:

@@ -5,7 +5,7 @@ Rule 2: a document is about this gateway, or it is not used: its `resource` is t
         one above it on the same origin; as an authorization server, its `issuer` is the gateway.
 Rule 3: it says who logs users in, and what to ask for. Other members are not read, so it never says whom
         to trust, which file to use or what to run.
-Rule 4: what would get a token for somebody else's API is refused: that, a user must type. So is an issuer
+Rule 4: what would get a token for another API is refused: a user must type that. So is an issuer
         on an IP address or on this very machine, unless the gateway is there, too.
 Rule 5: its text is printable ASCII, at most 1,024 characters, and shown as `repr`.
 
@@ -50,7 +50,7 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
     "models": (f"{PROFILE}models",),
     "gateway.headers": (f"{PROFILE}headers",),
 }
-"""By key of a setting, the members that may say it; the first one that is there counts."""
+"""By key of a setting, the members that can say it; the first one that is there counts."""
 PATHS = {
     "openai": "openai_path_prefix",
     "anthropic": "anthropic_path_prefix",
@@ -181,7 +181,7 @@ class _Look:
                     self._note(url, f"it is of the issuer {shown(said, 200)}")
 
     def _named_by_challenge(self, called: str) -> str:
-        """Return the URL that an anonymous request is answered with. Source: RFC 9728 section 5.1."""
+        """Return the URL in the response to an anonymous request. Source: RFC 9728 section 5.1."""
         response = self._get(called)
         found = _METADATA_URL.search(response.headers.get("www-authenticate", ""))
         if response.status != 401 or not found:
@@ -401,7 +401,7 @@ def _value(gateway_url: str, key: str, member: str, value: object) -> Value:
             if is_host or is_elsewhere(name, gateway_url):
                 raise _unusable(
                     gateway_url,
-                    f"{member} asks for a token that is valid elsewhere: {shown(name, 200)}",
+                    f"{member} requests a token that is valid elsewhere: {shown(name, 200)}",
                     f"if that is right, type it: thv-llm setup {gateway_url} {row.flag} {row.metavar}",
                 )
     return checked

@@ -4,7 +4,7 @@ Rule 1: a refresh fails in one of four ways, and only the first of them ends the
         - ended: `invalid_grant`, or a 400 or 401 without a body;
         - interaction required: the provider wants its user to log in again, for a policy's sake;
         - refused: another error in JSON with a 4xx, which a setting causes and repeating repeats;
-        - unreachable: everything else. Trying again later may help.
+        - unreachable: everything else. Trying again later can help.
 Rule 2: a token that is not visible ASCII is refused: it is going to be a header's value.
 Rule 3: text of the provider is shown only after every secret that we sent is taken out of it;
         providers echo them.
@@ -35,7 +35,7 @@ from thv_llm.secret import Secret
 from thv_llm.settings import OidcSettings
 
 ASSUMED_LIFETIME_S = 300.0  # when neither `expires_in` nor a JWT says
-MAX_LIFETIME_S = 30 * 86400.0  # "huge" values end here: asking again after a month harms nobody
+MAX_LIFETIME_S = 30 * 86400.0  # "huge" values end here: another refresh after a month does no harm
 MAX_SESSION_S = 10 * 365 * 86400.0
 MAX_RETRY_AFTER_S = 3600.0
 
@@ -140,18 +140,18 @@ def refresh(
 ) -> Tokens:
     """Exchange a refresh token for a new access token.
 
-    The provider may rotate the refresh token. If it did, the old one is dead already, so the
+    The provider can rotate the refresh token. If it did, the old one is dead already, so the
     caller must store `Tokens.refresh` before it uses `Tokens.access`.
 
     Args:
         now: seconds since the epoch when the request starts; `expires_at` counts from it.
-        subject: who logged in; an ID token for somebody else is refused. "" checks nobody.
+        subject: who logged in; an ID token for another user is refused. "" checks nothing.
 
     Raises:
         LoginRequiredError: the provider refused the refresh token for good.
         InteractionRequiredError, RefusedError: see rule 1.
         NoResponseError: nothing came back; see its `maybe_sent`.
-        UnreachableError: anything else; the refresh token may still be good.
+        UnreachableError: anything else; the refresh token can still be valid.
 
     Source: RFC 6749 section 6; rotation: RFC 9700 section 4.14.2.
     """
@@ -336,7 +336,7 @@ def _retry_after(response: Response) -> float | None:
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), MAX_RETRY_AFTER_S)
-    try:  # a date: counted from the provider's own clock, which may differ from ours
+    try:  # a date: counted from the provider's own clock, which can differ from ours
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(response.headers["date"])
         return min(max(0.0, wait.total_seconds()), MAX_RETRY_AFTER_S)
     except (KeyError, ValueError, TypeError, OverflowError):

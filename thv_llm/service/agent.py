@@ -238,7 +238,7 @@ def _take_over(socket_path: str) -> int:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise ThvLlmError(
-                    f"another process answers at {socket_path}", next_step="thv-llm proxy stop"
+                    f"another process responds at {socket_path}", next_step="thv-llm proxy stop"
                 ) from None
         except OSError as error:
             why = error.strerror or type(error).__name__

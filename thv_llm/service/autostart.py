@@ -158,7 +158,7 @@ class Autostart:
             "\n"
         )
         if said[-2:] != ["done", ""]:
-            words = [line for line in said if line not in ("", "failed")] or ["it does not answer"]
+            words = [line for line in said if line not in ("", "failed")] or ["it does not respond"]
             raise ThvLlmError(
                 f"{self.kind} did not take the service",
                 why=f"{' '.join(command[:3])}: {shown(words[-1], 120)}",

@@ -42,7 +42,7 @@ if [ ! -x "$python" ]; then
     python=python3
     command -v python3 >/dev/null || {
         echo "thv-llm: error: cannot get an access token" >&2
-        echo "  why:  the Python that ran setup is gone, and there is no python3 on PATH" >&2
+        echo "  why:  the Python that ran setup is missing, and there is no python3 on PATH" >&2
         exit 1
     }
 fi
@@ -200,7 +200,7 @@ def fault(path: str) -> str:
     if not is_executable(path):
         return "is not executable"
     gone = [word for word in names(path) if not os.path.exists(word)]
-    return f"was written for {gone[0]}, which is gone" if gone else ""
+    return f"was written for {gone[0]}, which is missing" if gone else ""
 
 
 def is_executable(path: str) -> bool:

@@ -4,7 +4,7 @@ A store maps a session key to one secret (the refresh token). All of them keep t
 
 1. `save` has read the value back when it returns; whatever was there before stays when it fails.
 2. Absent is None. Locked, silent, broken or refused is an error: no store stands in for another.
-3. No call takes longer than a few seconds, unless a person was asked something.
+3. No call takes longer than a few seconds, unless the user must unlock something.
 4. No error text holds a secret, or what a backend said beyond the name of its exception.
 """
 
@@ -22,7 +22,7 @@ SERVICE = "thv-llm"
 
 TIMEOUT_S = 5.0
 PROMPT_TIMEOUT_S = 120.0
-"""Long enough to type a passphrase; only where somebody sits at the terminal."""
+"""Long enough to type a passphrase; only where a user is at the terminal."""
 
 CHOOSE_FILE = "thv-llm config set --token-store file, then thv-llm login"
 """What helps where no keyring does."""
@@ -35,15 +35,15 @@ class StoreError(ThvLlmError):
 
 
 class LockedError(StoreError):
-    """The store is there, and somebody has to unlock it."""
+    """The store is there, and the user must unlock it."""
 
 
 class DamagedError(StoreError):
-    """What is stored cannot be read by anybody; a `save` puts it aside, nothing else touches it."""
+    """What is stored cannot be read; a `save` puts it aside, nothing else touches it."""
 
 
 class AbsentError(StoreError):
-    """There is no such store on this machine; another kind may be chosen instead."""
+    """There is no such store on this machine; another kind can be chosen instead."""
 
 
 class SessionStore(Protocol):
@@ -72,14 +72,14 @@ class SessionStore(Protocol):
 def within(timeout_s: float, what: str, work: Callable[[], T]) -> T:
     """Return what `work` returns, or give up on it.
 
-    It runs in a thread that is left behind when it hangs: a call into somebody else's library
+    It runs in a thread that is left behind when it hangs: a call into a foreign library
     cannot be stopped.
 
     Args:
-        what: who is to answer, for the message.
+        what: what is called, for the message.
 
     Raises:
-        StoreError: no answer within `timeout_s`.
+        StoreError: no response within `timeout_s`.
     """
     import queue  # which a cold `token` need not load
 
@@ -104,9 +104,9 @@ def within(timeout_s: float, what: str, work: Callable[[], T]) -> T:
 
 
 def silent(what: str, timeout_s: float) -> StoreError:
-    """Return the error for a store that does not answer."""
+    """Return the error for a store that does not respond."""
     return StoreError(
-        f"{what} does not answer",
+        f"{what} does not respond",
         why=f"nothing came back within {timeout_s:.0f} s",
         next_step=f"restart it, or choose: {CHOOSE_FILE}",
     )

@@ -10,7 +10,7 @@ against copies of the one file without the other (a backup, a sync folder, a bug
 against a program of the same user; `describe` says which of the two is in use. On Windows, without a
 passphrase, the system encrypts for its user (DPAPI), in place of cipher and key file.
 
-A file that cannot be opened is an error and stays: there may be more sessions in it. Only a new
+A file that cannot be opened is an error and stays: there can be more sessions in it. Only a new
 `save` moves it aside, and only if no passphrase could open it.
 """
 
@@ -50,7 +50,7 @@ class EncryptedFile:
         key_path: where the random key is, or will be, when there is no passphrase.
         key: use this key and no key file.
         passphrase: None when none is set.
-        ask: asks a person for it; None when nobody is there.
+        ask: asks the user for it; None without a terminal.
     """
 
     name = "file"

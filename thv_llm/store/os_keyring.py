@@ -52,7 +52,7 @@ class OsKeyring:
 
     Args:
         overflow_path: how the names of encrypted files begin, for values too long for the backend.
-        interactive: a person is there to answer the backend's prompt.
+        interactive: a user is there to answer the backend's prompt.
         backend: use this one; None looks for the named or the usual one.
     """
 
@@ -85,7 +85,7 @@ class OsKeyring:
         return Secret(entry) if entry else None
 
     def ready(self) -> None:
-        """A backend that has just answered `load` takes a `save`, too; a disk may be full."""
+        """A backend that has just served `load` takes a `save`, too; a disk can be full."""
         if self._file:
             self._file.ready()
 
@@ -145,7 +145,7 @@ class OsKeyring:
                 return work(self._backend())
             except StoreError:
                 raise
-            except Exception as error:  # a backend may raise anything, its text may hold anything
+            except Exception as error:  # a backend can raise anything, and its text can hold anything
                 raise StoreError(
                     "the keyring cannot be used",
                     why=f"{self._kind()} raised {type(error).__name__}",

@@ -2,17 +2,17 @@
 
 Spoken over D-Bus with jeepney alone: the usual packages need compiled ones, which a single
 file cannot carry. The `plain` session sends secrets unencrypted over the user's own bus, as
-most clients do: whoever can listen there can ask the service, too.
+most clients do: a process that can listen there can call the service, too.
 
 Entries have the attributes of the `keyring` package, so that `keyring get thv-llm KEY` and
 `secret-tool lookup service thv-llm username KEY` find them.
 
 Rule 1: one time limit for all calls together; at its end the connection is shut, so that no
-        silent service can hold us. To unlock something is asked of a person only.
-Rule 2: an existing entry is changed by `SetSecret`. `CreateItem(replace=true)` would wait for a
-        person in KeePassXC. What that one makes or deletes goes through a prompt each time,
+        silent service can hold the program. Only a user at a terminal is asked to unlock something.
+Rule 2: an existing entry is changed by `SetSecret`. `CreateItem(replace=true)` would wait for
+        the user in KeePassXC. What that one makes or deletes goes through a prompt each time,
         which does it without a question unless its settings say otherwise.
-Rule 3: locked is not absent, and a locked collection may hide an entry, so it is an error.
+Rule 3: locked is not absent, and a locked collection can hide an entry, so it is an error.
 
 Source: Secret Service API 0.2, https://specifications.freedesktop.org/secret-service/
 """
@@ -53,7 +53,7 @@ ABSENT = (
     "org.freedesktop.DBus.Error.NameHasNoOwner",
     "org.freedesktop.DBus.Error.Spawn",
 )
-"""Beginnings of the bus's errors for "nobody offers this, and nobody can be started"."""
+"""Beginnings of the bus's errors for "no process offers this, and none can be started"."""
 
 LOCKED = f"{INTERFACE}.Error.IsLocked"
 START_OR_CHOOSE = f"start a keyring, or: {CHOOSE_FILE}"
@@ -64,7 +64,7 @@ class SecretService:
 
     Args:
         environ: where the bus's address is looked up.
-        interactive: a person is there to answer an unlock prompt.
+        interactive: a user is there to answer an unlock prompt.
     """
 
     name = "secret-service"
@@ -92,7 +92,7 @@ class SecretService:
             return calls.secret(item) if item else None
 
     def ready(self) -> None:
-        """A service that has just answered `load` takes a `save`, too."""
+        """A service that has just served `load` takes a `save`, too."""
 
     def save(self, key: str, value: Secret) -> None:
         """Store durably, and read back."""
@@ -109,7 +109,7 @@ class SecretService:
                     why="what was stored reads back differently",
                     next_step=CHOOSE_FILE,
                 )
-        if self._interactive:  # a login: those who will read it have nobody to ask
+        if self._interactive:  # a login: its later readers have no user to ask
             with self._calls(interactive=False) as calls:
                 calls.find(key)
 
@@ -138,7 +138,7 @@ class SecretService:
         except TimeoutError:
             raise silent(WHO, self._timeout_s) from None
         except (OSError, RuntimeError, ValueError) as error:
-            why = f"the D-Bus session does not answer ({type(error).__name__})"
+            why = f"the D-Bus session does not respond ({type(error).__name__})"
             raise AbsentError(f"{WHO} cannot be reached", why=why, next_step=START_OR_CHOOSE) from None
         limit = _Limit(sock, limit_s)
         try:
@@ -153,7 +153,7 @@ class SecretService:
 
 
 class _Limit:
-    """Shuts a socket when its time is over, which wakes whoever waits for it."""
+    """Shuts a socket when its time is over, which wakes the thread that waits for it."""
 
     def __init__(self, sock: Any, timeout_s: float) -> None:
         self.passed = False
@@ -181,7 +181,7 @@ class _Calls:
         self._session = self.call(SERVICE_PATH, "Service", "OpenSession", "sv", "plain", ("s", ""))[1]
 
     def call(self, path: str, interface: str, method: str, signature: str = "", *body: Any) -> Any:
-        """Call a method and return the values of its answer."""
+        """Call a method and return the values of its response."""
         from jeepney import DBusAddress, new_method_call
         from jeepney.wrappers import unwrap_msg
 
@@ -192,7 +192,7 @@ class _Calls:
     def find(self, key: str) -> str | None:
         """Return the entry of that key, unlocked, or None."""
         collection = self.collection()
-        if self._is_locked(collection):  # a search would find less, or wait for a person in KeePassXC
+        if self._is_locked(collection):  # a search would find less, or wait for the user in KeePassXC
             self._unlock(collection, _locked())
         attributes = {"service": SERVICE, "username": key}
         unlocked, locked = self.call(SERVICE_PATH, "Service", "SearchItems", "a{ss}", attributes)

@@ -37,7 +37,7 @@ from thv_llm.secret import Secret
 ENDED_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
 UNSENT_PAUSE_S = 10.0
-"""The longest where no request reached the provider: the network may be back at any moment."""
+"""The longest where no request reached the provider: the network can be back at any moment."""
 
 ASKED_PAUSE_S = 300.0
 """The longest that `Retry-After` can ask for."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 64 * 1024
 LOOK_AGAIN_S = 30.0
-"""How long the token of a file serves before the file is read again by whoever waits for its renewal."""
+"""How long the token of a file serves before a caller that waits for its renewal reads the file again."""
 
 CHECK = "check oidc.grant and what goes with it: thv-llm config show"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -13,7 +13,7 @@ Rule 5: a token is fresh while more than `min_valid_s` or half of its lifetime, 
 Rule 6: time is the lesser of what two clocks say: the monotonic one stands still while the
         machine sleeps, the other one jumps.
 Rule 7: a request is repeated only where that is safe.
-        - A response that was lost after the request may have arrived: once more, with the same
+        - A response that was lost after the request can have arrived: once more, with the same
           refresh token, within the few seconds that rotating providers allow for this (RFC 9700
           section 4.14.2), however short the caller's deadline is: without it the session is lost.
         - A request that brought no token, or never arrived: again after a pause, which is the
@@ -69,13 +69,13 @@ RETRY_PAUSES_S = (0.25, 1.5)
 """Before the second and the third request; with the first they lie within five seconds."""
 
 REQUEST_S = 10.0
-"""What one request may take; none begins that could not end in time."""
+"""What one request can take; none begins that could not end in time."""
 
 RESCUE_S = 15.0
 """From a lost response on there is time for the other requests, whatever the deadline."""
 
 SHORTEST_S, LONGEST_S = 1.0, 30.0
-"""Between two looks of `keep_fresh`; short, because the machine may sleep or its clock be set meanwhile."""
+"""Between two looks of `keep_fresh`; short, because the machine can sleep, or its clock be set, meanwhile."""
 
 FIRST_RETRY_S = 5.0
 
@@ -144,7 +144,7 @@ class TokenSource:
 
     Args:
         key: names the session in the store.
-        open_store: finds the store; asked for each refresh, because a login may move the session.
+        open_store: finds the store; called for each refresh, because a login can move the session.
         renew: exchanges a refresh token before a deadline (monotonic); with False, by one request only.
         lock_path: of the lock `session`.
         record: told of a login: name of the store, result.
@@ -181,7 +181,7 @@ class TokenSource:
         self._failures = FailureMemory(failure_path, key, now=clock.now)
         self._turn = threading.Lock()
         self._held: _Held | None = None
-        self._refused: Secret | None = None  # by the gateway, so nobody gets it again
+        self._refused: Secret | None = None  # by the gateway, so no caller gets it again
         self._unsaved: tuple[Secret, Secret] | None = None  # what is stored, what should be
         self._patient_until = 0.0
 
@@ -253,7 +253,7 @@ class TokenSource:
         """Store the session of a login, and use its access token.
 
         Without a refresh token in it the session ends with the access token; an older session,
-        which may be somebody else's, goes either way.
+        which can be another user's, goes either way.
         """
         tokens = result.tokens
         with self._locked(DEADLINE_S):
@@ -286,7 +286,7 @@ class TokenSource:
             return None
 
     def has_session(self) -> bool:
-        """Tell whether a session is stored; asks nobody whether it is still good."""
+        """Tell whether a session is stored; sends no request to see whether it is still valid."""
         return self._open_store().load(self._key) is not None
 
     def claims(self) -> str:
@@ -296,7 +296,7 @@ class TokenSource:
         return error.claims if isinstance(error, InteractionRequiredError) else ""
 
     def at_hand(self) -> Secret | None:
-        """Return the access token in memory if it is fresh. Never waits, for nobody and nothing."""
+        """Return the access token in memory if it is fresh. Never waits."""
         found = self._fresh(_Wish(MIN_VALID_S))
         return found.value if found else None
 
@@ -448,7 +448,7 @@ def keep_fresh(
             left_s = LONGEST_S
         except ThvLlmError:
             left_s = 0.0
-        except Exception as error:  # this thread must outlive it: nobody would start another
+        except Exception as error:  # this thread must outlive it: no other is started
             from thv_llm import log  # which a cold `token` need not load
 
             log.report(error, "while getting the next token")

@@ -45,7 +45,7 @@ class Value(Enum):
     PROXY_ANTHROPIC = "base URL of the proxy for Anthropic clients, without /v1"
     PROXY_GEMINI = "base URL of the proxy for Gemini clients, without /v1beta"
     PROXY_PORT = "the proxy's port"
-    LOCAL_KEY = "the key that the proxy asks for"
+    LOCAL_KEY = "the key that the proxy requires"
     MODEL = "where a template is repeated per model the one at hand, elsewhere the first"
     MODEL_IF_ANY = "the first model; left out when none is known"
     MODELS_IF_ANY = "the list of all models; left out when none is known"
