@@ -21,14 +21,14 @@ MIN_VALID_S = 600
 """Twice the 300 s after which tools call the helper again."""
 
 TIMEOUT_S = 35.0
-"""A little more than a refresh may take with everything that can go wrong."""
+"""A little more than a refresh can take with everything that can go wrong."""
 
 PROBE_AFTER_S, PROBE_S = 1.5, 1.5
-"""After how long without an answer the agent is asked for a sign of life, and how long that may take."""
+"""After how long without a response the agent is asked for a sign of life, and how long that can take."""
 
 LONGEST_ANSWER_BYTES = 1 << 20
 BREAK = "\x1f"
-"""Stands for a line break in an answer of one line."""
+"""Stands for a line break in a response of one line."""
 
 REQUEST = f"token {MIN_VALID_S}"
 INTERRUPTED = "err 130 interrupted"
@@ -43,7 +43,7 @@ SCROLLBACK = (
 
 
 def main(environ: Mapping[str, str], tool: str = "") -> None:
-    """Print a token, or the agent's refusal, and end; return only when no agent answers.
+    """Print a token, or the agent's refusal, and end; return only when no agent responds.
 
     Args:
         tool: whose call it is, if that is known.
@@ -60,7 +60,7 @@ def main(environ: Mapping[str, str], tool: str = "") -> None:
 
 
 def finish(answer: str) -> NoReturn:
-    """Print what an answer says, and end the process."""
+    """Print what a response says, and end the process."""
     word, _, rest = answer.partition(" ")
     first, _, text = rest.partition(" ")
     if word == "ok":
@@ -98,7 +98,7 @@ def converse(
     *,
     trust: Callable[[socket], None] = lambda _: None,
 ) -> str | None:
-    """Send a line to the agent and return its answer, or None when there is no agent.
+    """Send a line to the agent and return its response, or None when there is no agent.
 
     Args:
         trust: called before anything is sent; raises when the listener is not to have it.
@@ -214,7 +214,7 @@ def _is_lost(path: str) -> bool:
 def _absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
-    except OSError:  # relative to a directory that was deleted: whoever uses it will say so
+    except OSError:  # relative to a directory that was deleted: its user will say so
         return path
 
 

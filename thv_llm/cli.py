@@ -220,7 +220,7 @@ def _os_error(context: Context, error: OSError) -> int:
 
 
 def _bug(error: Exception) -> str:
-    """Return the report of a bug: type and place, never the text, which may hold a secret."""
+    """Return the report of a bug: type and place, never the text, which can hold a secret."""
     from thv_llm import log
 
     return f"this is a bug in thv-llm\n  why:  {log.place(error)}\n  next: please report these lines"

@@ -90,9 +90,9 @@ class Context:
         return paths.find(self.environ)
 
     def say(self, line: str = "") -> None:
-        """Tell the person at the terminal something; stdout stays for answers.
+        """Tell the user at the terminal something; stdout stays for results.
 
-        Nobody may be listening any more (`2>&1 | head`): no reason to stop half-way.
+        The reader can have ended (`2>&1 | head`): no reason to stop half-way.
         """
         self.settle()
         try:
@@ -101,7 +101,7 @@ class Context:
             discard(self.stderr)
 
     def progress(self, line: str) -> None:
-        """Tell somebody who is watching what takes a moment, until there is something else to say."""
+        """Tell a user who is watching what takes a moment, until there is something else to say."""
         if terminal.is_one(self.stderr) and self.environ.get("TERM") != "dumb":
             self.settle()
             width = terminal.columns(self.stderr, self.environ) or terminal.USUAL_COLUMNS
@@ -147,7 +147,7 @@ class Context:
     def confirm(
         self, what: str, question: str = "Continue?", *, default: bool = True, kept: str = ""
     ) -> None:
-        """Ask the user at a terminal whether to go on; elsewhere nobody could answer, and it goes on.
+        """Ask the user at a terminal whether to go on; elsewhere no user could answer, and it goes on.
 
         Args:
             default: what a bare Enter means.
@@ -169,7 +169,7 @@ class Context:
             raise ThvLlmError(CANCELLED, why=why)
 
     def show(self, text: str) -> None:
-        """Print what was asked for by a person, in lines that fit the terminal."""
+        """Print a result for a user, in lines that fit the terminal."""
         self.answer(self._fitted(text, self.stdout))
 
     def answer(self, line: str) -> None:
@@ -194,7 +194,7 @@ class Context:
 
 
 class _Closed(io.StringIO):
-    """Stands for a stdout that was closed before we began: an answer has nowhere to go."""
+    """Stands for a stdout that was closed before the start: a result has nowhere to go."""
 
     def write(self, _text: str) -> int:
         raise OSError(errno.EBADF, "stdout is closed")

@@ -1,8 +1,8 @@
 """Failures a user can meet, and the exit code each of them ends the run with.
 
 Low layers raise with the cause, middle layers let it pass, `cli.main` alone prints. A subclass
-exists only where a caller or a script branches on it. No text here may carry a secret, a
-response body or a query: whoever raises keeps them out.
+exists only where a caller or a script branches on it. No text here must carry a secret, a
+response body or a query: the code that raises keeps them out.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ThvLlmError(Exception):
         return self.short.removeprefix(f"{NO_TOKEN}: ")
 
     def __str__(self) -> str:
-        """The lines a person sees after `thv-llm: error: `."""
+        """The lines that a user sees after `thv-llm: error: `."""
         lines = [self.what]
         if self.why:
             lines.append(f"  why:  {self.why}")
@@ -109,7 +109,7 @@ class NotFoundError(ThvLlmError):
 
 
 class UnreachableError(ThvLlmError):
-    """The provider or the gateway gave no usable answer; trying again later may help.
+    """The provider or the gateway gave no usable response; trying again later can help.
 
     Args:
         retry_after_s: seconds the server asked to wait (`Retry-After`), when it did.
@@ -128,7 +128,7 @@ class NoResponseError(UnreachableError):
     """The server gave no complete response.
 
     Args:
-        maybe_sent: the server may have received the request and acted on it. A refresh can then be
+        maybe_sent: the server can have received the request and acted on it. A refresh can then be
             repeated once with the same token: providers that rotate tokens allow for a lost response.
             False: it has certainly seen nothing.
     """

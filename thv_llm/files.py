@@ -150,7 +150,7 @@ def missing_directories(path: str) -> tuple[str, ...]:
 
 
 def remove_empty_directories(directories: Iterable[str]) -> None:
-    """Remove the given directories, innermost first; those that are gone or in use stay.
+    """Remove the given directories, innermost first; those that are missing or in use stay.
 
     Raises:
         ThvLlmError: one could not be removed, which is empty.
@@ -264,9 +264,9 @@ def delete(path: str, *, expected: bytes) -> None:
 
 
 def shared(path: str) -> int:
-    """Return what others than the owner may do with a file: the permissions of group and others.
+    """Return what others than the owner can do with a file: the permissions of group and others.
 
-    0 as well when there is no such file, or it is somebody else's.
+    0 as well when there is no such file, or it is another user's.
     """
     with contextlib.suppress(FileNotFoundError):
         found = os.stat(path)
@@ -288,7 +288,7 @@ def temporary_name(path: str) -> str:
 
 
 def temporary_of(path: str) -> str:
-    """Return the fixed temporary name of a file in a directory of ours, which a killed run may leave."""
+    """Return the fixed temporary name of a file in a directory of ours, which a killed run can leave."""
     directory, base = os.path.split(path)
     return os.path.join(directory, TEMP_PREFIX + base)
 
@@ -317,7 +317,7 @@ def _remove_if_abandoned(temp: str) -> None:
 
 
 def _replaceable(path: str, *, is_ours: bool = False) -> tuple[str, os.stat_result | None]:
-    """Return what `path` leads to, and its state (None: to be created), if it may be replaced."""
+    """Return what `path` leads to, and its state (None: to be created), if it can be replaced."""
     target = os.path.realpath(path)
     try:
         found = os.stat(target)
@@ -414,7 +414,7 @@ def _put(temp: str, target: str, data: bytes, expected: bytes | EllipsisType | N
 def _look_at_the_old(temp: str, target: str, data: bytes, expected: bytes) -> None:
     """After a swap: if the old file is not the expected one after all, it goes back to its place."""
     if not os.path.lexists(temp) or _holds(temp, expected):
-        with contextlib.suppress(FileNotFoundError):  # nobody holds a lock on it: a sweep may take it
+        with contextlib.suppress(FileNotFoundError):  # no process holds a lock on it: a sweep can take it
             os.unlink(temp)
         return
     file_system.swap(temp, target)
@@ -455,7 +455,7 @@ def lock(path: str, *, timeout_s: float, what: str) -> Iterator[None]:
         with _named("lock", path):
             _acquire(descriptor, timeout_s, what)
             file_system.dress(descriptor, None, 0o600)  # whatever the umask made of it
-        with contextlib.suppress(OSError):  # only a message needs it, and the disk may be full
+        with contextlib.suppress(OSError):  # only a message needs it, and the disk can be full
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
         yield

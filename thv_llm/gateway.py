@@ -5,7 +5,7 @@ For `setup`, `login` and `doctor`; the traffic of the tools is `proxy`'s.
 A route is proven with a token in hand, by what comes back for a request that does nothing:
     present: any other JSON than below, also an error such as 400, 422 or 501
     absent:  404, 405, a redirect, a web page
-    unknown: 401 and 403 (the gateway may authenticate before it routes), 408, 429, 5xx, no JSON
+    unknown: 401 and 403 (the gateway can authenticate before it routes), 408, 429, 5xx, no JSON
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from thv_llm.validation import gateway_root
 
 MODELS_PATH = "/v1/models"
 MAX_MODELS = 500
-"""A settings file with more entries than this helps nobody."""
+"""A settings file with more entries than this is of no use."""
 MAX_ID_CHARACTERS = 200
 SIGN_IN_TEXT = (b"sign in", b"sign-in", b"log in", b"login", b"password")
 NO_MODELS = "the gateway named no models"
@@ -340,7 +340,7 @@ def _find_prefix(
 
 
 def candidates(root: str, protocol: Protocol) -> list[str]:
-    """Return the prefixes under which a gateway may serve a protocol, the likeliest first.
+    """Return the prefixes under which a gateway can serve a protocol, the likeliest first.
 
     Those that its URL ends with already, or that belong to a gateway with hosts of its own, are left out.
     """

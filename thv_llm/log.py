@@ -1,6 +1,6 @@
 """Logging to stderr and to the service's file, with a last filter that hides anything token-shaped.
 
-Rule 1: whoever logs keeps secrets out of the text; `redact` is the net below, not the plan.
+Rule 1: the caller keeps secrets out of the text; `redact` is the net below, not the plan.
 Rule 2: an exception is reported by type and place only: its text, and the values of its
         frames, are where tokens leak (http.client puts the whole header into a ValueError).
 Rule 3: one record is one line; control bytes are escaped, so no text from outside can move
@@ -73,7 +73,7 @@ class File:
         self.path = path
         self._max_bytes = max_bytes
         self._takes_stderr = takes_stderr
-        self._lock = threading.RLock()  # a signal handler may log in the middle of its thread's record
+        self._lock = threading.RLock()  # a signal handler can log in the middle of its thread's record
         self._descriptor = -1
         self._open()
 
@@ -95,7 +95,7 @@ class File:
             is_full = now.st_size + len(line) > self._max_bytes
             if is_full:
                 self._put_aside()
-            if is_full or not now.st_nlink:  # somebody has removed it
+            if is_full or not now.st_nlink:  # another process has removed it
                 self._open()
             os.write(self._descriptor, line)
 
@@ -204,7 +204,7 @@ def _where(trace: TracebackType | None) -> str:
 
 
 def report(error: BaseException, doing: str) -> None:
-    """Record an exception that nobody handles; on stderr when there is no log."""
+    """Record an exception that is not handled; on stderr when there is no log."""
     text = f"bug: {place(error)}, {doing}"
     if _sink is not None:
         _write(text)

@@ -2,7 +2,7 @@
 
 The directory is `$THV_LLM_HOME`, else `$XDG_CONFIG_HOME/toolhive`, else `~/.config/toolhive`,
 on Linux and macOS alike; `%LOCALAPPDATA%/toolhive` on Windows. The socket goes to
-`$XDG_RUNTIME_DIR/toolhive` when that directory is private, because a home directory may be on a
+`$XDG_RUNTIME_DIR/toolhive` when that directory is private, because a home directory can be on a
 file system without sockets.
 
 Pure but for one look at `$XDG_RUNTIME_DIR`. Plain strings and a plain class: importing pathlib
@@ -46,7 +46,7 @@ class Paths:
 
     @property
     def settings(self) -> str:
-        """`llm.toml`, which a person may edit."""
+        """`llm.toml`, which a user can edit."""
         return os.path.join(self.directory, "llm.toml")
 
     @property
@@ -120,7 +120,7 @@ class Paths:
         return os.path.join(self.directory, f"llm-{name}.lock")
 
     def files(self) -> tuple[str, ...]:
-        """Return every file that may be ours, but for locks and socket."""
+        """Return every file that can be ours, but for locks and socket."""
         session = (self.session_file, self.session_file_key, f"{self.session_file}.broken")
         memory = (self.discovery_cache, self.refresh_failure, self.login_asked, self.login_url)
         service = (self.pid, self.log, f"{self.log}.1", *memory)
@@ -141,7 +141,7 @@ def find(environ: Mapping[str, str]) -> Paths:
 
 
 def no_home(environ: Mapping[str, str]) -> ThvLlmError:
-    """Return the error of a user without a home directory: no relative path may stand for one."""
+    """Return the error of a user without a home directory: no relative path must stand for one."""
     from thv_llm.errors import ThvLlmError
 
     variable, path = ("LOCALAPPDATA", "C:\\PATH") if system.NAME == "win32" else ("HOME", "/PATH")
@@ -155,7 +155,7 @@ def no_home(environ: Mapping[str, str]) -> ThvLlmError:
 
 
 def require_own_home(where: Paths) -> None:
-    """Raise when this process is root in the home directory of another user (`sudo` may keep HOME).
+    """Raise when this process is root in the home directory of another user (`sudo` can keep HOME).
 
     What it would make there is root's, and the user could neither change nor remove it.
     """

@@ -2,7 +2,7 @@
 
 1. Both hold what `llm.toml` holds, below it; besides `locked` (keys whose value here always counts),
    `allowed_gateways` and `allowed_issuers` (URLs below which a gateway or an issuer must be).
-2. They count only when nobody but the administrator can change them, nor any directory or link on the
+2. They count only when the administrator alone can change them, nor any directory or link on the
    way to them (Nix links from /etc into its store); else they are an error, because rule 1 could be
    switched off by taking them away.
 3. No variable of the environment says where they are, or whose: a project's `.envrc` could.
@@ -68,10 +68,10 @@ def load(
     Args:
         preferences: macOS's directory of managed preferences, "" for none.
         user: whose managed preferences; "" for this one's.
-        owners: the user ids of those who may decide.
+        owners: the user ids that can decide.
 
     Raises:
-        ThvLlmError: a file that somebody else can change, or that cannot be understood.
+        ThvLlmError: a file that another user can change, or that cannot be understood.
     """
     found = Policy()
     for path, data in _read(file, preferences, user, owners):

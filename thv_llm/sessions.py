@@ -1,4 +1,4 @@
-"""Which sessions are stored, and where: what may be known of them without opening a store.
+"""Which sessions are stored, and where: what can be known of them without opening a store.
 
 They are a part of the state file. A cold `token` needs nothing else of that file, so the way into
 it is here, and `state`, which knows the rest, builds on this. Nothing here is secret.
@@ -98,7 +98,7 @@ class Sessions(NamedTuple):
         latest: that of the latest login.
         earlier: of logins with other settings, which nothing uses; `logout` ends them, too. One that
             a login has moved is here as well, until its old place is empty.
-        logged_out: the user has ended one since the latest login; nobody need be asked for another.
+        logged_out: the user has ended one since the latest login; there is no notification about another.
     """
 
     latest: SessionFacts = SessionFacts()
@@ -176,7 +176,7 @@ def _checked(data: bytes, path: str) -> Mapping[str, object]:
     """Return the members of a state file whose bytes are as they were written.
 
     Raises:
-        ThvLlmError: a newer version wrote it, or somebody changed it.
+        ThvLlmError: a newer version wrote it, or it was changed.
         ValueError, TypeError, KeyError: it is no state file.
     """
     document = mapping(json.loads(data))

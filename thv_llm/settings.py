@@ -2,7 +2,7 @@
 
 `ROWS` is the one place that knows a setting: its key in the file, its flag, its check, its
 default and its help. `config show`, the flags of `setup` and `config set`, and the README's
-table are made from it. A person may edit the file: comments and order survive `save`.
+table are made from it. A user can edit the file: comments and order survive `save`.
 
 From low to high: the default, the administrator's value (`policy`), `llm.toml`, the command line. A
 key that the administrator has locked has his value whatever the others say.
@@ -44,7 +44,7 @@ TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", tuple: 
 
 
 class OidcSettings(NamedTuple):
-    """What an OIDC public client has to know about its provider."""
+    """What an OIDC public client must know about its provider."""
 
     issuer: str = ""
     client_id: str = ""
@@ -416,7 +416,7 @@ def checked(row: Row, value: object, source: str = "") -> Value:
     """Return a value as the setting takes it; an empty one stands for the default, if there is one.
 
     Args:
-        source: the variable or document that the value is from, which may be a secret in the wrong place.
+        source: the variable or document that the value is from, which can be a secret in the wrong place.
 
     Raises:
         UsageError: names the key, the bad value and what is wanted.
@@ -558,7 +558,7 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
     next decision holds here, too. Comments survive. What is locked is not written.
 
     Raises:
-        FileChangedError: somebody else wrote the file at this moment.
+        FileChangedError: another program wrote the file at this moment.
         ThvLlmError: as `load`.
     """
     from thv_llm.edit import toml

@@ -1,10 +1,10 @@
 """`llm-state.json`: the undo record, the local keys, and facts about service and sessions.
 
 Machine-written, 0600, changed only under its lock and only by `update`. It never holds a
-token. The undo record may hold values of the user's (a key that setup replaced), so nothing
+token. The undo record can hold values of the user's (a key that setup replaced), so nothing
 in it is ever shown but paths and names of keys.
 
-The undo record of one file is a list of *editions*: what we may have written there. A settled
+The undo record of one file is a list of *editions*: what we could have written there. A settled
 file has one. While a change is under way there is one more, which is durable before the file is
 touched; when the program is killed in between, both stay, and undoing tries the latest first.
 
@@ -33,7 +33,7 @@ Others: TypeAlias = Mapping[str, object]
 
 LOCK_TIMEOUT_S = 10.0
 LOCAL_KEY_BYTES = 32
-"""256 random bits: out of reach of guessing, however fast the proxy answers."""
+"""256 random bits: out of reach of guessing, however fast the proxy responds."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def load(path: str) -> State:
 
 
 def load_if_sound(path: str) -> State | None:
-    """Read the state for somebody who can do without: None when it cannot be read or understood."""
+    """Read the state for a caller that can do without: None when it cannot be read or understood."""
     try:
         return load(path)
     except ThvLlmError:

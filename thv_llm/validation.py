@@ -1,4 +1,4 @@
-"""What a setting's value may be.
+"""What a setting's value can be.
 
 Each check takes a value of the right type and returns it, perhaps tidied, or raises
 ValueError with what is wanted, as a noun phrase ("a port from 1024 to 65535").

@@ -1,13 +1,13 @@
-"""The socket that answers the helper: a token from memory in well under a millisecond.
+"""The socket that serves the helper: a token from memory in well under a millisecond.
 
-Rule 1: only processes of the same user are answered. The directory is private, the socket 0600,
+Rule 1: only processes of the same user are served. The directory is private, the socket 0600,
         and the system is asked who is there.
 Rule 2: no token in any log; of a bug only its type and place.
-Rule 3: one agent at a time listens on a socket: whoever holds the lock beside it (`claim`). A
+Rule 3: one agent at a time listens on a socket: the one that holds the lock beside it (`claim`). A
         short-lived one (`cold_token`) makes room when it is asked to `yield`.
-Rule 4: `stop` waits for the answers that are under way, so that no refresh is cut off.
+Rule 4: `stop` waits for the responses that are under way, so that no refresh is cut off.
 
-`service.agent_protocol` describes the protocol. The agent answers `token`; every other verb goes to
+`service.agent_protocol` describes the protocol. The agent serves `token`; every other verb goes to
 `control`.
 """
 
@@ -32,7 +32,7 @@ from thv_llm.system.file_system import claim, listen
 READ_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 5.0
 LONGEST_LINE_BYTES = 65536
-"""A token may be in it, and some providers write every group of a person into theirs."""
+"""A token can be in it, and some providers write every group of a user into theirs."""
 MAX_CONNECTIONS = 512
 WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?( for (?P<tool>[a-z0-9-]{1,60}))?")
 TAKE_OVER_S = 5.0
@@ -59,10 +59,10 @@ class GetToken(Protocol):
 
 
 class Agent:
-    """Answers on one socket, from `start` to `stop`.
+    """Serves one socket, from `start` to `stop`.
 
     Args:
-        control: answers every verb but `token` (verb, rest), or raises ThvLlmError.
+        control: serves every verb but `token` (verb, rest), or raises ThvLlmError.
         told: told of each call by a named tool, and how it failed, if it did.
         claimed: the caller holds the `claim` on the socket already.
     """
@@ -116,7 +116,7 @@ class Agent:
         The end of a login session removes $XDG_RUNTIME_DIR under services that go on.
 
         Returns:
-            Whether it had to.
+            Whether it was necessary.
 
         Raises:
             ThvLlmError: there can be no socket at this moment; call it again later.
@@ -130,7 +130,7 @@ class Agent:
         return True
 
     def close(self) -> None:
-        """Take no more questions; another agent may listen from now on."""
+        """Take no more requests; another agent can listen from now on."""
         if self._listener is None or self._acceptor is None:
             return
         if self._bound and files.is_still(self._path, self._bound):
@@ -144,23 +144,23 @@ class Agent:
         self._release()
 
     def stop(self) -> None:
-        """Take no more questions, and finish the answers that are under way."""
+        """Take no more requests, and finish the responses that are under way."""
         self.close()
         with self._lock:
             still_open = dict(self._open)
         for sock in still_open:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RD)  # whoever has not asked yet will not be heard
+                sock.shutdown(socket.SHUT_RD)  # a client that has sent nothing yet is not served
         for thread in still_open.values():
             thread.join()
 
     def idle_s(self) -> float:
-        """Return for how long there was nobody to answer."""
+        """Return for how long there was no client."""
         with self._lock:
             return 0.0 if self._open else time.monotonic() - self._last_answer
 
     def reply(self, line: str) -> str:
-        """Return the answer to one line; never raises."""
+        """Return the response to one line; never raises."""
         try:
             verb, _, rest = line.partition(" ")
             text = self._token(rest) if verb == "token" else self._control(verb, rest)

@@ -35,7 +35,7 @@ KILLED = (
     f"err 1 cannot get an access token{BREAK}  why:  thv-llm was killed in the background{BREAK}"
     "  next: try again"
 )
-"""Stands for the answer of a worker that gave none."""
+"""Stands for the response of a worker that gave none."""
 
 TIMEOUT_S = 2.0
 """For what a service that is alive answers at once."""
@@ -50,7 +50,7 @@ def ask(socket_path: str, line: str, *, timeout_s: float) -> str:
     """Return what the agent says after `ok`.
 
     Raises:
-        OSError: nobody listens, or nobody answers.
+        OSError: no listener, or no response.
         ThvLlmError: what the agent reports, as the class that belongs to its exit code.
     """
     answer = converse(socket_path, line, timeout_s)
@@ -62,7 +62,7 @@ def ask(socket_path: str, line: str, *, timeout_s: float) -> str:
 def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: float) -> None:
     """Have the agent keep a token, if it is a process of our own user.
 
-    `THV_LLM_SOCKET` may name any socket, and whoever listens there would have the token.
+    `THV_LLM_SOCKET` can name any socket, and its listener would have the token.
 
     Raises:
         ForeignAgentError: another user's process listens; it was sent nothing.
@@ -95,7 +95,7 @@ def is_ours(socket_path: str, key: Secret) -> bool:
 
 
 def content(answer: str) -> str:
-    """Return what an answer says after `ok`, or raise what it reports."""
+    """Return what a response says after `ok`, or raise what it reports."""
     word, _, rest = answer.partition(" ")
     if word == "ok":
         return rest
@@ -103,7 +103,7 @@ def content(answer: str) -> str:
 
 
 def token(text: str) -> tuple[Secret, float]:
-    """Return the token that the content of an answer holds, and when it expires."""
+    """Return the token that the content of a response holds, and when it expires."""
     expires_at, _, value = text.partition(" ")
     return Secret(value), float(expires_at)
 
@@ -118,7 +118,7 @@ def _failure(text: str) -> ThvLlmError:
 
 
 def failure_line(error: BaseException) -> str:
-    """Return the answer that reports this error; of a bug only its type and place."""
+    """Return the response that reports this error; of a bug only its type and place."""
     if isinstance(error, ThvLlmError):
         code, text = error.exit_code, str(error)
     elif isinstance(error, OSError) and error.strerror:  # no process or descriptor left, a broken disk

@@ -52,7 +52,7 @@ SESSION = ("HOME", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
 """How `systemctl --user` finds the manager."""
 KEPT = ("THV_LLM_HOME", "THV_LLM_SOCKET", "XDG_CONFIG_HOME", "PYTHON_KEYRING_BACKEND")
 ANY_PYTHON = '[ -x "$0" ] && exec "$0" "$@"; exec python3 "$@"'
-"""A shell command: run the named Python, or another one when it is gone."""
+"""A shell command: run the named Python, or another one when it is missing."""
 MAX_RUN_LINE = 260
 FOR_DIRECTORY = re.compile(rf"{MARK} for (?P<directory>.+?)\.(?: thv-llm proxy uninstall|</string>)")
 
@@ -85,7 +85,7 @@ class Autostart:
         """Write the file, have it loaded now and at every login; it starts the service.
 
         Raises:
-            ThvLlmError: the file is somebody else's, or the manager does not take it.
+            ThvLlmError: the file is another program's, or the manager does not take it.
         """
         if files.read(self.file) is not None and not self.is_installed(where) and not self._is_stale():
             raise ThvLlmError(
@@ -221,7 +221,7 @@ class AtWindowsLogin(Autostart):
         detach.start(paths.own_command("proxy", "start", "--managed"), environ)
 
     def uninstall(self, where: Paths) -> bool:
-        """Remove the value; False when it was not there. Whoever asks stops the service."""
+        """Remove the value; False when it was not there. The caller stops the service."""
         if not self.is_installed(where):
             return False
         self._key.set(self._name, None)

@@ -1,18 +1,18 @@
 """One access token for a process that does not stay.
 
 The agent has it. If none listens, one process becomes an agent for a moment: a detached worker
-(`system.detach`) claims the socket, refreshes, answers its caller and everybody who asks
-meanwhile, and leaves when nobody has come for `LINGER_S`. So fifty helpers at once cost one
-refresh with and without the service, and a helper may be killed at any time.
+(`system.detach`) claims the socket, refreshes, serves its caller and all who connect
+meanwhile, and ends when no client has come for `LINGER_S`. So fifty helpers at once cost one
+refresh with and without the service, and a helper can be killed at any time.
 
-`login`, `setup` and `doctor` refresh to see whether a session works (`try_session`), and a person may
+`login`, `setup` and `doctor` refresh to see whether a session works (`try_session`), and a user can
 interrupt them at any moment; a refresh that is cut off loses the session. So it is made by a worker,
-too. That one uses the settings that it is given, saved or not, answers its caller alone, and starts
-no service. It is the program started anew, never a fork: its caller has loaded much, and may have
+too. That one uses the settings that it is given, saved or not, serves its caller alone, and starts
+no service. It is the program started anew, never a fork: its caller has loaded much, and can have
 threads. Settings and passphrase come through a pipe, not on the command line or in the environment.
 
 Light to import: the caller of a worker loads nothing heavy; the worker does, after the fork, and
-somebody waits for it. What is on its way makes named tuples, because dataclasses would cost it
+a caller waits for it. What is on its way makes named tuples, because dataclasses would cost it
 several milliseconds.
 """
 
@@ -47,7 +47,7 @@ POLL_S = 0.02
 
 
 def main() -> NoReturn:
-    """Be `thv-llm token` without options, when no agent answers: no parser, nothing to wait for."""
+    """Be `thv-llm token` without options, when no agent responds: no parser, nothing to wait for."""
     gc.disable()  # what it would look through is code, just loaded
     try:
         found = answer(paths.find(os.environ), os.environ, agent_client.REQUEST)
@@ -82,7 +82,7 @@ def request(min_valid_s: int, age_s: float | None = None) -> str:
 
 
 def answer(where: Paths, environ: Mapping[str, str], line: str) -> str:
-    """Return the answer to a request, in the words of `service.agent_protocol`.
+    """Return the response to a request, in the words of `service.agent_protocol`.
 
     Raises:
         ThvLlmError: this process is root in the home directory of another user.
@@ -100,7 +100,7 @@ def answer(where: Paths, environ: Mapping[str, str], line: str) -> str:
         paths.require_own_home(where)
         try:
             claim = _claim(where)
-        except BlockingIOError:  # somebody is about to listen
+        except BlockingIOError:  # another process is about to listen
             if time.monotonic() > deadline:
                 return agent_client.SILENT
             time.sleep(POLL_S)
@@ -114,7 +114,7 @@ def _is_set_up(where: Paths) -> bool:
 
 
 def _not_forwarded(where: Paths) -> str:
-    """Return the answer where the socket of another machine is all there is, and nobody listens at it."""
+    """Return the response where the socket of another machine is all there is, and has no listener."""
     from thv_llm.errors import NO_TOKEN, UnreachableError
 
     why = f"connection refused by {where.socket} (THV_LLM_SOCKET)"
@@ -148,7 +148,7 @@ def _from_worker(where: Paths, environ: Mapping[str, str], line: str, claim: int
 
 
 def work(where: Paths, environ: Mapping[str, str], line: str, *, is_claimed: bool) -> None:
-    """Be the worker: answer the caller, then whoever comes, until nobody does."""
+    """Be the worker: serve the caller, then every client, until none comes."""
     from thv_llm.system import memory
 
     try:
@@ -160,7 +160,7 @@ def work(where: Paths, environ: Mapping[str, str], line: str, *, is_claimed: boo
         return
     detach.answer(found)
     gc.enable()
-    memory.harden()  # now that nobody waits for it
+    memory.harden()  # now that no caller waits for it
     _start_service_again(where, environ)
     mine = None if detach.HANDS_LOCKS_ON or not is_listening else _own_claim(where)
     if is_listening:
@@ -232,7 +232,7 @@ def _starts(agent: Agent) -> bool:
 
     try:
         agent.start()
-    except ThvLlmError:  # no place for a socket: those who wait will refresh one after the other
+    except ThvLlmError:  # no place for a socket: the waiting callers will refresh one after the other
         return False
     return True
 
@@ -257,7 +257,7 @@ def try_session(
 
     Args:
         as_service: over the network that was saved for the service, else over that of `environ`.
-        passphrase: of the encrypted session file, if a person has typed it.
+        passphrase: of the encrypted session file, if a user has typed it.
 
     Raises:
         LoginRequiredError, UnreachableError, ThvLlmError: as `TokenSource.get`.

@@ -4,7 +4,7 @@ It is a shell script of twenty lines around a Python program of thirty, because 
 neither hold a path with spaces nor fall back to another interpreter. The shell costs a
 millisecond; Python runs isolated (`-I`: nothing of the current directory or PYTHONPATH is
 imported) and without `site` (`-S`), with one import. It asks the agent; what the agent does not
-answer at once, the program itself does.
+serve at once, the program itself does.
 
 Its callers name themselves (`--tool NAME`), which tells the service whose call it is. A service of an
 older version, which does not know that, refuses with exit code 2; then the program is asked.
@@ -194,7 +194,7 @@ def names(path: str) -> tuple[str, ...]:
 
 
 def fault(path: str) -> str:
-    """Return why the helper cannot give a token to anybody, in words after its path; "" when it can run."""
+    """Return why the helper cannot give out a token, in words after its path; "" when it can run."""
     if not os.path.exists(path):
         return "is missing"
     if not is_executable(path):

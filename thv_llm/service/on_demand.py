@@ -1,4 +1,4 @@
-"""A tool needs a token and nobody is logged in: the service tells the user, who may not look at that tool.
+"""A tool needs a token without a session: the service tells the user, who perhaps looks elsewhere.
 
 Rule 1: the tool has its error at once; what is done here is done in a thread of its own, and whether
         it works changes nothing.
@@ -123,5 +123,5 @@ class LoginOnDemand:
                 log.info("a tool needs a login: opened the browser")
             elif self._show(self._environ, self._platform):
                 log.info("a tool needs a login: told the user")
-        except Exception as error:  # nobody asked for it, so nobody waits for its failure
+        except Exception as error:  # no caller waits for it, so none waits for its failure
             log.info(f"a tool needs a login, and the user could not be told ({type(error).__name__})")

@@ -1,6 +1,6 @@
 """The pid file: which process is our service, and what it was started from.
 
-The service writes it when it is ready and removes it when it ends. Whoever reads it believes
+The service writes it when it is ready and removes it when it ends. A reader believes
 nothing but what `process` confirms: a process with that id that started at that time, as us.
 """
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from thv_llm.system.processes import Process
 
 DRAIN_S = 10.0
-"""How long running streams may go on after the service was asked to stop."""
+"""How long running streams can go on after the service was told to stop."""
 REFRESH_S = 50.0
-"""What the longest refresh of `tokens` takes. Cutting it off may lose the session, so it is waited for."""
+"""What the longest refresh of `tokens` takes. Cutting it off can lose the session, so it is waited for."""
 STOP_TIMEOUT_S = DRAIN_S + REFRESH_S
-"""How long the end of a service may take: for itself, for who stops it, and for the service manager."""
+"""How long the end of a service can take: for itself, its stopper, and the service manager."""
 
 VERB = " proxy start"
 """In the command line of every service, however it was started."""
@@ -54,7 +54,7 @@ class ServiceRun:
     settings: str
 
     def process(self) -> Process | None:
-        """Return the living process that this is about; None when it has gone or is another's."""
+        """Return the living process that this is about; None when it has ended or is another's."""
         found = processes.look(self.pid)
         if found is None or not self.start or found.start != self.start:
             return None

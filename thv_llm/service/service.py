@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from thv_llm.tokens import AccessToken
 
 LOOK_EVERY_S = 5.0
-"""How soon a service notices that its socket or its directory is gone."""
+"""How soon a service notices that its socket or its directory is missing."""
 KEYRING_MODULES = {
     "linux": ("jeepney.bus", "jeepney.io.blocking", "jeepney.wrappers"),
     "darwin": ("keyring.backends.macOS",),
@@ -53,7 +53,7 @@ KEYRING_MODULES = {
 """What the stores import from other packages in the file when they are first used."""
 END_TOLD_S = (sessions.SOON_S, 3600.0)
 LOCK_WAIT_S = 1.0
-"""A predecessor that is just ending may need a moment."""
+"""A predecessor that is just ending needs a moment."""
 
 
 class AlreadyRunningError(ThvLlmError):
@@ -104,7 +104,7 @@ class Service:
         self._proxy: Proxy | None = None
         self._agent = Agent(where.socket, self._token_for_tool, self._control, told=self._count_call)
         self._on_demand = LoginOnDemand(where, self.settings, environ, now=now)
-        # It has the next token before a tool must wait for it. A daemon, because a provider may hang.
+        # It has the next token before a tool must wait for it. A daemon, because a provider can hang.
         self._keeper = threading.Thread(
             target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
             name="keep-fresh",
@@ -297,7 +297,7 @@ class Service:
         return self._token_for_tool(newer_than=refusal.since).value
 
     def _all_headers(self) -> list[tuple[bytes, bytes]]:
-        """Return what each request to the gateway gets; the secret ones may be in a store that is locked."""
+        """Return what each request to the gateway gets; the secret ones can be in a store that is locked."""
         stores = Stores(self.settings, self._where, self._environ, interactive=False, ask_passphrase=None)
         secret = {name: value.reveal() for name, value in stores.secret_headers().items()}
         return [(name.encode(), value.encode()) for name, value in (self.settings.headers | secret).items()]
@@ -314,7 +314,7 @@ class Service:
             raise ThvLlmError(f"cannot listen on port {port} of 127.0.0.1", why=why) from None
 
     def _control(self, verb: str, rest: str) -> str:
-        """Answer what the agent is asked beside tokens."""
+        """Serve the agent's verbs beside `token`."""
         if verb == "challenge":
             return self._key.proof(rest)
         if verb == "status":
@@ -336,7 +336,7 @@ class Service:
         return ""
 
     def facts(self) -> dict[str, object]:
-        """Return what may be known of this run; no secret."""
+        """Return what can be known of this run; no secret."""
         remaining_s, failed = self._source.remaining_s(), None
         if self._failed:
             at, error = self._failed
@@ -357,7 +357,7 @@ class Service:
 def load_rest() -> None:
     """Import what is otherwise imported when it is first needed.
 
-    The program's file may be replaced or deleted while the service runs from it.
+    The program's file can be replaced or deleted while the service runs from it.
     """
     import_module("thv_llm.edit.model")
     for package in ("net", "oidc", "service", "store", "system", "tokens"):
@@ -396,5 +396,5 @@ def ended_by_signals(service: Service, on_first: Callable[[], None]) -> Iterator
 
 
 def log_start(run: ServiceRun) -> None:
-    """ServiceRun what runs, for whoever reads the log."""
+    """ServiceRun what runs, for readers of the log."""
     log.info(f"thv-llm {run.version} started ({background.described(run)})")

@@ -2,10 +2,10 @@
 
 detach        a process that outlives its caller
 file_system   exact renames, private directories, locks
-memory        who may read ours, how threads share it; the limit of descriptors
+memory        who can read ours, how threads share it; the limit of descriptors
 peers         which user is at the other end of a connection
 processes     other processes: who they are, what they listen on, signals
-terminal      is there a person, and what do they type
+terminal      is there a user, and what do they type
 windows, windows_pipe    what the modules above do on Windows
 
 All raise what the system raises (OSError); the layers above put it into words.

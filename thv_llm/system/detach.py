@@ -2,11 +2,11 @@
 
 A helper is killed when it is slow, alone or with its whole process group. What must not be cut
 off in the middle, the exchange of a refresh token, runs here: in a session of its own, deaf to
-the signals that end a group, with none of the caller's files open, so that nobody who waits for
+the signals that end a group, with none of the caller's files open, so that no process that waits for
 the end of the caller's output waits for us.
 
 The worker of a helper is a fork on Linux: its caller must still have one thread and have loaded
-little. On macOS forks may not use the system's frameworks (keychain, proxies), so there, and for
+little. On macOS forks must not use the system's frameworks (keychain, proxies), so there, and for
 other callers everywhere, a program is started anew.
 
 Windows has no forks and hands no locks on: the caller keeps what it holds until the worker has
@@ -155,7 +155,7 @@ if sys.platform == "win32":
                     creationflags=flags | leaving,
                 )
                 break
-            except PermissionError:  # the job lets nobody go
+            except PermissionError:  # the job lets no process go
                 if not leaving:
                     raise
         if process.stdin:
@@ -180,7 +180,7 @@ if sys.platform == "win32":
 
         def read() -> None:
             assert process.stdout
-            with process.stdout as stream:  # its end is not awaited: others may have inherited it
+            with process.stdout as stream:  # its end is not awaited: others can have inherited it
                 while piece := os.read(stream.fileno(), READ_BYTES):
                     found.append(piece)
                     if piece.endswith(b"\0"):
@@ -209,7 +209,7 @@ def _first_line(start: Callable[[int], None], keep: int | None) -> str:
 
 
 def answer(line: str) -> None:
-    """Report to the caller, once; that he has gone is no reason to stop."""
+    """Report to the caller, once; its end is no reason to stop."""
     try:
         data = line.encode("utf-8", "replace") + b"\n"
         while data:
@@ -264,7 +264,7 @@ def _fork(work: Callable[[], None], writing: int, keep: int | None) -> None:
         _only(writing, keep)
         settle_in()
         work()
-    finally:  # nothing of the caller's own ending may run here
+    finally:  # nothing of the caller's own ending must run here
         os._exit(0)
 
 

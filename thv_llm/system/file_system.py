@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 OPENED = (
     getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO that nobody writes to would hang
+    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO without a writer would hang
     | getattr(os, "O_NOINHERIT", 0)
     | getattr(os, "O_BINARY", 0)
 )
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 SWAPS_OPEN_FILES = sys.platform != "win32"
-"""Whether the new file of a `swap` may still be open."""
+"""Whether the new file of a `swap` can still be open."""
 
 MAKES_WRITABLE = "attrib -r" if sys.platform == "win32" else "chmod u+w"
 """The command that ends that a file of one's own is read-only."""
@@ -71,7 +71,7 @@ def open_file(path: str, flags: int, *, follow: bool = True, renamed: bool = Fal
 
     Args:
         flags: as of `os.open`.
-        follow: whether it may be a symbolic link.
+        follow: whether a symbolic link is accepted.
         renamed: it is renamed, or another file takes its place, while it is open.
     """
     if sys.platform == "win32":
@@ -128,7 +128,7 @@ def set_attributes(descriptor: int, wanted: Mapping[str, bytes], mode: int) -> N
     """Give a new file attributes, and no access list but theirs; call `dress` afterwards.
 
     Args:
-        mode: what the file may be used for; an access list gives no more from the beginning.
+        mode: what the file can be used for; an access list gives no more from the beginning.
     """
     if sys.platform == "linux":
         inherited: list[str] = []
@@ -211,7 +211,7 @@ def changeable_by_others(path: str, owners: Collection[int]) -> str:
 
 
 def shared(path: str, found: os.stat_result) -> int:
-    """Return what others than the owner may do with a file, as permissions of group and others."""
+    """Return what others than the owner can do with a file, as permissions of group and others."""
     if sys.platform == "win32":
         return stat.S_IRWXO if windows.lets_others_in(windows.access_list(path)) else 0
     return stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
@@ -250,7 +250,7 @@ def swap(first: str, second: str) -> bool:
 
 
 def move_to_free_name(source: str, target: str) -> bool:
-    """Rename to a name that nobody has; False if the system cannot.
+    """Rename to a free name; False if the system cannot.
 
     Raises:
         FileExistsError: there is something at `target`; it stays.
@@ -386,7 +386,7 @@ def listen(socket_path: str) -> Any:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(socket_path)
-        os.chmod(socket_path, 0o600)  # before `listen` nobody can connect
+        os.chmod(socket_path, 0o600)  # before `listen` no client can connect
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

@@ -1,4 +1,4 @@
-"""What the system gives this process: memory (who may read it, how threads share it), descriptors.
+"""What the system gives this process: memory (who can read it, how threads share it), descriptors.
 
 Best effort: what a system does not offer is done without.
 """
@@ -13,7 +13,7 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 M_ARENA_MAX = -8  # malloc.h of glibc; mallopt(3)
 
 MOST_DESCRIPTORS = 8192
-"""More serve nobody, and some programs close every number up to the limit."""
+"""More are of no use, and some programs close every number up to the limit."""
 WINDOWS_SOCKETS = 512
 """What one `select` takes there, by how Python is built."""
 
@@ -22,7 +22,7 @@ _limit_at_start: int | None = None
 
 @contextlib.contextmanager
 def many_descriptors() -> Iterator[int]:
-    """Raise the limit of open descriptors as far as this user may, and yield it. Source: getrlimit(2).
+    """Raise the limit of open descriptors as far as this user can, and yield it. Source: getrlimit(2).
 
     Programs that are started meanwhile get `as_at_start`, because `select` fails on high numbers.
     """

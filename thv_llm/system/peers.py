@@ -26,7 +26,7 @@ NLM_F_REQUEST = 1
 ANY_COOKIE = b"\xff" * 8
 HEADER = "=IHHII"
 UID_AT = 16 + 4 + 48 + 12
-"""In the answer: behind its header, four bytes of state, the addresses, and three counters."""
+"""In the response: behind its header, four bytes of state, the addresses, and three counters."""
 
 
 class Row(NamedTuple):
@@ -90,7 +90,7 @@ class Peers:
         """Return whether another user than ours, root aside, is at the other end.
 
         Root can read the local key and this process's memory anyway. What cannot be found out
-        counts as ours: the key still stands. A program that has closed its socket is nobody to
+        counts as ours: the key still stands. A program that has closed its socket is not to be
         serve; its socket would look like root's.
         """
         if not sys.platform.startswith("linux"):
@@ -126,7 +126,7 @@ class Peers:
         try:
             if self._kernel is None:
                 self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-                self._kernel.setblocking(False)  # it answers before `sendto` returns
+                self._kernel.setblocking(False)  # it responds before `sendto` returns
             self._kernel.sendto(_question(sock, self._asked), (0, 0))
             answer = self._kernel.recv(4096)
         except OSError:

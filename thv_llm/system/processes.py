@@ -98,7 +98,7 @@ def look(pid: int, *, platform: str = sys.platform, run: Run = run) -> Process |
 def _look_in_proc(pid: int) -> Process | None:
     try:
         with open(f"{PROC}/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            # "PID (NAME) STATE …": the name may hold anything, so count from its last parenthesis.
+            # "PID (NAME) STATE …": the name can hold anything, so count from its last parenthesis.
             fields = file.read().rpartition(")")[2].split()
         with open(f"{PROC}/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             command = file.read().rstrip("\0").replace("\0", " ")

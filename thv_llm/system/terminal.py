@@ -1,4 +1,4 @@
-"""The person's terminal: is there one, one typed line at a time, colours, its width, its characters.
+"""The user's terminal: is there one, one typed line at a time, colours, its width, its characters.
 
 It is read by `select`, not by a thread: a thread would still sit in the terminal when what it reads for
 has ended another way, and take the next thing that is typed. Windows' console has no `select`, but tells
@@ -47,7 +47,7 @@ SHOWS_COLOURS = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
 def is_one(stream: TextIO) -> bool:
-    """Tell whether a person is at the other end of a stream."""
+    """Tell whether a user is at the other end of a stream."""
     try:
         if not stream.isatty():
             return False
@@ -159,7 +159,7 @@ class _Lines:
         while b"\n" not in self._pending:
             rest_s = max(0.0, until - time.monotonic())
             if not self._is_open:
-                time.sleep(rest_s)  # the terminal is gone; keep the pace of one that is silent
+                time.sleep(rest_s)  # the terminal is closed; keep the pace of one that is silent
                 return None
             if not select.select([self._descriptor], [], [], rest_s)[0]:
                 return None

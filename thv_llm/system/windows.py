@@ -2,7 +2,7 @@
 
 Rule 1: what is private is so by an access list of its own that inherits nothing: this user and the system.
 Rule 2: a process is its id together with its creation time; a handle is opened first, compared then.
-Rule 3: another program (a virus scanner, an indexer) may hold any file for a moment: renames try again.
+Rule 3: another program (a virus scanner, an indexer) can hold any file for a moment: renames try again.
 
 Errors are those of the system (OSError with `winerror`).
 
@@ -29,9 +29,9 @@ Result = TypeVar("Result")
 ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION = 5, 32, 33
 BUSY = frozenset({ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION})
 BUSY_S = 2.0
-"""How long a program that looks at every new file may hold one."""
+"""How long a program that looks at every new file can hold one."""
 READ_S = 0.5
-"""The same for a file that is only opened: one that may not be read at all is to be told soon."""
+"""The same for a file that is only opened: one that cannot be read at all is to be told soon."""
 FIRST_PAUSE_S = 0.01
 
 GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
@@ -146,7 +146,7 @@ def patient(work: Callable[[], Result], limit_s: float = BUSY_S) -> Result:
 
 
 def open_shared(path: str, *, append: bool) -> int:
-    """Open for writing a file that may be renamed while open: a new one, or (`append`) the old one.
+    """Open for writing a file that can be renamed while open: a new one, or (`append`) the old one.
 
     A new one is private.
     """
@@ -243,7 +243,7 @@ def lets_others_in(listed: str) -> bool:
 
 
 def is_administrators(listed: str) -> bool:
-    """Tell whether a file belongs to administrators or the system, and no other user may write to it."""
+    """Tell whether a file belongs to administrators or the system, and no other user can write to it."""
     owner, _, entries = listed.partition("D:")
     allowed = [entry.partition(")")[0].split(";") for entry in entries.split("(")[1:]]
     others = [entry for entry in allowed if entry[0] == "A" and entry[-1] not in ADMINISTRATORS]
@@ -268,7 +268,7 @@ def own_sid() -> str:
 
 
 def sid_of(pid: int) -> str:
-    """Return the security id of a process's user; "" when this user may not know."""
+    """Return the security id of a process's user; "" when this user cannot know."""
     try:
         with opened(pid, QUERY_LIMITED) as handle:
             return _sid_of(handle)
@@ -314,7 +314,7 @@ def identity(handle: int) -> tuple[str, str]:
     """Return when an open process was created (100 ns since 1601), and its program's file.
 
     Raises:
-        OSError: it has ended, or may not be looked at.
+        OSError: it has ended, or this user cannot look at it.
     """
     kernel, code = library("kernel32"), wintypes.DWORD()
     kernel.GetExitCodeProcess(ctypes.c_void_p(handle), ctypes.byref(code))

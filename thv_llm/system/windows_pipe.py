@@ -29,7 +29,7 @@ ANONYMOUS_CLIENT = 0x00100000  # SECURITY_SQOS_PRESENT | SECURITY_ANONYMOUS
 DUPLEX, FIRST, OVERLAPPED, LOCAL_ONLY = 3, 0x00080000, 0x40000000, 8
 BUSY, IO_PENDING, NO_DATA, ABORTED = 231, 997, 232, 995
 GONE = frozenset({109, 232, 233})
-"""The pipe has been ended, is being closed, nobody is at the other end."""
+"""The pipe has been ended, is being closed, no process is at the other end."""
 FOREVER = 0xFFFFFFFF
 BUSY_WAIT_MS = 50
 

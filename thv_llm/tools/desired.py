@@ -5,7 +5,7 @@ as setup would leave them; `unrecorded` finds values of ours that no record tell
 
 Planning starts from the file as it was before us (`undo.original`), so that a second setup
 never takes a value of ours for the user's previous one. A file that already holds all that is
-wanted is left as it is, however a tool may have reformatted it.
+wanted is left as it is, however a tool has reformatted it.
 
 Reads the tool's files through the `read` that it is given; writes nothing.
 """
@@ -73,7 +73,7 @@ class Plan:
     """What setup would do for one tool.
 
     Attributes:
-        warnings: what may keep it from working, one sentence each.
+        warnings: what can keep it from working, one sentence each.
         notes: which values of the user's were left in place.
         next_steps: what the user must still do in the tool.
     """
@@ -226,7 +226,7 @@ def _file(
 
 
 def _held(edit: Edit, text: str, values: Values) -> Owned:
-    """Return the values in a file's text that an installation of ours may have written."""
+    """Return the values in a file's text that an installation of ours could have written."""
     wanted = [_wanted_of(edit, values, model) for model in _models(edit, text, values)]
     addresses = [key for key, template in edit.set.items() if templates.is_address(template)]
     return owned(editor(edit.format), text, wanted, values, addresses=addresses)
@@ -250,7 +250,7 @@ def _without(edit: Edit, text: str, found: Owned, values: Values) -> str:
 
 
 def _models(edit: Edit, text: str, values: Values) -> Iterable[str]:
-    """Return the model ids that a text of ours may be about: those that are known, and those in its keys."""
+    """Return the model ids that a text of ours can be about: those that are known, and those in its keys."""
     keys = [key for key, template in edit.set.items() if isinstance(template, PerModel)]
     there = (model for key in keys for model in models_held(editor(edit.format), text, key))
     return dict.fromkeys((*values.models, *there)) or ("MODEL",)

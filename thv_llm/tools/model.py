@@ -2,7 +2,7 @@
 
 Entries (`tools.registry`) are data in these words; `tools.engine` and its siblings act on them
 and know no tool by name. What is only known at setup time is a member of `Value`, so that the
-type checker sees a typo. A template is JSON whose leaves may be such members: `Text` joins
+type checker sees a typo. A template is JSON whose leaves can be such members: `Text` joins
 them, `EachModel`, `ModelMap` and `PerModel` repeat a template per model id, `IfAbsent` leaves a value that
 the user has. A value with nothing to say (no `ca_file` set, say) leaves its key out.
 
@@ -20,7 +20,7 @@ from thv_llm.edit import Format
 from thv_llm.secret import Secret
 
 NAME = "thv-llm"
-"""Our provider id, nobody else's, so that a key of the user's is never sent to the gateway by mistake."""
+"""Our provider id alone, so that a key of the user's is never sent to the gateway by mistake."""
 
 TITLE = "thv-llm gateway"
 """What a tool's model picker shows."""
@@ -134,7 +134,7 @@ class Folder:
         below: where the directory lies under the variable's value.
         xdg: where it lies under `XDG_CONFIG_HOME`, for a tool that has a variable of its own, too.
         mac: the default on macOS, where it differs.
-        windows: the default on Windows, where it differs; `%APPDATA%` and the like may begin it.
+        windows: the default on Windows, where it differs; `%APPDATA%` and the like can begin it.
     """
 
     default: str
@@ -168,7 +168,7 @@ class App:
 
 @dataclass(frozen=True)
 class Directory:
-    """Weak mark: a directory of the tool's. It may be a left-over of a tool that is gone."""
+    """Weak mark: a directory of the tool's. It can be a left-over of a tool that was removed."""
 
     folder: Folder
 
@@ -200,12 +200,12 @@ class Edit:
         new_file: keys to set besides when there is nothing in the file yet.
         beside: members to put into an object of ours that a key of `set` makes, for values that
             the tool itself keeps writing anew: they come and go with the object, and what they
-            hold is nobody's business.
+            hold is private.
         requires: top-level keys that an existing file must have; without one of them the
             tool would drop the whole file, so it is not touched.
         ours_alone: the file carries our id and goes as a whole, with all that the tool added.
         in_profiles: the same again in each directory below this one (VS Code's profiles).
-        new_only: a file with something of the user's in it is left alone, because what we set may be
+        new_only: a file with something of the user's in it is left alone, because what we set can be
             there already and cannot be found in this format; the tool's snippet is for them.
     """
 
@@ -222,7 +222,7 @@ class Edit:
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        """Everything that may be written."""
+        """Everything that can be written."""
         return (*self.set.values(), *self.new_file.values(), *self.beside.values())
 
 

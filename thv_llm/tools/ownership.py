@@ -33,7 +33,7 @@ LOOPBACK = re.compile(r"//(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})(?!\d)")
 
 
 class Owned(NamedTuple):
-    """Values of ours that a file may hold.
+    """Values of ours that a file can hold.
 
     Attributes:
         keys: where they are, if a file of the tool proves it.
@@ -74,7 +74,7 @@ def owned(
     """Return what a text holds of ours at the keys that setup wants to set.
 
     Args:
-        wanted: what setup may have wanted; one for each model that may have been the first.
+        wanted: what setup could have wanted; one for each model that could have been the first.
         addresses: keys of URLs to which the credential goes: they are ours as it is.
     """
     now = {key: edit.value(text, key) for one in wanted for key in one}

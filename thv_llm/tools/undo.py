@@ -37,9 +37,9 @@ class Original:
 
     Attributes:
         data: its bytes; None = there is no file.
-        gone: we made the file and nothing of anybody else's is in it, so it can go.
-        left: keys that are not ours any more, because someone changed them; they stay.
-        absent: keys that somebody took out; they stay out.
+        gone: we made the file and nothing of others is in it, so it can go.
+        left: keys that are not ours any more, because they were changed; they stay.
+        absent: keys that were removed; they stay out.
         found: something of ours was in it.
     """
 
@@ -110,7 +110,7 @@ def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False)
 
 
 def _without_any(edit: Editor, text: str, editions: Sequence[Edition]) -> tuple[str, tuple[str, ...]]:
-    """Take out every edition, the latest first, because any of them may be (partly) in the text.
+    """Take out every edition, the latest first, because any of them can be (partly) in the text.
 
     A key is left when it was written for sure and no edition recognizes what is there now.
     """
@@ -223,7 +223,7 @@ def _all(
 ) -> tuple[Undone, ...]:
     undone: list[Undone] = []
     for record in wired:
-        # read anew, because the one before may have handed a directory on to it
+        # read anew, because the one before can have handed a directory on to it
         now = (None if dry_run else state.load(paths.state).tool(record.tool)) or record
         undone += revert_tool(paths, place, now, tools, dry_run=dry_run)
     return tuple(undone)

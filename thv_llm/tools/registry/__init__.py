@@ -26,4 +26,4 @@ def as_on(platform: str, tool: Tool) -> Tool:
 TOOLS: tuple[Tool, ...] = tuple(as_on(system.NAME, tool) for tool in (*DIRECT, *PROXY, *EDITORS, *MANUAL))
 
 RETIRED_NAMES: frozenset[str] = frozenset()
-"""File names of entries that are gone: teardown still undoes what older versions wrote there."""
+"""File names of entries that were removed: teardown still undoes what older versions wrote there."""

@@ -30,7 +30,7 @@ OUTPUT_TOKENS = 16_000
 
 BEARER = Text("Bearer ", Value.LOCAL_KEY)
 KEY_VARIABLE = "THV_LLM_API_KEY"
-"""Our own name, because a project's `.env` may well set the usual ones."""
+"""Our own name, because a project's `.env` often sets the usual ones."""
 
 OPENCODE = Folder("~/.config/opencode", env="XDG_CONFIG_HOME", below="opencode")
 KILO = Folder("~/.config/kilo", env="XDG_CONFIG_HOME", below="kilo")
