@@ -108,7 +108,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nobodys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _silentlys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Run as a user without anything: an empty home, and none of the variables that change what we do."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):

@@ -19,7 +19,7 @@ def test_results_go_to_stdout_and_messages_to_stderr() -> None:
     out, err = io.StringIO(), io.StringIO()
     place = context.Context({}, io.StringIO(), out, err)
 
-    place.answer("42")
+    place.result("42")
     place.say("thinking")
 
     assert (out.getvalue(), err.getvalue()) == ("42\n", "thinking\n")
@@ -52,7 +52,7 @@ def test_streams_that_were_closed_before_we_began_are_stood_in_for(monkeypatch: 
     assert not real.stdin.isatty()
     assert not real.stdout.isatty()
     with pytest.raises(OSError, match="stdout is closed"):
-        real.answer("42")
+        real.result("42")
 
 
 def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: p
 def test_what_an_encoding_lacks_is_shown_in_ascii(encoding: str) -> None:
     program = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); from thv_llm import context\n"
-        "real = context.real(); real.answer('… \\udcff'); real.say('… \\udcff')"
+        "real = context.real(); real.result('… \\udcff'); real.say('… \\udcff')"
     )
     environ = {"HOME": "/h", "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, check=False)

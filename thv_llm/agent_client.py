@@ -26,7 +26,7 @@ TIMEOUT_S = 35.0
 PROBE_AFTER_S, PROBE_S = 1.5, 1.5
 """After how long without a response the agent is asked for a sign of life, and how long that can take."""
 
-LONGEST_ANSWER_BYTES = 1 << 20
+LONGEST_RESPONSE_BYTES = 1 << 20
 BREAK = "\x1f"
 """Stands for a line break in a response of one line."""
 
@@ -50,18 +50,18 @@ def main(environ: Mapping[str, str], tool: str = "") -> None:
     """
     request = f"{REQUEST} for {tool}" if tool else REQUEST
     try:
-        answer = converse(socket_path(environ, directory(environ)), request)
+        response = converse(socket_path(environ, directory(environ)), request)
     except TimeoutError:
-        answer = SILENT
+        response = SILENT
     except KeyboardInterrupt:
-        answer = INTERRUPTED
-    if answer is not None:
-        finish(answer)
+        response = INTERRUPTED
+    if response is not None:
+        finish(response)
 
 
-def finish(answer: str) -> NoReturn:
+def finish(response: str) -> NoReturn:
     """Print what a response says, and end the process."""
-    word, _, rest = answer.partition(" ")
+    word, _, rest = response.partition(" ")
     first, _, text = rest.partition(" ")
     if word == "ok":
         _print(text.encode() + b"\n")
@@ -107,29 +107,29 @@ def converse(
         TimeoutError: it does not respond in time, or gives no sign of life meanwhile.
     """
     deadline = time.monotonic() + timeout_s
-    answer = b""
+    response = b""
     try:
         sock = _connected(path, PROBE_AFTER_S if timeout_s > PROBE_AFTER_S + PROBE_S else timeout_s)
         try:
             trust(sock)
             sock.sendall(line.encode() + b"\n")
-            while not answer.endswith(b"\n"):
+            while not response.endswith(b"\n"):
                 try:
                     more = sock.recv(65536)
                 except TimeoutError:  # it is at a refresh, or it hangs
                     if time.monotonic() + PROBE_S > deadline or not _is_alive(path):
                         raise
                     continue
-                if not more or len(answer) > LONGEST_ANSWER_BYTES:
+                if not more or len(response) > LONGEST_RESPONSE_BYTES:
                     return None  # it went away in mid-sentence
-                answer += more
+                response += more
         finally:
             sock.close()
     except TimeoutError:
         raise
     except OSError:  # there is none, or no descriptor left
         return None
-    return answer[:-1].decode("utf-8", "replace")
+    return response[:-1].decode("utf-8", "replace")
 
 
 def _connected(path: str, timeout_s: float) -> socket:

@@ -170,9 +170,9 @@ class Context:
 
     def show(self, text: str) -> None:
         """Print a result for a user, in lines that fit the terminal."""
-        self.answer(self._fitted(text, self.stdout))
+        self.result(self._fitted(text, self.stdout))
 
-    def answer(self, line: str) -> None:
+    def result(self, line: str) -> None:
         """Print one line of what was asked for, as it is."""
         self.settle()
         print(line, file=self.stdout, flush=True)
@@ -182,7 +182,7 @@ class Context:
         if self.in_json:
             import json
 
-            self.answer(json.dumps({"schema": SCHEMA, "event": name, **members}))
+            self.result(json.dumps({"schema": SCHEMA, "event": name, **members}))
 
     def note(self, name: str, **members: object) -> None:
         """Add an object to a list in the last event, the result."""

@@ -291,7 +291,7 @@ def test_a_helper_that_gets_no_token_is_the_tools_last_error(lab: Lab) -> None:
     lab.start(proxy=False)
     lab.until_it_has_a_token()
     lab.log_out()
-    agent_protocol.ask(lab.paths.socket, "forget", timeout_s=10)
+    agent_protocol.call(lab.paths.socket, "forget", timeout_s=10)
     command = [lab.paths.helper, "--tool", "claude-code"]
     assert subprocess.run(command, env=lab.environ, capture_output=True, check=False).returncode == 4
 

@@ -51,7 +51,7 @@ def test_columns_stay_in_place_for_long_paths() -> None:
     assert "…-pro:streamGenerateContent"[-23:] in watching.request(long)
 
 
-@pytest.mark.parametrize("found", [None, Running(RUN, answers=True), Running(RUN, answers=False)])
+@pytest.mark.parametrize("found", [None, Running(RUN, responds=True), Running(RUN, responds=False)])
 def test_the_screen_fits_80_columns(found: Running | None) -> None:
     lines = watching.lines(found, {"proxy": asdict(FIGURES)}, ["the settings changed"], now=NOW)
 
@@ -59,7 +59,7 @@ def test_the_screen_fits_80_columns(found: Running | None) -> None:
 
 
 def test_the_screen_tells_since_when_where_and_how_fast() -> None:
-    lines = watching.lines(Running(RUN, answers=True), {"proxy": asdict(FIGURES)}, [], now=NOW)
+    lines = watching.lines(Running(RUN, responds=True), {"proxy": asdict(FIGURES)}, [], now=NOW)
 
     assert lines == [
         "running     started 2 h 10 min ago (pid 4242, thv-llm 0.1.0)",
@@ -71,13 +71,13 @@ def test_the_screen_tells_since_when_where_and_how_fast() -> None:
 
 
 def test_a_service_without_proxy_has_no_counts() -> None:
-    found = Running(replace(RUN, port=None), answers=True)
+    found = Running(replace(RUN, port=None), responds=True)
 
     assert len(watching.lines(found, {"proxy": None}, [], now=NOW)) == 2
 
 
 def test_json_holds_the_same_and_is_plain() -> None:
-    document = watching.document(Running(RUN, answers=True), {"proxy": asdict(FIGURES)}, ["why"])
+    document = watching.document(Running(RUN, responds=True), {"proxy": asdict(FIGURES)}, ["why"])
 
     assert document["proxy_port"] == 14000
     assert document["restart_because"] == ["why"]

@@ -28,12 +28,12 @@ from thv_llm.system import processes
 def test_a_started_service_passes_the_challenge_on_socket_and_port(lab: Lab) -> None:
     running = lab.start()
 
-    assert running.answers
+    assert running.responds
     assert running.record.port == lab.port
     assert lab.processes() == [running.record.pid]
     assert background.port_use(lab.paths, lab.port).kind == "ours"
     assert lab.get("/v1/models")[0] == 200
-    token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    token = agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     assert lab.provider.verify_access_token(token)
 
 
@@ -111,7 +111,7 @@ def test_without_a_proxy_tool_only_the_agent_runs(lab: Lab) -> None:
 
     assert running.record.port is None
     assert background.port_use(lab.paths, lab.port).kind == "free"
-    assert agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10)
+    assert agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10)
 
 
 def test_it_starts_for_a_caller_without_standard_streams(lab: Lab) -> None:
@@ -436,7 +436,7 @@ def test_after_a_logout_it_forgets_and_refuses(lab: Lab) -> None:
     lab.start()
     assert lab.get("/v1/models")[0] == 200
     lab.log_out()
-    agent_protocol.ask(lab.paths.socket, "forget", timeout_s=2)
+    agent_protocol.call(lab.paths.socket, "forget", timeout_s=2)
 
     until(lambda: lab.get("/v1/models")[0] == 401, seconds=2)
 
@@ -479,14 +479,14 @@ def test_a_killed_service_leaves_a_socket_that_does_not_stop_the_next_one(lab: L
     lab.kill()
     assert Path(lab.paths.socket).exists()
 
-    assert lab.start().answers
+    assert lab.start().responds
 
 
 def test_no_secret_is_in_pid_file_log_or_command_line(lab: Lab) -> None:
     pid = lab.start().record.pid
     lab.get("/v1/models")
     lab.get("/v1/models?key=canary-query", key="canary-wrong-key")
-    token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    token = agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     secrets = [token, lab.key(), "canary-query", "canary-wrong-key"]
     lab.until_counted(2)
     seen = lab.log() + Path(lab.paths.pid).read_text() + Path(f"/proc/{pid}/cmdline").read_text()

@@ -98,7 +98,7 @@ def token_in_a_process(user: LoggedIn, preparation: str) -> str:
     program = (
         f"import os, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n{preparation}\n"
         "from thv_llm import paths\nfrom thv_llm.service import cold_token\n"
-        "print(cold_token.answer(paths.find(os.environ), os.environ, 'token 600'))"
+        "print(cold_token.response(paths.find(os.environ), os.environ, 'token 600'))"
     )
     return user.run([sys.executable, "-I", "-c", program, "token"]).stdout
 

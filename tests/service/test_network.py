@@ -73,7 +73,7 @@ def test_a_service_from_a_bare_environment_uses_what_setup_saved(lab: Lab) -> No
 
     lab.start(proxy=False)
 
-    token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+    token = agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10).split()[1]
     assert lab.provider.verify_access_token(token)
 
 
@@ -91,7 +91,7 @@ def test_the_service_reaches_the_provider_through_a_proxy_with_a_stored_password
         network.keep_password(wanted, lab.paths, shell)
 
         lab.start(proxy=False)
-        token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10).split()[1]
+        token = agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10).split()[1]
 
         assert lab.provider.verify_access_token(token)
         assert company.targets

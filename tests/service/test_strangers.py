@@ -70,7 +70,7 @@ def test_a_foreign_listener_on_the_port_is_named_and_is_sent_nothing(lab: Lab) -
     with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
         use = background.port_use(lab.paths, lab.port)
 
-    assert use.kind == "stranger"
+    assert use.kind == "foreign"
     assert use.owner.endswith(f"(pid {os.getpid()})")
     assert stranger.heard == []
 
@@ -80,7 +80,7 @@ def test_a_silent_stranger_does_not_hold_us_up(lab: Lab) -> None:
         begun = time.monotonic()
         use = background.port_use(lab.paths, lab.port)
 
-    assert use.kind == "stranger"
+    assert use.kind == "foreign"
     assert time.monotonic() - begun < IMPATIENT_S + 1
 
 

@@ -18,7 +18,7 @@ def work():
     deaf = [signal.getsignal(n) is signal.SIG_IGN for n in detach.DEAF_TO]
     kept = os.read(3, 4).decode() if {keep} else "-"
     others = [n for n in range(4, 20) if is_open(n)]
-    detach.answer(f"leader={{leader}} deaf={{all(deaf)}} kept={{kept}} others={{others}}")
+    detach.report(f"leader={{leader}} deaf={{all(deaf)}} kept={{kept}} others={{others}}")
     time.sleep({linger})
 
 def is_open(number):

@@ -45,7 +45,7 @@ def pair(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_this_process_is_not_foreign_to_itself(host: str, peers: Peers) -> None:
     with pair(host) as (ours, _):
-        assert not peers.is_stranger(ours)
+        assert not peers.is_foreign(ours)
 
 
 @only_linux
@@ -56,7 +56,7 @@ def test_the_kernel_and_the_table_say_the_same(host: str, peers: Peers) -> None:
 
         assert from_table is not None
         assert from_table.uid == os.getuid()
-        assert peers._ask_kernel(ours) in (from_table, None)
+        assert peers._query_kernel(ours) in (from_table, None)
 
 
 @only_linux
@@ -64,7 +64,7 @@ def test_a_program_that_has_ended_is_not_served(peers: Peers) -> None:
     with pair("127.0.0.1") as (ours, theirs):
         theirs.close()
 
-        assert peers.is_stranger(ours)
+        assert peers.is_foreign(ours)
 
 
 @only_linux

@@ -162,7 +162,7 @@ def helper_program(here: Installation) -> Iterator[Check]:
         yield fail("helper", f"{path} {fault}", mode or SETUP, mode or here.setup_of_sound_tools)
     elif not _has_token(here):
         yield ok("helper", f"{path} installed; not tested (no access token)")
-    elif here.running is not None and not here.running.answers:
+    elif here.running is not None and not here.running.responds:
         yield ok("helper", f"{path} installed; not tested (the service does not respond)")
     else:
         here.progress("Asking the helper for a token …")

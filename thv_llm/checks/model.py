@@ -167,7 +167,7 @@ class Installation:
         """Until when the service has the token of a login that brought no session; 0 when it has none."""
         from thv_llm.service import background
 
-        facts = background.facts(self.where) if self.running and self.running.answers else {}
+        facts = background.facts(self.where) if self.running and self.running.responds else {}
         until = facts.get("adopted_until")
         return until if isinstance(until, float) and until > self.now() else 0.0
 
@@ -179,7 +179,7 @@ class Installation:
     @property
     def is_served(self) -> bool:
         """Whether a service answers that has tokens in memory, perhaps since an hour."""
-        return self.running is not None and self.running.answers
+        return self.running is not None and self.running.responds
 
     def newer_token(self) -> AccessToken:
         """Return a token that the provider issues now; ThvLlmError when there is none."""
@@ -190,7 +190,7 @@ class Installation:
         from thv_llm.service import agent_protocol
 
         line = f"token {MIN_VALID_S}{age}"
-        found = agent_protocol.ask(self.where.socket, line, timeout_s=AGENT_TIMEOUT_S)
+        found = agent_protocol.call(self.where.socket, line, timeout_s=AGENT_TIMEOUT_S)
         return tokens.AccessToken(*agent_protocol.token(found))
 
     def _tried(self) -> AccessToken:

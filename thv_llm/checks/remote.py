@@ -44,10 +44,10 @@ def provider(here: Installation) -> Iterator[Check]:
         return
     here.progress(f"Asking {issuer} …")
     http = Provider(here.settings.ca_file, here.network)
-    reply = http.get(issuer.rstrip("/") + discovery.WELL_KNOWN)  # unreachable, TLS: its error says so
+    response = http.get(issuer.rstrip("/") + discovery.WELL_KNOWN)  # unreachable, TLS: its error says so
     discovery.discover(issuer, http, cache_path=here.where.discovery_cache, now=here.now(), fresh=True)
     yield ok("provider", f"{issuer} reachable, issuer matches")
-    yield from _clock(here, reply.headers.get("date", ""))
+    yield from _clock(here, response.headers.get("date", ""))
 
 
 def _clock(here: Installation, date: str) -> Iterator[Check]:

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     }
     words |= {row.metavar: row.check.choices for row in ROWS if isinstance(row.check, OneOf)}
     root = describe(whole, words)
-    context.answer(SHELLS[args.shell](root).rstrip("\n"))
+    context.result(SHELLS[args.shell](root).rstrip("\n"))
     return ExitCode.DONE
 
 

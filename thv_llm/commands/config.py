@@ -81,7 +81,7 @@ def _get(args: argparse.Namespace, context: Context) -> ExitCode:
         why = did_you_mean(args.key, rows)
         raise UsageError(f"{shown(args.key)} is not a setting", why=why, next_step="thv-llm config show")
     value = settings.load(context.paths.settings).get(rows[args.key])
-    context.answer("" if value in (None, "") else _text(value))
+    context.result("" if value in (None, "") else _text(value))
     return ExitCode.DONE
 
 
@@ -117,7 +117,7 @@ def _show(args: argparse.Namespace, context: Context) -> ExitCode:
     origin = settings.sources(context.paths.settings, decided)
     if args.format == "json":
         document = {**_document(found, known), "sources": origin, "locked": decided.locked}
-        context.answer(screen.as_json(document if configured else {}))
+        context.result(screen.as_json(document if configured else {}))
     elif configured:
         _show_text(found, known, context, origin, decided.locked)
     else:
@@ -129,7 +129,7 @@ def _export(found: Settings, context: Context) -> ExitCode:
     import tomli_w
 
     tables, left_out = sources.exported(found, context.paths.home)
-    context.answer(tomli_w.dumps(tables, multiline_strings=True).rstrip("\n"))
+    context.result(tomli_w.dumps(tables, multiline_strings=True).rstrip("\n"))
     if left_out:
         context.say(f"Not exported, as it is for this machine alone: {', '.join(left_out)}.")
     return ExitCode.DONE

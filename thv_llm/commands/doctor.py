@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         document = {"failed": fails, "warned": warns, "checks": [_plain(check) for check in found]}
         if args.fix:
             document["ran"] = [list(fix) for fix in fixes]
-        context.answer(screen.as_json(document))
+        context.result(screen.as_json(document))
     return ExitCode.FAILED if fails else ExitCode.DONE
 
 

@@ -250,14 +250,14 @@ def _status(args: argparse.Namespace, context: Context) -> ExitCode:
     from thv_llm.service import background
 
     found = background.find(context.paths)
-    facts = background.facts(context.paths) if found and found.answers else {}
+    facts = background.facts(context.paths) if found and found.responds else {}
     reasons = background.reasons_to_restart(context.paths, found.record) if found else []
     if args.format == "json":
-        context.answer(screen.as_json(watching.document(found, facts, reasons)))
+        context.result(screen.as_json(watching.document(found, facts, reasons)))
     else:
         for line in watching.lines(found, facts, reasons, now=context.now()):
             context.show(line)
-    return ExitCode.DONE if found and found.answers else ExitCode.FAILED
+    return ExitCode.DONE if found and found.responds else ExitCode.FAILED
 
 
 def _logs(args: argparse.Namespace, context: Context) -> ExitCode:

@@ -394,7 +394,7 @@ def make_service_forget(context: Context) -> None:
     from thv_llm.service import agent_protocol
 
     with contextlib.suppress(OSError, ThvLlmError):  # no service runs, or it ends just now
-        agent_protocol.ask(context.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
+        agent_protocol.call(context.paths.socket, "forget", timeout_s=AGENT_TIMEOUT_S)
 
 
 def _revoke(context: Context, saved: Settings, ended: Ended) -> None:

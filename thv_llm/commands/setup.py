@@ -287,7 +287,7 @@ class Setup:
         from thv_llm.service import background
 
         use = background.port_use(self.context.paths, self.wanted.proxy_port)
-        return use.owner if use.kind == "stranger" else None
+        return use.owner if use.kind == "foreign" else None
 
     def require_room(self) -> None:
         """Raise unless the settings can be saved, and the service can have its socket."""
@@ -327,7 +327,7 @@ class Setup:
             ]
         else:
             for diff in diffs:
-                self.context.answer(diff.rstrip("\n"))
+                self.context.result(diff.rstrip("\n"))
         if any(engine.takes_models(plan.tool) for plan in plans) and not self.wanted.models:
             self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")
         if plans and self.wanted.anthropic_path_prefix is None:
@@ -388,7 +388,7 @@ class Setup:
             if line := background.match(where, environ):
                 self.context.say(line)
         elif (found := background.find(where)) and (
-            not found.answers or background.reasons_to_restart(where, found.record)
+            not found.responds or background.reasons_to_restart(where, found.record)
         ):  # one that the user runs without a tool
             running = background.restart(where, environ)
             self.context.say(f"Restarted the service ({background.described(running.record)}).")

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     from thv_llm.commands import wiring
 
     drifted = wiring.drift(context, known, found)
-    has_proxy = bool(running and running.answers and running.record.port)
+    has_proxy = bool(running and running.responds and running.record.port)
     stopped = () if has_proxy else tuple(tool.tool for tool in known.wired if tool.mode == "proxy")
     if args.format == "json":
         document = _document(found, known, drifted, stopped, session, facts, context.now())
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         document["checks"] = [
             {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
         ]
-        context.answer(screen.as_json(document))
+        context.result(screen.as_json(document))
     else:
         _show(context, "gateway", _gateway_lines(found))
         can_log_in = _is_configured(found)
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         return ExitCode.NOT_CONFIGURED
     if not session.exists:
         return ExitCode.LOGIN_REQUIRED
-    is_missed = bool(stopped) or (known.service.wanted and not (running and running.answers))
+    is_missed = bool(stopped) or (known.service.wanted and not (running and running.responds))
     has_failed = session.failed and not session.token_s
     has_fault = any(check.level.value == "FAIL" for check in checked)
     return ExitCode.FAILED if is_missed or has_failed or drifted or has_fault else ExitCode.DONE
@@ -136,7 +136,7 @@ def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str
     from thv_llm.service import background
 
     running = background.find(context.paths)
-    facts = background.facts(context.paths) if running and running.answers else {}
+    facts = background.facts(context.paths) if running and running.responds else {}
     reasons = background.reasons_to_restart(context.paths, running.record) if running else []
     return running, facts, reasons
 
@@ -210,7 +210,7 @@ def _service_lines(
     lines = [watching.service(running, now=now)]
     if isinstance(facts.get("proxy"), dict):
         lines.append(f"requests {watching.summary(facts['proxy'])}")
-    if not running.answers:
+    if not running.responds:
         unproven = "cannot be checked: there is no record of its key"
         lines += ["does not respond" if known.local_key else unproven, *_next("thv-llm setup")]
     for reason in reasons:

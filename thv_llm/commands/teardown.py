@@ -158,7 +158,7 @@ def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
         if diff and context.in_json:
             context.note("changes", tool=one.tool, path=one.path, diff=diff)
         elif diff:
-            context.answer(diff.rstrip("\n"))
+            context.result(diff.rstrip("\n"))
         elif one.error:
             _tell(one, context)
     context.say("Nothing was changed (--dry-run).")

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         _be_the_worker(args.as_worker, context)
         return ExitCode.DONE
     token = _obtain(args, context)
-    context.answer(_as_json(token) if args.format == "json" else token.value.reveal())
+    context.result(_as_json(token) if args.format == "json" else token.value.reveal())
     if terminal.is_one(context.stdout):
         context.say(SCROLLBACK)
     return ExitCode.DONE

@@ -86,7 +86,7 @@ def _rows(context: Context) -> list[dict[str, Any]]:
 
 def _table(rows: list[dict[str, Any]], form: str, context: Context) -> None:
     if form == "json":
-        context.answer(screen.as_json({"tools": rows}))
+        context.result(screen.as_json({"tools": rows}))
         return
     here = [row for row in rows if row["found"] or row["wired"]]
     elsewhere = [row for row in rows if row not in here]
@@ -126,11 +126,11 @@ def _one(tool: Tool, form: str, context: Context) -> None:
     from thv_llm.service import background
 
     found = background.find(context.paths)
-    facts = background.facts(context.paths) if found and found.answers else {}
+    facts = background.facts(context.paths) if found and found.responds else {}
     seen = watching.of_tool(facts, tool.id, is_told_apart=engine.is_told_apart(tool))
     details = {**_details(tool, context, shows_key=form != "json"), **seen}
     if form == "json":
-        context.answer(screen.as_json(details))
+        context.result(screen.as_json(details))
         return
     context.show(f"{tool.title} ({tool.id}), {details['mode']}")
     for label in ("checked", "reason", "remedy", "note"):
@@ -141,9 +141,9 @@ def _one(tool: Tool, form: str, context: Context) -> None:
     for line in watching.tool_lines(seen, found, context.now()):
         context.show(f"{'seen:':<10}{screen.wrapped(line, 10)}")
     for file in details["files"]:
-        context.answer(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
+        context.result(f"\n{file['path']}\n{file['content']}".rstrip("\n"))
     if details["snippet"]:
-        context.answer(f"\n{details['snippet']}")
+        context.result(f"\n{details['snippet']}")
 
 
 def _details(tool: Tool, context: Context, *, shows_key: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def document(found: Running | None, facts: Mapping[str, Any], reasons: Sequence[
     run = found.record
     return {
         "running": True,
-        "answers": found.answers,
+        "answers": found.responds,
         "pid": run.pid,
         "started_at": run.started_at,
         "version": run.version,
@@ -110,7 +110,7 @@ def lines(
         f"running     started{screen.ago(now, run.started_at)} (pid {run.pid}, thv-llm {run.version})",
         f"listens on  {offers}",
     ]
-    if not found.answers:
+    if not found.responds:
         told.append("responds    no; it hangs, or is just ending\n  next: thv-llm setup")
     counted = facts.get("proxy")
     if isinstance(counted, dict):

@@ -88,27 +88,27 @@ def _ask(oidc: OidcSettings, http: Provider, metadata: Metadata) -> Offer:
     return _offer(response.json, metadata.issuer)
 
 
-def _offer(answer: JsonObject, issuer: str) -> Offer:
-    device_code, user_code = answer.get("device_code"), answer.get("user_code")
+def _offer(response: JsonObject, issuer: str) -> Offer:
+    device_code, user_code = response.get("device_code"), response.get("user_code")
     if not isinstance(device_code, str) or not device_code:
         raise _odd("there is no device_code")
     if not isinstance(user_code, str) or not _USER_CODE.fullmatch(user_code):
         raise _odd(f"user_code is {shown(user_code)}")
-    complete = answer.get("verification_uri_complete") or ""
+    complete = response.get("verification_uri_complete") or ""
     # Google's older name for it is still met.
-    uri = answer.get("verification_uri", answer.get("verification_url"))
+    uri = response.get("verification_uri", response.get("verification_url"))
     return Offer(
         Secret(device_code),
         user_code,
         checked_url("verification_uri", uri, issuer=issuer),
         checked_url("verification_uri_complete", complete, issuer=issuer) if complete else "",
-        _seconds(answer, "expires_in", default=MAX_LIFETIME_S, most=MAX_LIFETIME_S),
-        _seconds(answer, "interval", default=DEFAULT_INTERVAL_S, most=MAX_INTERVAL_S),
+        _seconds(response, "expires_in", default=MAX_LIFETIME_S, most=MAX_LIFETIME_S),
+        _seconds(response, "interval", default=DEFAULT_INTERVAL_S, most=MAX_INTERVAL_S),
     )
 
 
-def _seconds(answer: JsonObject, name: str, *, default: float, most: float) -> float:
-    value = answer.get(name, default)
+def _seconds(response: JsonObject, name: str, *, default: float, most: float) -> float:
+    value = response.get(name, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
         return default
     return float(min(value, most))

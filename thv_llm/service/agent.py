@@ -26,7 +26,7 @@ from typing import Protocol
 from thv_llm import files, paths
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.secret import Secret
-from thv_llm.service.agent_protocol import ask, failure_line
+from thv_llm.service.agent_protocol import call, failure_line
 from thv_llm.system.file_system import claim, listen
 
 READ_TIMEOUT_S = 5.0
@@ -88,7 +88,7 @@ class Agent:
         self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
-        self._last_answer = time.monotonic()
+        self._last_response = time.monotonic()
 
     def start(self) -> None:
         """Listen.
@@ -157,9 +157,9 @@ class Agent:
     def idle_s(self) -> float:
         """Return for how long there was no client."""
         with self._lock:
-            return 0.0 if self._open else time.monotonic() - self._last_answer
+            return 0.0 if self._open else time.monotonic() - self._last_response
 
-    def reply(self, line: str) -> str:
+    def response_to(self, line: str) -> str:
         """Return the response to one line; never raises."""
         try:
             verb, _, rest = line.partition(" ")
@@ -168,7 +168,7 @@ class Agent:
         except Exception as error:  # the other side gets the type and place of a bug
             return failure_line(error)
         finally:
-            self._last_answer = time.monotonic()
+            self._last_response = time.monotonic()
 
     def _token(self, rest: str) -> str:
         wish = WISH.fullmatch(rest)
@@ -195,7 +195,7 @@ class Agent:
                 time.sleep(TAKE_OVER_POLL_S)  # no descriptors left for a moment
                 continue
             self._room.acquire()
-            thread = threading.Thread(target=self._serve, args=(sock,), name="agent-answer")
+            thread = threading.Thread(target=self._serve, args=(sock,), name="agent-response")
             with self._lock:
                 self._open[sock] = thread
             try:
@@ -214,7 +214,7 @@ class Agent:
                     line = _read_line(sock)
                     if line is not None:
                         sock.settimeout(WRITE_TIMEOUT_S)
-                        sock.sendall(self.reply(line).encode("utf-8", "replace") + b"\n")
+                        sock.sendall(self.response_to(line).encode("utf-8", "replace") + b"\n")
         finally:
             self._done_with(sock)
 
@@ -244,7 +244,7 @@ def _take_over(socket_path: str) -> int:
             why = error.strerror or type(error).__name__
             raise ThvLlmError(f"there can be no socket at {socket_path}", why=why) from None
         with contextlib.suppress(OSError, ThvLlmError):
-            ask(socket_path, "yield", timeout_s=1.0)
+            call(socket_path, "yield", timeout_s=1.0)
         time.sleep(TAKE_OVER_POLL_S)
 
 

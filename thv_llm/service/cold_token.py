@@ -50,7 +50,7 @@ def main() -> NoReturn:
     """Be `thv-llm token` without options, when no agent responds: no parser, nothing to wait for."""
     gc.disable()  # what it would look through is code, just loaded
     try:
-        found = answer(paths.find(os.environ), os.environ, agent_client.REQUEST)
+        found = response(paths.find(os.environ), os.environ, agent_client.REQUEST)
     except KeyboardInterrupt:
         found = agent_client.INTERRUPTED
     except Exception as error:  # told as a worker tells it, without a traceback
@@ -72,7 +72,7 @@ def token(
     from thv_llm.tokens import AccessToken
 
     age_s = None if newer_than is None else time.monotonic() - newer_than
-    found = agent_protocol.content(answer(where, environ, request(min_valid_s, age_s)))
+    found = agent_protocol.content(response(where, environ, request(min_valid_s, age_s)))
     return AccessToken(*agent_protocol.token(found))
 
 
@@ -81,7 +81,7 @@ def request(min_valid_s: int, age_s: float | None = None) -> str:
     return f"token {min_valid_s}" + ("" if age_s is None else f" newer {age_s * 1000:.0f}")
 
 
-def answer(where: Paths, environ: Mapping[str, str], line: str) -> str:
+def response(where: Paths, environ: Mapping[str, str], line: str) -> str:
     """Return the response to a request, in the words of `service.agent_protocol`.
 
     Raises:
@@ -154,11 +154,11 @@ def work(where: Paths, environ: Mapping[str, str], line: str, *, is_claimed: boo
     try:
         agent, leave = _short_lived_agent(where, environ)
         is_listening = is_claimed and _starts(agent)
-        found = agent.reply(line)
+        found = agent.response_to(line)
     except Exception as error:  # reported like one of the agent's own
-        detach.answer(agent_protocol.failure_line(error))
+        detach.report(agent_protocol.failure_line(error))
         return
-    detach.answer(found)
+    detach.report(found)
     gc.enable()
     memory.harden()  # now that no caller waits for it
     _start_service_again(where, environ)
@@ -286,10 +286,10 @@ def work_on_session(where: Paths, environ: Mapping[str, str]) -> None:
     memory.harden()
     try:
         source = _source(detach.handed_over(), where, environ)
-        line = Agent(where.socket, source.get, _nothing_else).reply(agent_client.REQUEST)
+        line = Agent(where.socket, source.get, _nothing_else).response_to(agent_client.REQUEST)
     except Exception as error:  # reported like one of the agent's own
         line = agent_protocol.failure_line(error)
-    detach.answer(line)
+    detach.report(line)
 
 
 def _source(brief: bytes, where: Paths, environ: Mapping[str, str]) -> TokenSource:

@@ -56,26 +56,26 @@ def fail(text, code):
         sys.stderr.flush()
     posix._exit(code)
 
-def ask(path):
-    answer = b""
+def call(path):
+    response = b""
     try:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         sock.settimeout(@patience@)
         sock.connect(path)
         sock.sendall(("token @min_valid@" + tool + "\\n").encode("utf-8", "replace"))
-        while not answer.endswith(b"\\n"):
+        while not response.endswith(b"\\n"):
             more = sock.recv(65536)
             if not more:
                 return ""
-            answer += more
+            response += more
     except OSError:
         return ""
-    return answer.decode()[:-1]
+    return response.decode()[:-1]
 
 path, program, options, tool = sys.argv[1], sys.argv[2], sys.argv[3:], ""
 if options[:1] == ["--tool"]:
     tool, options = " for ".join([""] + options[1:2]), options[2:]
-word, _, rest = ("" if options else ask(path)).partition(" ")
+word, _, rest = ("" if options else call(path)).partition(" ")
 if word == "err" and rest[:2] != "2 ":
     code, _, text = rest.partition(" ")
     fail(text.replace("\\x1f", "\\n"), int(code))
@@ -92,7 +92,7 @@ if word == "ok":
         sys.stderr.write("@scrollback@\\n")
     posix._exit(0)
 if not posix.access(program, posix.R_OK):
-    fail(cannot + program + " is gone\\n  next: run setup of the new file", 1)
+    fail(cannot + program + " is missing\\n  next: run setup of the new file", 1)
 posix.execv(sys.executable, [sys.executable, "-I", program, "token"] + options)
 ' "$THV_LLM_SOCKET" "$program" "$@"
 """
@@ -110,7 +110,7 @@ os.environ["THV_LLM_HOME"] = @directory@
 os.environ.setdefault("THV_LLM_SOCKET", @socket@)
 if not os.path.exists(program):
     cannot = "thv-llm: error: cannot get an access token\\n  why:  "
-    sys.exit(cannot + program + " is gone\\n  next: run setup of the new file")
+    sys.exit(cannot + program + " is missing\\n  next: run setup of the new file")
 sys.path.insert(0, program if program.endswith(".pyz") else os.path.dirname(program))
 sys.argv[0] = program
 tool = "".join(sys.argv[2:3]) if sys.argv[1:2] == ["--tool"] else ""

@@ -257,8 +257,8 @@ class _Calls:
         from jeepney.wrappers import unwrap_msg
 
         address = DBusAddress(collection, BUS_NAME, f"{INTERFACE}.Collection")
-        answer = self._connection.send_and_get_reply(Properties(address).get("Locked"))
-        return bool(unwrap_msg(answer)[0][1])
+        response = self._connection.send_and_get_reply(Properties(address).get("Locked"))
+        return bool(unwrap_msg(response)[0][1])
 
 
 def bus_address(environ: Mapping[str, str]) -> str:

@@ -208,7 +208,7 @@ def _first_line(start: Callable[[int], None], keep: int | None) -> str:
         os.close(reading)
 
 
-def answer(line: str) -> None:
+def report(line: str) -> None:
     """Report to the caller, once; its end is no reason to stop."""
     try:
         data = line.encode("utf-8", "replace") + b"\n"

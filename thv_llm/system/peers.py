@@ -84,9 +84,9 @@ class Peers:
 
     def __init__(self) -> None:
         self._kernel: socket.socket | None = None
-        self._asked = 0
+        self._queried = 0
 
-    def is_stranger(self, sock: socket.socket) -> bool:
+    def is_foreign(self, sock: socket.socket) -> bool:
         """Return whether another user than ours, root aside, is at the other end.
 
         Root can read the local key and this process's memory anyway. What cannot be found out
@@ -95,7 +95,7 @@ class Peers:
         """
         if not sys.platform.startswith("linux"):
             return False
-        owner = self._ask_kernel(sock) or _read_table(sock)
+        owner = self._query_kernel(sock) or _read_table(sock)
         if owner is None:
             return False
         return owner.inode == 0 or owner.uid not in (os.getuid(), 0)
@@ -110,7 +110,7 @@ class Peers:
         try:
             if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 return False
-            owner = self._ask_kernel(sock) or _read_table(sock)
+            owner = self._query_kernel(sock) or _read_table(sock)
         except OSError:
             return False
         return None if owner is None else owner.inode != 0
@@ -121,23 +121,23 @@ class Peers:
             self._kernel.close()
             self._kernel = None
 
-    def _ask_kernel(self, sock: socket.socket) -> Owner | None:
-        self._asked = (self._asked + 1) & 0xFFFFFFFF
+    def _query_kernel(self, sock: socket.socket) -> Owner | None:
+        self._queried = (self._queried + 1) & 0xFFFFFFFF
         try:
             if self._kernel is None:
                 self._kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
                 self._kernel.setblocking(False)  # it responds before `sendto` returns
-            self._kernel.sendto(_question(sock, self._asked), (0, 0))
-            answer = self._kernel.recv(4096)
+            self._kernel.sendto(_question(sock, self._queried), (0, 0))
+            response = self._kernel.recv(4096)
         except OSError:
             self.close()
             return None
-        if len(answer) < UID_AT + 8:
+        if len(response) < UID_AT + 8:
             return None
-        _, kind, _, number, _ = struct.unpack_from(HEADER, answer)
-        if kind != SOCK_DIAG_BY_FAMILY or number != self._asked:
+        _, kind, _, number, _ = struct.unpack_from(HEADER, response)
+        if kind != SOCK_DIAG_BY_FAMILY or number != self._queried:
             return None
-        return Owner(*struct.unpack_from("=II", answer, UID_AT))
+        return Owner(*struct.unpack_from("=II", response, UID_AT))
 
 
 def _question(sock: socket.socket, number: int) -> bytes:
