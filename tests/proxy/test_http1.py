@@ -165,7 +165,7 @@ def test_an_endless_head_is_refused_at_its_limit_in_linear_time() -> None:
     assert caught.value.status == 431
 
 
-GOOD_ANSWERS = {
+GOOD_RESPONSES = {
     b"HTTP/1.1 200 OK\r\nA: b": (200, b"OK", 1, [(b"A", b"b")]),
     b"HTTP/1.1 200 ": (200, b"", 1, []),
     b"HTTP/1.1 200": (200, b"", 1, []),
@@ -174,9 +174,9 @@ GOOD_ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("head", GOOD_ANSWERS)
+@pytest.mark.parametrize("head", GOOD_RESPONSES)
 def test_a_good_response_is_read(head: bytes, step: int) -> None:
-    assert read(head + END + b"rest", step, of_response=True) == (GOOD_ANSWERS[head], b"rest")
+    assert read(head + END + b"rest", step, of_response=True) == (GOOD_RESPONSES[head], b"rest")
 
 
 @pytest.mark.parametrize(

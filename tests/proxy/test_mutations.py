@@ -42,7 +42,7 @@ REQUESTS = [
     b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
     b"GET /healthz?challenge=0123456789abcdef HTTP/1.1\r\nHost: 127.0.0.1:PORT\r\n\r\n",
 ]
-ANSWERS = [
+RESPONSES = [
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"5\r\nhello\r\n6;a=b\r\n world\r\n0\r\nX: 1\r\n\r\n",
@@ -112,13 +112,13 @@ class Outcome:
         self.gateway = gateway
         self.process = process
         self.port = port
-        self.response = ANSWERS[0]
+        self.response = RESPONSES[0]
         self.base_mb = 0.0
 
     def script(self, conversation: Conversation) -> None:
         while conversation.head():
             conversation.send(self.response)
-            if self.response is not ANSWERS[0]:
+            if self.response is not RESPONSES[0]:
                 break
         conversation.close()
 
@@ -155,7 +155,7 @@ class Outcome:
 
     def finish(self) -> None:
         """Check that the proxy is alive and well, and has not grown."""
-        self.response = ANSWERS[0]
+        self.response = RESPONSES[0]
         assert self.exchange(self.good())[:15] in (b"", b"HTTP/1.1 200 OK")
         with Client(self.port) as client:
             client.send(self.good())
@@ -199,7 +199,7 @@ def test_damaged_responses() -> None:
     chance = random.Random(2)
     with outcome() as found:
         for count in range(COUNT // 2):
-            found.response = mutated(chance, chance.choice(ANSWERS))
+            found.response = mutated(chance, chance.choice(RESPONSES))
             request = found.good()
             response = found.exchange(request)
             assert TOKEN not in response, found.response
