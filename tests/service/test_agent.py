@@ -17,7 +17,7 @@ from thv_llm.errors import LoginRequiredError, ThvLlmError, UnreachableError, Us
 from thv_llm.secret import Secret
 from thv_llm.service import agent as agent_module
 from thv_llm.service.agent import Agent
-from thv_llm.service.agent_protocol import ask
+from thv_llm.service.agent_protocol import call
 from thv_llm.system import peers
 from thv_llm.system.file_system import claim
 from thv_llm.tokens import AccessToken
@@ -80,7 +80,7 @@ def was_closed(sock: socket.socket) -> bool:
 @pytest.mark.usefixtures("agent")
 def test_it_returns_a_token_and_its_end(path: str, source: Source) -> None:
     assert converse(path, "token 600") == "ok 1235 at-1"
-    assert ask(path, "token 5", timeout_s=5) == "1235 at-1"
+    assert call(path, "token 5", timeout_s=5) == "1235 at-1"
     assert source.asked == [600, 5]
     assert source.newer_than is None
 
@@ -100,7 +100,7 @@ def test_other_words_go_to_control(path: str) -> None:
     assert converse(path, "echo some words") == "ok SOME WORDS"
     assert converse(path, "nothing") == "ok"
     with pytest.raises(UsageError, match="unknown word"):
-        ask(path, "stop", timeout_s=5)
+        call(path, "stop", timeout_s=5)
 
 
 @pytest.mark.usefixtures("agent")
@@ -113,7 +113,7 @@ def test_other_words_go_to_control(path: str) -> None:
 )
 def test_a_token_request_must_make_sense(path: str, source: Source, line: str) -> None:
     with pytest.raises(UsageError):
-        ask(path, line, timeout_s=5)
+        call(path, line, timeout_s=5)
     assert source.asked == []
 
 
@@ -127,7 +127,7 @@ def test_errors_cross_the_socket_with_their_class_and_all_their_words(path: str,
     ):
         source.failure = error
         with pytest.raises(ThvLlmError) as caught:
-            ask(path, "token 600", timeout_s=5)
+            call(path, "token 600", timeout_s=5)
         assert type(caught.value) is type(error)
         assert str(caught.value) == str(error)
 
@@ -322,7 +322,7 @@ def test_a_second_agent_is_refused_while_the_first_one_stays(
 ) -> None:
     monkeypatch.setattr(agent_module, "TAKE_OVER_S", 0.1)
 
-    with pytest.raises(ThvLlmError, match="another process answers"):
+    with pytest.raises(ThvLlmError, match="another process responds"):
         Agent(path, source.get, control).start()
 
     assert converse(path, "token 600") == "ok 1235 at-1"
@@ -358,7 +358,7 @@ def test_no_listener_is_none_or_an_oserror(tmp_path: Path) -> None:
     for path in ("missing.sock", "x" * 200):
         assert converse(str(tmp_path / path), "token 600") is None
     with pytest.raises(OSError, match="connection refused by"):
-        ask(str(tmp_path / "missing.sock"), "status", timeout_s=1)
+        call(str(tmp_path / "missing.sock"), "status", timeout_s=1)
 
 
 def test_a_silent_listener_is_a_timeout(tmp_path: Path) -> None:
