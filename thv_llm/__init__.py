@@ -11,7 +11,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  system.memory               keep other programs and crash reports away from our memory; one heap
 0  system.peers                which user is at the other end of a connection on this machine
 0  system.processes            other processes: who they are, what they listen on
-0  system.terminal             the person's terminal: is there one, one typed line at a time, colours
+0  system.terminal             the user's terminal: is there one, one typed line at a time, colours
 0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
 0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
 1  files                       atomic replace that keeps metadata; private directories; locks
@@ -47,7 +47,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  oidc.discovery              provider metadata: fetched, checked, and kept for a day
 3  oidc.http                   requests to the provider: JSON over https; which URLs of a provider are used
 3  oidc.id_token               ID tokens, checked: who logged in; the one reader of JWTs
-3  oidc.interaction            the person at the machine, as a login sees them
+3  oidc.interaction            the user at the machine, as a login sees them
 3  oidc.login                  a login, from the first URL to checked tokens; one at a time per machine
 3  oidc.loopback               the redirect listener of a login, and the pages that it shows
 3  oidc.published              what a gateway publishes of how to log in: fetched and checked
@@ -63,14 +63,14 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  proxy.error_responses       our own responses: health, errors
 4  proxy.event_loop            one thread that moves all bytes, and threads for what blocks
 4  proxy.exchange              one exchange with the gateway, as far as the head of its response
-4  proxy.forward               a request that may pass, to the gateway and its answer back
+4  proxy.forward               a request that can pass, to the gateway and its response back
 4  proxy.framing               how a message's body is delimited, and its decoders (RFC 9112 sections 6 and 7)
 4  proxy.relay                 what comes back from the gateway: a response, or another protocol (WebSocket)
 4  proxy.server                the listener on the loopback, and the connections of the clients
 4  proxy.stats                 what is told of each exchange, and the figures over all of them
 4  proxy.transport             a byte stream over a socket that never blocks, plain or with TLS
 4  proxy.upstream              the gateway: its address, and a pool of TLS connections to it
-4  service.agent               the socket that answers the helper
+4  service.agent               the socket that serves the helper
 4  service.agent_protocol      what the lines between agent and client mean, and whether the agent is ours
 4  service.autostart           have the service started at every login: systemd, launchd, Run key
 4  service.background          the detached service process: start it, find it, stop it

@@ -62,12 +62,12 @@ def test_agent_proxy_and_pid_file_are_there_when_it_is_ready_and_gone_afterwards
     with running(service(lab)) as run:
         assert pid_file.read(lab.paths.pid) == run
         assert run.port == lab.port
-        assert agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10)
+        assert agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10)
         assert lab.get("/v1/models")[0] == 200
 
     assert not Path(lab.paths.pid).exists()
     assert not Path(lab.paths.socket).exists()
-    assert not background.somebody_listens(lab.port)
+    assert not background.is_listening(lab.port)
 
 
 def test_every_exchange_is_told_without_a_secret(lab: Lab) -> None:
@@ -84,7 +84,7 @@ def test_its_facts_hold_the_run_and_the_counts(lab: Lab) -> None:
     with running(service(lab)) as run:
         lab.get("/v1/models")
         lab.until_counted(1)
-        facts = json.loads(agent_protocol.ask(lab.paths.socket, "status", timeout_s=10))
+        facts = json.loads(agent_protocol.call(lab.paths.socket, "status", timeout_s=10))
 
     assert facts["record"] == run.to_json()
     assert facts["proxy"]["requests"] == 1
@@ -98,7 +98,7 @@ def test_the_socket_proves_that_it_knows_the_key(lab: Lab) -> None:
 
 def test_an_unknown_word_is_refused(lab: Lab) -> None:
     with running(service(lab, with_proxy=False)), pytest.raises(UsageError):
-        agent_protocol.ask(lab.paths.socket, "reveal everything", timeout_s=10)
+        agent_protocol.call(lab.paths.socket, "reveal everything", timeout_s=10)
 
 
 def test_the_socket_can_stop_it(lab: Lab) -> None:
@@ -108,7 +108,7 @@ def test_the_socket_can_stop_it(lab: Lab) -> None:
     deadline = time.monotonic() + 10
     while not Path(lab.paths.pid).exists() and time.monotonic() < deadline:
         time.sleep(0.005)
-    agent_protocol.ask(lab.paths.socket, "stop", timeout_s=10)
+    agent_protocol.call(lab.paths.socket, "stop", timeout_s=10)
     thread.join(10)
 
     assert not thread.is_alive()
@@ -176,11 +176,11 @@ def test_it_ends_when_its_directory_is_deleted(lab: Lab) -> None:
 def test_its_socket_is_opened_again_without_a_request_to_the_provider(lab: Lab) -> None:
     one = Service(lab.paths, lab.environ, now=time.time, with_proxy=False, watch=nothing, look_every_s=0.02)
     with running(one):
-        token = agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10)
+        token = agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10)
         os.unlink(lab.paths.socket)
         until(lambda: os.path.exists(lab.paths.socket))
 
-        assert agent_protocol.ask(lab.paths.socket, "token 60", timeout_s=10) == token
+        assert agent_protocol.call(lab.paths.socket, "token 60", timeout_s=10) == token
     assert lab.provider.grants.refreshes == 1
 
 
@@ -193,14 +193,14 @@ def test_the_end_of_a_login_session_removes_the_runtime_directory_and_costs_no_r
     where = paths.find(environ)
     one = Service(where, environ, now=time.time, with_proxy=False, watch=nothing, look_every_s=0.02)
     with running(one):
-        token = agent_protocol.ask(where.socket, "token 60", timeout_s=10)
+        token = agent_protocol.call(where.socket, "token 60", timeout_s=10)
         shutil.rmtree(runtime)  # which an ordinary user cannot make again
         moved = paths.find(environ).socket
         until(lambda: os.path.exists(moved))
-        assert agent_protocol.ask(moved, "token 60", timeout_s=10) == token
+        assert agent_protocol.call(moved, "token 60", timeout_s=10) == token
         runtime.mkdir(mode=0o700)
         until(lambda: os.path.exists(where.socket))
-        assert agent_protocol.ask(where.socket, "token 60", timeout_s=10) == token
+        assert agent_protocol.call(where.socket, "token 60", timeout_s=10) == token
         assert not os.path.exists(moved)
     assert lab.provider.grants.refreshes == 1
 
@@ -249,7 +249,7 @@ def test_new_requests_are_refused_while_a_refresh_is_waited_for(lab: Lab) -> Non
     before = lab.refresh_token()
 
     one.stop()
-    until(lambda: not background.somebody_listens(lab.port))
+    until(lambda: not background.is_listening(lab.port))
     assert not Path(lab.paths.socket).exists()
     assert Path(lab.paths.pid).exists()
     assert thread.is_alive()

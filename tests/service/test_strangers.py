@@ -24,10 +24,10 @@ class Listener:
     """A foreign server: remembers what it hears, and sends the same response to every client."""
 
     def __init__(
-        self, family: socket.AddressFamily, address: Any, answer: bytes, uid: int | None = None
+        self, family: socket.AddressFamily, address: Any, response: bytes, uid: int | None = None
     ) -> None:
         self.heard: list[bytes] = []
-        self._answer = answer
+        self._respond = response
         self._socket = socket.socket(family)
         self._socket.bind(address)
         if uid is not None:
@@ -59,7 +59,7 @@ class Listener:
                 heard = connection.recv(65536)
                 if heard:
                     self.heard.append(heard)
-                    connection.sendall(self._answer)
+                    connection.sendall(self._respond)
 
 
 HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Length: 48\r\n\r\n{"status":"ok","version":"0.1.0","proof":"0000"}'
@@ -67,15 +67,15 @@ HEALTHY = b'HTTP/1.1 200 OK\r\nContent-Length: 48\r\n\r\n{"status":"ok","version
 
 def test_a_foreign_listener_on_the_port_is_named_and_is_sent_nothing(lab: Lab) -> None:
     state.local_key(lab.paths)
-    with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as stranger:
+    with Listener(socket.AF_INET, ("127.0.0.1", lab.port), HEALTHY) as foreign:
         use = background.port_use(lab.paths, lab.port)
 
     assert use.kind == "foreign"
     assert use.owner.endswith(f"(pid {os.getpid()})")
-    assert stranger.heard == []
+    assert foreign.heard == []
 
 
-def test_a_silent_stranger_does_not_hold_us_up(lab: Lab) -> None:
+def test_a_silent_foreign_process_does_not_delay_the_program(lab: Lab) -> None:
     with socket.create_server(("127.0.0.1", lab.port)), impatience():
         begun = time.monotonic()
         use = background.port_use(lab.paths, lab.port)
@@ -91,10 +91,10 @@ def test_a_port_whose_owner_accepts_no_connection_is_somebodys() -> None:
                 waiting = opened.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(listener.getsockname())
-            assert background.somebody_listens(listener.getsockname()[1])
+            assert background.is_listening(listener.getsockname()[1])
 
 
-def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: Lab) -> None:
+def test_the_service_does_not_start_beside_a_foreign_process_and_says_which(lab: Lab) -> None:
     lab.want()
     with socket.create_server(("127.0.0.1", lab.port)):
         with pytest.raises(ThvLlmError) as caught:
@@ -108,17 +108,17 @@ def test_the_service_does_not_start_beside_a_stranger_and_says_who_it_is(lab: La
 
 def test_a_free_port_is_free(lab: Lab) -> None:
     assert background.port_use(lab.paths, lab.port).kind == "free"
-    assert not background.somebody_listens(lab.port)
+    assert not background.is_listening(lab.port)
 
 
-def test_a_stranger_on_the_socket_is_not_believed(lab: Lab) -> None:
+def test_a_foreign_process_on_the_socket_is_not_believed(lab: Lab) -> None:
     state.local_key(lab.paths)
-    with Listener(socket.AF_UNIX, lab.paths.socket, b'ok {"record": null}\n') as stranger:
+    with Listener(socket.AF_UNIX, lab.paths.socket, b'ok {"record": null}\n') as foreign:
         for _ in range(3):
             assert background.find(lab.paths) is None
-    assert all(line.startswith(b"challenge ") for line in stranger.heard)
-    questions = {line.split()[1].decode() for line in stranger.heard}
-    assert len(questions) == len(stranger.heard) == 3  # an old answer must be worth nothing
+    assert all(line.startswith(b"challenge ") for line in foreign.heard)
+    questions = {line.split()[1].decode() for line in foreign.heard}
+    assert len(questions) == len(foreign.heard) == 3  # an old answer must be worth nothing
     assert all(16 <= len(question) <= 128 and question.isalnum() for question in questions)
 
 

@@ -210,7 +210,7 @@ def service(here: Installation) -> Iterator[Check]:
         yield fail("service", "not running, though it should be", SETUP, RESTART)
     elif found is None:
         yield from _not_running(here)
-    elif not found.answers:
+    elif not found.responds:
         reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
         if not here.state.local_key:
             reason = f"process {found.record.pid} cannot be checked: the record of its key is gone"
@@ -238,10 +238,10 @@ def port(here: Installation) -> Iterator[Check]:
     """Nobody else has the proxy's port."""
     number = here.settings.proxy_port
     use = background.port_use(here.where, number)
-    is_open = use.kind == "ours" and background.somebody_listens(number)
+    is_open = use.kind == "ours" and background.is_listening(number)
     if is_open:
         yield ok("port", f"{number} is used by thv-llm")
-    elif use.kind == "stranger":
+    elif use.kind == "foreign":
         owner = use.owner or "another program"
         remedy = (*SETUP, "--proxy-port", str(number + 1))
         needs_it = here.state.service.proxy or any(tool.mode == "proxy" for tool in here.state.wired)

@@ -53,12 +53,12 @@ def _run_env(args: argparse.Namespace, context: Context) -> ExitCode:
     shell = args.shell or _own_shell(context)
     if args.unset:
         for name in _named(args.tool) if args.tool else VARIABLES:
-            context.answer(UNSET[shell].format(name=name))
+            context.result(UNSET[shell].format(name=name))
         return ExitCode.DONE
     found = settings.load(context.paths.settings)
     found.require_configured()
     for name, value in _variables(context, found, args.tool, command="env").items():
-        context.answer(SET[shell](name, value))
+        context.result(SET[shell](name, value))
     _warn(context, found.proxy_port)
     return ExitCode.DONE
 
@@ -258,5 +258,5 @@ def _require_proxy(context: Context, port: int) -> None:
     from thv_llm.service import background
 
     found = background.find(context.paths)
-    if found is None or not found.answers or found.record.port != port:
+    if found is None or not found.responds or found.record.port != port:
         proxy.start_background(context)

@@ -112,9 +112,9 @@ def _add_version(parser: argparse.ArgumentParser) -> None:
 
 def _run_version(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the version, and the licenses of the packages in the file."""
-    context.answer(f"thv-llm {__version__}")
+    context.result(f"thv-llm {__version__}")
     if args.licenses:
-        context.answer(paths.bundled("LICENSES.txt"))
+        context.result(paths.bundled("LICENSES.txt"))
     return ExitCode.DONE
 
 

@@ -205,7 +205,7 @@ def _run_models(args: argparse.Namespace, context: Context) -> ExitCode:
     found.require_configured()
     token = cold_token.token(context.paths, context.environ, MIN_VALID_S)
     ids = gateway.models(found, context.environ, token.value)
-    context.answer(screen.as_json({"models": ids}) if args.format == "json" else "\n".join(ids))
+    context.result(screen.as_json({"models": ids}) if args.format == "json" else "\n".join(ids))
     return ExitCode.DONE
 
 

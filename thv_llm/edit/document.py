@@ -168,7 +168,7 @@ def whole_lines(text: str, start: int, end: int) -> tuple[int, int]:
 def indent_at(text: str, position: int) -> str:
     """Return the white space that the line of a position begins with."""
     start = text.rfind("\n", 0, position) + 1
-    start = max(start, text.rfind("\r", start, position) + 1)  # from there: there may be none in all the text
+    start = max(start, text.rfind("\r", start, position) + 1)  # from there: there can be none in all the text
     stop = start
     while stop < len(text) and text[stop] in " \t":
         stop += 1

@@ -263,7 +263,7 @@ def is_empty(text: str) -> bool:
 
 
 def has_member(text: str, name: str) -> bool:
-    """Tell whether the top level has a member of that name, or may have one by a merge key (`<<`)."""
+    """Tell whether the top level has a member of that name, or can have one by a merge key (`<<`)."""
     return not {name, "<<"}.isdisjoint(_scan(text).keys)
 
 

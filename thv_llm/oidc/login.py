@@ -46,7 +46,7 @@ TIMEOUT_S = 300.0
 HINT_S = 20.0
 """After so long a message says what can be wrong at the provider."""
 POLL_S = 0.1  # how often the terminal is looked at while the listener waits
-OTHER_WAIT_S = MAX_LIFETIME_S + 30.0  # a little longer than any login may take; one by code takes longest
+OTHER_WAIT_S = MAX_LIFETIME_S + 30.0  # a little longer than any login can take; one by code takes longest
 OTHER_POLL_S = 0.2
 NEXT_STEP = "thv-llm login"
 MAX_FIELDS = 50  # of an authorization response

@@ -126,7 +126,7 @@ class Connection:
         wait = self._timing.head
         broken = False
         try:
-            if self._shared.peers.is_stranger(self.client.sock):
+            if self._shared.peers.is_foreign(self.client.sock):
                 return
             while (yield from self._serve(wait)):
                 self.busy = False

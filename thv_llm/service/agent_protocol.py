@@ -46,17 +46,17 @@ class ForeignAgentError(ThvLlmError):
     """What listens on the agent's socket is not ours to trust."""
 
 
-def ask(socket_path: str, line: str, *, timeout_s: float) -> str:
+def call(socket_path: str, line: str, *, timeout_s: float) -> str:
     """Return what the agent says after `ok`.
 
     Raises:
         OSError: no listener, or no response.
         ThvLlmError: what the agent reports, as the class that belongs to its exit code.
     """
-    answer = converse(socket_path, line, timeout_s)
-    if answer is None:
+    response = converse(socket_path, line, timeout_s)
+    if response is None:
         raise ConnectionRefusedError(f"connection refused by {socket_path}")
-    return content(answer)
+    return content(response)
 
 
 def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: float) -> None:
@@ -78,25 +78,25 @@ def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: 
                 next_step="unset THV_LLM_SOCKET, then thv-llm login",
             )
 
-    answer = converse(socket_path, f"adopt {expires_at:.0f} {token.reveal()}", timeout_s, trust=trust)
-    if answer is None:
+    response = converse(socket_path, f"adopt {expires_at:.0f} {token.reveal()}", timeout_s, trust=trust)
+    if response is None:
         raise ConnectionRefusedError(f"connection refused by {socket_path}")
-    content(answer)
+    content(response)
 
 
 def is_ours(socket_path: str, key: Secret) -> bool:
     """Tell whether our own service listens: it knows the local key."""
     question = os.urandom(16).hex()
     try:
-        answer = ask(socket_path, f"challenge {question}", timeout_s=TIMEOUT_S)
+        response = call(socket_path, f"challenge {question}", timeout_s=TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
-    return Secret(answer.strip()) == Secret(key.proof(question))
+    return Secret(response.strip()) == Secret(key.proof(question))
 
 
-def content(answer: str) -> str:
+def content(response: str) -> str:
     """Return what a response says after `ok`, or raise what it reports."""
-    word, _, rest = answer.partition(" ")
+    word, _, rest = response.partition(" ")
     if word == "ok":
         return rest
     raise _failure(rest if word == "err" else f"1 {NONSENSE}")

@@ -58,7 +58,7 @@ KEPT += ("CI", "DISPLAY", "WAYLAND_DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR", "P
 KEPT += ("SYSTEMROOT", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "USERNAME", "TEMP", "TMP", "PATHEXT")
 KEPT_PREFIXES = ("THV_LLM_", "XDG_", "LC_", "KEYRING_PROPERTY_")
 KEPT_SUFFIX = "_PROXY"
-"""What the service inherits. The rest stays behind: it may be started from inside an AI tool,
+"""What the service inherits. The rest stays behind: it can be started from inside an AI tool,
 whose environment holds keys, and it would keep them for weeks."""
 
 
@@ -71,12 +71,12 @@ class Running:
     """
 
     record: ServiceRun
-    answers: bool
+    responds: bool
 
 
 @dataclass(frozen=True)
 class PortUse:
-    """Who has a port: `free`, `ours` or `stranger`; the owner's name and pid if known."""
+    """Who has a port: `free`, `ours` or `foreign`; the owner's name and pid if known."""
 
     kind: str
     owner: str = ""
@@ -85,7 +85,7 @@ class PortUse:
 def find(where: Paths) -> Running | None:
     """Return our running service; stale files of a dead one are removed.
 
-    Fast (about a millisecond) when it runs or never ran; a socket that nobody answers costs
+    Fast (about a millisecond) when it runs or never ran; a silent socket costs
     up to `agent_protocol.TIMEOUT_S`.
     """
     sound = state.load_if_sound(where.state)  # a broken one must not hide the service
@@ -93,9 +93,9 @@ def find(where: Paths) -> Running | None:
     known = pid_file.read(where.pid)
     is_ours = key and os.path.exists(where.socket) and agent_protocol.is_ours(where.socket, key)
     if is_ours and (running := _told_record(where) or known):
-        return Running(running, answers=True)
+        return Running(running, responds=True)
     if known and known.process():
-        return Running(known, answers=False)
+        return Running(known, responds=False)
     if known:
         pid_file.remove(where.pid)
     return None
@@ -112,7 +112,7 @@ def facts(where: Paths) -> dict[str, object]:
     import json
 
     try:
-        document = json.loads(agent_protocol.ask(where.socket, "status", timeout_s=agent_protocol.TIMEOUT_S))
+        document = json.loads(agent_protocol.call(where.socket, "status", timeout_s=agent_protocol.TIMEOUT_S))
     except (OSError, ThvLlmError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -130,7 +130,7 @@ def start(
         ThvLlmError: it did not start; what it said itself, if it said anything.
     """
     found = find(where)
-    if found and found.answers:
+    if found and found.responds:
         return found, False
     if found:
         raise ThvLlmError(
@@ -143,18 +143,18 @@ def start(
     is_managed = autostart.of(environ, system.NAME).start(where)
     if not is_managed and not until_ready(environ, timeout_s):
         raise _did_not_start(where, "it ended, or hung, without a word")
-    # When another process started it at the same moment, it may not be ready yet.
+    # When another process started it at the same moment, it is perhaps not ready yet.
     return wait(where, deadline - time.monotonic()), True
 
 
 def wait(where: Paths, timeout_s: float = START_TIMEOUT_S) -> Running:
-    """Return the service as soon as it answers; for one that somebody else starts.
+    """Return the service as soon as it responds; for one that another process starts.
 
     Raises:
         ThvLlmError: it does not, for that long.
     """
     deadline = time.monotonic() + timeout_s
-    while not (found := find(where)) or not found.answers:
+    while not (found := find(where)) or not found.responds:
         if time.monotonic() > deadline:
             raise _did_not_start(where, "it does not pass the identity check on its socket")
         time.sleep(POLL_S)
@@ -182,9 +182,9 @@ def stop(
     if found is None:
         return False
     process = found.record.process()
-    if not found.answers and os.path.exists(where.socket):  # without one it is ending already
+    if not found.responds and os.path.exists(where.socket):  # without one it is ending already
         timeout_s = min(timeout_s, HUNG_TIMEOUT_S)
-    if not (found.answers and _asked_to_stop(where)) and process:
+    if not (found.responds and _asked_to_stop(where)) and process:
         processes.end(process)
     drain_s = min(timeout_s, DRAIN_S + 1.0)
     has_gone = _gone(where, found, drain_s)
@@ -206,7 +206,7 @@ def stop(
 
 def _asked_to_stop(where: Paths) -> bool:
     try:
-        agent_protocol.ask(where.socket, "stop", timeout_s=agent_protocol.TIMEOUT_S)
+        agent_protocol.call(where.socket, "stop", timeout_s=agent_protocol.TIMEOUT_S)
     except (OSError, ThvLlmError):
         return False
     return True
@@ -215,7 +215,7 @@ def _asked_to_stop(where: Paths) -> bool:
 def renew_keys(where: Paths) -> None:
     """Have a running service see at once which keys there are."""
     with contextlib.suppress(OSError, ThvLlmError):  # none runs; or one of 0.1.0, which is restarted
-        agent_protocol.ask(where.socket, "keys", timeout_s=agent_protocol.TIMEOUT_S)
+        agent_protocol.call(where.socket, "keys", timeout_s=agent_protocol.TIMEOUT_S)
 
 
 def _is_there(where: Paths, running: Running) -> bool:
@@ -282,7 +282,7 @@ def match(where: Paths, environ: Mapping[str, str]) -> str:
     found = find(where)
     if not wanted.wanted:
         return "Stopped the service." if found and stop(where) else ""
-    if found and found.answers and not reasons_to_restart(where, found.record):
+    if found and found.responds and not reasons_to_restart(where, found.record):
         return ""
     running = restart(where, environ)
     return f"{'Restarted' if found else 'Started'} the service ({described(running.record)})."
@@ -313,12 +313,12 @@ def port_use(where: Paths, port: int) -> PortUse:
     found = find(where)
     if found and found.record.port == port:
         return PortUse("ours", f"thv-llm (pid {found.record.pid})")
-    if not somebody_listens(port):
+    if not is_listening(port):
         return PortUse("free")
-    return PortUse("stranger", processes.listener(port))
+    return PortUse("foreign", processes.listener(port))
 
 
-def somebody_listens(port: int) -> bool:
+def is_listening(port: int) -> bool:
     """Tell whether a connection to a port of 127.0.0.1 is accepted, or kept waiting; nothing is sent."""
     try:
         socket.create_connection(("127.0.0.1", port), agent_protocol.TIMEOUT_S).close()
@@ -330,7 +330,7 @@ def somebody_listens(port: int) -> bool:
 
 
 def taken(port: int, owner: str) -> ThvLlmError:
-    """Return the error for a port that somebody else has."""
+    """Return the error for a port that a foreign process has."""
     return ThvLlmError(
         f"port {port} on 127.0.0.1 is taken",
         why=f"it is used by {owner or 'another program'}",
@@ -348,7 +348,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def ensure(where: Paths, known: State, environ: Mapping[str, str]) -> None:
-    """Start the service again if it should run; for `token`, when the agent did not answer.
+    """Start the service again if it should run; for `token`, when the agent did not respond.
 
     Returns at once and never fails. The time of the lock file tells when the last attempt
     began; a service that comes up sets it back to 0 (`came_up`).
@@ -365,7 +365,7 @@ def ensure(where: Paths, known: State, environ: Mapping[str, str]) -> None:
 
 
 def came_up(where: Paths) -> None:
-    """Note that the service is up, so that `ensure` may start it at once when it dies."""
+    """Note that the service is up, so that `ensure` can start it at once when it dies."""
     with contextlib.suppress(OSError):
         os.utime(where.lock("service"), (0, 0))
 
@@ -418,7 +418,7 @@ class Report:
 
     def _say(self, text: str) -> None:
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):  # the parent has gone; the log has it, too
+            with contextlib.suppress(OSError):  # the parent has ended; the log has it, too
                 os.write(self._descriptor, f"{text}\0".encode())
             os.close(self._descriptor)
             self._descriptor = -1

@@ -91,7 +91,7 @@ def open(
 
 
 def note_found(settings: Settings, paths: Paths, environ: Mapping[str, str]) -> None:
-    """Record where the session is that gives tokens: the record of its login may be lost."""
+    """Record where the session is that gives tokens: the record of its login can be lost."""
     if settings.oidc.grant == "user" and not sessions.load(paths.state).of(settings.session_id).store:
         store = Stores(settings, paths, environ, interactive=False, ask_passphrase=None).of(
             settings.session_id
@@ -107,7 +107,7 @@ def _nothing(settings: Settings) -> SessionStore:
 
 
 class Stores(NamedTuple):
-    """Finds the store of a session, each time anew: a login may have moved it."""
+    """Finds the store of a session, each time anew: a login can have moved it."""
 
     settings: Settings
     paths: Paths
@@ -220,7 +220,7 @@ def _renewal(
         except UnreachableError:
             from thv_llm.oidc import discovery
 
-            discovery.forget(paths.discovery_cache)  # its endpoints may be out of date
+            discovery.forget(paths.discovery_cache)  # its endpoints can be out of date
             raise
 
     return whole
@@ -250,7 +250,7 @@ def end_all(
     """Remove every session that is stored, and yield each as soon as it is gone.
 
     Args:
-        settings: may lack issuer and client id: then there are only those of earlier settings.
+        settings: can lack issuer and client id: then there are only those of earlier settings.
 
     Raises:
         ThvLlmError: a store could not be used; the sessions in other stores have been removed.
@@ -271,7 +271,7 @@ def end_all(
 
 
 def _places(known: Sessions, current: str) -> tuple[StoredSession, ...]:
-    """Return where sessions may be; that of the settings may be stored without having been recorded."""
+    """Return where sessions can be; that of the settings can be stored without having been recorded."""
     is_recorded = not current or known.of(current).store
     unrecorded = () if is_recorded else (StoredSession("", current),)
     return known.stored + unrecorded

@@ -6,11 +6,11 @@ was not found, and writes nothing; `apply` carries plans out, `revert` takes the
 
 Rule 1: what is written can be undone after a kill at any instant. For each file: the intent is durable
         in the undo record, then the file is written, then the record is marked done.
-Rule 2: the plan is made anew under the lock, because another setup or the tool itself may have written
+Rule 2: the plan is made anew under the lock, because another setup or the tool itself can have written
         since it was shown.
 Rule 3: a file that gets our local key becomes private, if it is the user's own and under the home
         directory; what others could do with it is in the undo record.
-Rule 4: a diff can be shown to anyone. A settings file may hold keys of the user's, in lines of context
+Rule 4: a diff can be shown to anyone. A settings file can hold keys of the user's, in lines of context
         as well as in changed ones, so every value that looks like a secret is masked, whoever's it is:
         by the name before it in its line, by its well-known shape, or because it is our own local key.
 """
@@ -90,7 +90,7 @@ _SECRET_NAME = (
     r"api[-_]?key|token|secret|password|passwd|passphrase|credential|authorization|bearer|cookie|session"
     r"|keys?(?![\w.-])"
 )
-# A line may be long: no word is tried from each of its letters, and what a repetition gives back
+# A line can be long: no word is tried from each of its letters, and what a repetition gives back
 # nothing else can take.
 _NAMED = re.compile(
     rf"""(?ix)

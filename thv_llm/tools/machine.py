@@ -1,9 +1,9 @@
-"""This machine: where things are on it, which tools it has, and what may keep them from working.
+"""This machine: where things are on it, which tools it has, and what can keep them from working.
 
 A `Place` is all that looking for a tool depends on, so a test gives its own: environment,
 home, platform, and the directory that stands for `/`.
 
-A program, an application or an editor extension is proof of a tool. A directory alone may be left
+A program, an application or an editor extension is proof of a tool. A directory alone can be left
 over from one that is gone, so it is told apart: such a tool is wired only when named.
 """
 
@@ -241,7 +241,7 @@ def _extension(mark: Extension, place: Place) -> str:
 
 
 def warnings(tool: Tool, place: Place, values: Values) -> tuple[str, ...]:
-    """Return what may keep this tool from working as wired, one sentence each."""
+    """Return what can keep this tool from working as wired, one sentence each."""
     found = [*overriding_variables(tool, place.environ), *managing_files(tool, place)]
     if mode(tool) is Mode.PROXY:
         found += loopback_through_proxy(place.environ)
