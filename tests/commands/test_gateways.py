@@ -16,7 +16,7 @@ from tests.commands.machine import Machine
 from tests.fakes.browser import FakeBrowser
 from tests.fakes.gateway import FakeGateway, Fault, Received
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer, WebServer
+from tests.fakes.web import ServerResponse, WebServer
 from thv_llm import checks, gateway, settings, state
 from thv_llm.errors import ExitCode
 from thv_llm.gateway import GATEWAYS, PROTOCOLS
@@ -96,7 +96,9 @@ def urls(here: Machine, protocol: gateway.Protocol) -> set[str]:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_tool_gets_a_url_that_the_gateway_serves_and_doctor_asks_it(tmp_path: Path, shape: str) -> None:
+def test_every_tool_gets_a_url_that_the_gateway_serves_and_doctor_requests_it(
+    tmp_path: Path, shape: str
+) -> None:
     with machine(tmp_path, shape) as here:
         done = here.setup()
         assert done.code is ExitCode.DONE, done.err
@@ -208,12 +210,12 @@ def test_the_url_of_a_single_endpoint_is_refused(here: Machine, path: str) -> No
 
 LOGIN_PAGE = "<!doctype html><title>Sign in</title><form><input name=password></form>"
 FRONTS = {
-    "a redirect to another host": Answer(
+    "a redirect to another host": ServerResponse(
         302, b"", {"Location": "https://team.cloudflareaccess.com/cdn-cgi/x"}
     ),
-    "a redirect to a login here": Answer(307, b"", {"Location": "/oauth2/start?rd=%2Fv1%2Fmodels"}),
-    "the login page itself": Answer(200, LOGIN_PAGE),
-    "a login page with 401": Answer(401, LOGIN_PAGE),
+    "a redirect to a login here": ServerResponse(307, b"", {"Location": "/oauth2/start?rd=%2Fv1%2Fmodels"}),
+    "the login page itself": ServerResponse(200, LOGIN_PAGE),
+    "a login page with 401": ServerResponse(401, LOGIN_PAGE),
 }
 
 

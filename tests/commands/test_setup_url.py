@@ -19,7 +19,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.grants import Grant
 from tests.fakes.hostile_metadata import ATTACKS, CLIENT, Attack
 from tests.fakes.provider import FakeProvider
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.net.test_tls import Authority
 from thv_llm import checks, policy, settings
 from thv_llm.settings import Settings
@@ -136,7 +136,7 @@ def test_a_flag_wins_over_what_is_published(here: Machine) -> None:
     assert saved(here).oidc.client_id == "typed"
 
 
-def test_with_issuer_and_client_id_on_the_line_nobody_is_asked_what_he_publishes(here: Machine) -> None:
+def test_with_issuer_and_client_id_on_the_line_no_document_is_requested(here: Machine) -> None:
     publish(here)
 
     done = setup(here, "--issuer", here.provider.issuer, "--client-id", "typed", stdin="y\n")
@@ -145,7 +145,7 @@ def test_with_issuer_and_client_id_on_the_line_nobody_is_asked_what_he_publishes
     assert not any("well-known" in one.path for one in here.gateway.requests)
 
 
-def test_a_later_run_without_the_url_asks_nobody(here: Machine) -> None:
+def test_a_later_run_without_the_url_sends_no_request(here: Machine) -> None:
     publish(here)
     assert setup(here).code == 0
     here.gateway.requests.clear()
@@ -221,7 +221,7 @@ def test_where_the_issuers_authority_is_unknown_the_fingerprint_that_is_publishe
 STOLEN = "https://api.bank.example"
 
 
-def issue_for_somebody_else(here: Machine) -> None:
+def issue_for_another_audience(here: Machine) -> None:
     """Have the provider ignore what the login asked for."""
     tokens = here.provider._tokens
 
@@ -231,9 +231,9 @@ def issue_for_somebody_else(here: Machine) -> None:
     here.provider._tokens = other  # type: ignore[method-assign]
 
 
-def test_a_token_for_somebody_else_is_not_kept_and_does_not_reach_the_gateway(here: Machine) -> None:
+def test_a_token_for_another_audience_is_not_kept_and_does_not_reach_the_gateway(here: Machine) -> None:
     publish(here)
-    issue_for_somebody_else(here)
+    issue_for_another_audience(here)
 
     done = setup(here)
 
@@ -249,7 +249,7 @@ def test_a_token_for_somebody_else_is_not_kept_and_does_not_reach_the_gateway(he
 def test_so_it_is_after_a_lazy_setup(here: Machine) -> None:
     publish(here)
     assert setup(here, "--lazy").code == 0
-    issue_for_somebody_else(here)
+    issue_for_another_audience(here)
 
     done = here.run("login")
 
@@ -261,7 +261,7 @@ def test_so_it_is_after_a_lazy_setup(here: Machine) -> None:
 @pytest.mark.parametrize("words", [("--audience", STOLEN), ("--scopes", f"openid {STOLEN}/.default")])
 def test_an_audience_that_the_user_has_typed_is_taken(here: Machine, words: tuple[str, str]) -> None:
     publish(here)
-    issue_for_somebody_else(here)
+    issue_for_another_audience(here)
 
     done = setup(here, *words)
 
@@ -356,7 +356,7 @@ def test_a_stored_sessions_tokens_go_to_no_other_gateway_and_no_other_issuer(
     assert Path(here.paths.settings).read_bytes() == before
 
 
-def test_with_yes_a_change_that_moves_nobody_is_taken_and_shown(here: Machine) -> None:
+def test_with_yes_a_change_that_moves_no_origin_is_taken_and_shown(here: Machine) -> None:
     publish(here)
     assert setup(here).code == 0
     publish(here, {"scopes_supported": ["llm"]})
@@ -430,7 +430,7 @@ def test_only_what_is_missing_is_asked_for(here: Machine) -> None:
 
 
 @pytest.mark.parametrize("typed", ["no url\n", "http://id.example.com\n", "\n", ""])
-def test_a_bad_or_missing_reply_changes_nothing(here: Machine, typed: str) -> None:
+def test_a_bad_or_missing_response_changes_nothing(here: Machine, typed: str) -> None:
     done = setup(here, stdin=typed)
 
     assert done.code in (1, 2)
@@ -511,15 +511,18 @@ def test_a_dry_run_shows_and_registers_and_saves_nothing(here: Machine) -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (Answer(403, {"error": "access_denied"}), "access_denied"),
-        (Answer(201, {"client_id": "x", "client_secret": "thv-canary-s"}), "gave the client a secret"),
-        (Answer(201, {"client_id": ""}), "names no client_id"),
-        (Answer(201, {"client_id": "a" * 2000}), "names no client_id"),
-        (Answer(302, headers={"Location": "https://evil.example/"}), "redirects to 'evil.example'"),
+        (ServerResponse(403, {"error": "access_denied"}), "access_denied"),
+        (
+            ServerResponse(201, {"client_id": "x", "client_secret": "thv-canary-s"}),
+            "gave the client a secret",
+        ),
+        (ServerResponse(201, {"client_id": ""}), "names no client_id"),
+        (ServerResponse(201, {"client_id": "a" * 2000}), "names no client_id"),
+        (ServerResponse(302, headers={"Location": "https://evil.example/"}), "redirects to 'evil.example'"),
     ],
 )
 def test_a_registration_that_fails_says_why_and_changes_nothing(
-    here: Machine, answer: Answer, said: str
+    here: Machine, answer: ServerResponse, said: str
 ) -> None:
     here.provider.registers = True
     here.provider.alter["register"] = lambda _: answer
@@ -614,7 +617,7 @@ def test_what_was_typed_is_no_difference_to_tell(here: Machine) -> None:
     assert published(here)[0].level is checks.Level.OK
 
 
-def test_where_nothing_was_taken_from_a_document_nobody_asks_for_it(here: Machine) -> None:
+def test_where_nothing_was_taken_from_a_document_it_is_not_requested(here: Machine) -> None:
     publish(here)
     assert here.setup().code == 0
     here.gateway.requests.clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.hostile_gateway import Conversation, answering
+from tests.fakes.hostile_gateway import Conversation, responding
 from tests.proxy.running import OK, Client, Running, running, until
 from thv_llm.proxy.framing import ChunkedBody
 from thv_llm.proxy.stats import Outcome
@@ -112,7 +112,7 @@ def test_every_kind_of_body_passes_also_in_single_bytes(response: bytes, body: b
     ],
 )
 def test_responses_without_a_body_end_at_their_head(response: bytes, method: str) -> None:
-    with running(answering(response)) as run, run.connect() as client:
+    with running(responding(response)) as run, run.connect() as client:
         for _ in range(2):
             client.send(run.head(method=method))
             head = client.until(b"\r\n\r\n")
@@ -269,9 +269,9 @@ def test_a_cut_stream_is_reported_as_such() -> None:
         assert "broke off" in run.entry().reason
 
 
-def test_bytes_after_a_response_belong_to_nobody() -> None:
+def test_bytes_after_a_response_are_dropped() -> None:
     with (
-        running(answering(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as run,
+        running(responding(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as run,
         run.connect() as client,
     ):
         for _ in range(2):
@@ -296,7 +296,7 @@ def redirect(status: int, location: str) -> bytes:
     ],
 )
 def test_redirects_are_handed_back(method: str, status: int, location: str) -> None:
-    with running(answering(redirect(status, location))) as run:
+    with running(responding(redirect(status, location))) as run:
         assert f"Location: {location}\r\n".encode() in run.get(method=method)
         assert run.gateway.connections == 1
 
@@ -311,7 +311,7 @@ def test_redirects_are_handed_back(method: str, status: int, location: str) -> N
     ],
 )
 def test_a_redirect_to_a_login_page_is_an_error_that_says_so(method: str, status: int, location: str) -> None:
-    with running(answering(redirect(status, location))) as run:
+    with running(responding(redirect(status, location))) as run:
         response = run.get("/v1/chat/completions", method=method)
         entry = run.entry()
 

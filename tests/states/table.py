@@ -27,7 +27,7 @@ from tests.fakes.cable import Cable
 from tests.fakes.connect_proxy import ConnectProxy
 from tests.fakes.gateway import Fault
 from tests.fakes.secret_service import FakeSecretService
-from tests.fakes.web import Answer
+from tests.fakes.web import ServerResponse
 from tests.service.lab import until
 from tests.states.site import Site
 from thv_llm.oidc import login
@@ -75,14 +75,18 @@ def json_error(
         provider, name = here.machine.provider, until_login_with[0]
         logins = provider.count("authorize")
 
-        def answer(good: Answer) -> Answer:
+        def response(good: ServerResponse) -> ServerResponse:
             has_new = provider.count("authorize") > logins
             is_right = has_new and (
                 not name or until_login_with[1] in provider.last("authorize").fields[name]
             )
-            return good if is_right else Answer(status, {"error": code, "error_description": text, **more})
+            return (
+                good
+                if is_right
+                else ServerResponse(status, {"error": code, "error_description": text, **more})
+            )
 
-        here.alter("refresh", answer)
+        here.alter("refresh", response)
 
     return plant
 
@@ -129,8 +133,10 @@ def recovers(here: Site) -> None:
 
 
 def skewed(seconds: float) -> Step:
-    def later(good: Answer) -> Answer:
-        return Answer(good.status, good.body, {"Date": formatdate(time.time() + seconds, usegmt=True)})
+    def later(good: ServerResponse) -> ServerResponse:
+        return ServerResponse(
+            good.status, good.body, {"Date": formatdate(time.time() + seconds, usegmt=True)}
+        )
 
     return lambda here: here.alter("discovery", later)
 
@@ -141,8 +147,8 @@ def revoked(here: Site) -> None:
 
 
 def about_to_end(here: Site) -> None:
-    def short(good: Answer) -> Answer:
-        return Answer(good.status, {**good.body, "refresh_expires_in": 1800})
+    def short(good: ServerResponse) -> ServerResponse:
+        return ServerResponse(good.status, {**good.body, "refresh_expires_in": 1800})
 
     here.machine.provider.alter["token"] = short
     here.run("login", "--force")
@@ -150,8 +156,10 @@ def about_to_end(here: Site) -> None:
 
 
 def no_refresh_token(here: Site) -> None:
-    def without(good: Answer) -> Answer:
-        return Answer(good.status, {name: good.body[name] for name in good.body if name != "refresh_token"})
+    def without(good: ServerResponse) -> ServerResponse:
+        return ServerResponse(
+            good.status, {name: good.body[name] for name in good.body if name != "refresh_token"}
+        )
 
     here.machine.provider.alter["token"] = without
     here.run("login", "--force")
@@ -204,7 +212,7 @@ def registered(here: Site) -> None:
 
 
 def revocation_refused(here: Site) -> None:
-    refused = Answer(401, {"error": "invalid_client"})
+    refused = ServerResponse(401, {"error": "invalid_client"})
     here.machine.provider.alter["revoke"] = lambda _: refused
 
 
@@ -248,7 +256,9 @@ def rewritten_tool(here: Site) -> None:
 
 
 def another_issuer(here: Site) -> None:
-    here.alter("discovery", lambda good: Answer(200, {**good.body, "issuer": "https://other.example"}))
+    here.alter(
+        "discovery", lambda good: ServerResponse(200, {**good.body, "issuer": "https://other.example"})
+    )
 
 
 def locked_keyring(here: Site) -> None:
@@ -404,7 +414,7 @@ def edited_settings(change: Callable[[str], str]) -> Step:
     return plant
 
 
-def mended_settings(here: Site) -> None:
+def repaired_settings(here: Site) -> None:
     here.own("settings").write_bytes(here.kept)
 
 
@@ -1125,7 +1135,7 @@ ROWS = (
             "tool": "200",
         },
         "fix that line",
-        mended_settings,
+        repaired_settings,
     ),
     Row(
         "Files of thv-llm",
@@ -1151,7 +1161,7 @@ ROWS = (
             "tool": "200",
         },
         "fix that line",
-        mended_settings,
+        repaired_settings,
     ),
     Row(
         "Files of thv-llm",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _nobody(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
+def _silently(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
     """Tell nobody."""
 
 
@@ -31,5 +31,5 @@ class Interaction:
     say: Callable[[str], None]
     open_browser: Callable[[str], bool]
     read_line: Callable[[float], str | None] | None = None
-    announce: Callable[..., None] = _nobody
+    announce: Callable[..., None] = _silently
     sleep: Callable[[float], None] = time.sleep
