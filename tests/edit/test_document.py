@@ -65,65 +65,6 @@ def test_members_that_a_program_adds_to_our_object_do_not_make_it_the_users() ->
     assert EDITOR.revert(rewritten, changes) == ("{}", ())
 
 
-def test_a_rerun_keeps_them_and_brings_the_rest_up_to_date() -> None:
-    new, changes = EDITOR.apply("{}", {"/p/ours": {"a": 1, "old": 2}})
-    rewritten = new.replace('"a": 1', '"a": 1, "id": 7')
-
-    newer, later = EDITOR.apply(rewritten, {"/p/ours": {"a": 5, "new": 3}}, previous=changes)
-
-    assert EDITOR.value(newer, "/p/ours") == {"a": 5, "id": 7, "new": 3}
-    assert EDITOR.revert(newer, later) == ("{}", ())
-
-
-def test_a_rerun_keeps_members_that_a_program_added_to_the_items_of_our_list() -> None:
-    new, changes = EDITOR.apply("{}", {"/models": [{"id": "m"}]})
-    rewritten = new.replace('"m"', '"m", "seen": true')
-
-    assert EDITOR.apply(rewritten, {"/models": [{"id": "m"}]}, previous=changes) == (rewritten, changes)
-
-
-def test_a_rerun_repairs_an_object_of_ours_that_lost_a_member() -> None:
-    _, changes = EDITOR.apply("{}", {"/ours": {"a": 1, "b": 2}})
-
-    newer, later = EDITOR.apply('{"ours": {"b": 2}}', {"/ours": {"a": 1, "b": 2}}, previous=changes)
-
-    assert EDITOR.value(newer, "/ours") == {"a": 1, "b": 2}
-    assert EDITOR.value(EDITOR.revert(newer, later)[0], "") == {}
-
-
-def test_a_rerun_never_takes_our_own_value_for_the_users() -> None:
-    text = '{"a": "user"}'
-    first, changes = EDITOR.apply(text, {"/a": "ours"})
-    second, later = EDITOR.apply(first, {"/a": "ours 2"}, previous=changes)
-
-    assert later[0].before == '"user"'
-    assert EDITOR.revert(second, later) == (text, ())
-
-
-def test_a_rerun_keeps_its_record_though_our_other_keys_changed_the_layout() -> None:
-    wanted: dict[str, Json] = {"/p": {"a": {"b": 1}}, "/list": "ours"}
-    new, changes = EDITOR.apply('{"list": [\n1], "p": {"z": 1}}', wanted)
-
-    assert new == '{"list": "ours", "p": {"z": 1, "a": {"b": 1}}}'
-    assert EDITOR.apply(new, wanted, previous=changes) == (new, changes)
-
-
-def test_a_rerun_takes_a_value_that_the_user_set_since_for_the_users() -> None:
-    _, changes = EDITOR.apply("{}", {"/a": "ours"})
-    second, later = EDITOR.apply('{"a": "user"}', {"/a": "ours"}, previous=changes)
-
-    assert EDITOR.revert(second, later) == ('{"a": "user"}', ())
-
-
-def test_a_rerun_undoes_what_is_no_longer_wanted() -> None:
-    first, changes = EDITOR.apply('{"a": 0}', {"/a": 1, "/env/B": 1, "/env/C": 1})
-
-    second, later = EDITOR.apply(first, {"/env/C": 1}, previous=changes)
-
-    assert EDITOR.value(second, "") == {"a": 0, "env": {"C": 1}}
-    assert EDITOR.revert(second, later) == ('{"a": 0}', ())
-
-
 def test_an_object_of_the_users_gets_our_members_and_keeps_its_own() -> None:
     text = '{"p": {"a": "user", "z": 1}}'
 

@@ -70,16 +70,6 @@ def test_every_file_that_is_taken_means_the_same_with_the_block_added() -> None:
     assert taken > 200
 
 
-def test_a_block_is_brought_up_to_date_where_it_stands() -> None:
-    first, changes = yaml_block.EDITOR.apply("- a\n", {"thv-llm": ["x"]})
-    edited = first + "- theirs\n"
-
-    second, later = yaml_block.EDITOR.apply(edited, {"thv-llm": ["y", "z"]}, previous=changes)
-
-    assert yaml.safe_load(second) == ["a", "y", "z", "theirs"]
-    assert yaml_block.EDITOR.revert(second, later) == ("- a\n- theirs\n", ())
-
-
 def test_a_block_that_the_user_edited_is_left_alone_and_reported() -> None:
     new, changes = yaml_block.EDITOR.apply("", {"thv-llm": {"a": 1}})
     edited = new.replace("a: 1\n", "a: 1\nb: 2\n")

@@ -267,24 +267,18 @@ class Editor:
     is_empty: Callable[[str], bool]
 
     @refuses_deep_nesting
-    def apply(
-        self, text: str, wanted: Mapping[str, Json], *, previous: Sequence[Change] = ()
-    ) -> tuple[str, tuple[Change, ...]]:
+    def apply(self, text: str, wanted: Mapping[str, Json]) -> tuple[str, tuple[Change, ...]]:
         """Set every key; return the new text and one change per key that is ours now.
 
-        A key that had the wanted value before us yields no change: it is the user's.
-
-        Args:
-            previous: the changes of an earlier run on this text. Keys that are still ours are
-                brought up to date in place and keep their record of what was there before;
-                keys that are no longer wanted are undone.
+        A key that had the wanted value before us yields no change: it is the user's. To do it anew,
+        `revert` comes first.
 
         Raises:
             EditError: the text does not parse or cannot take the edit.
         """
         draft = _Draft(self.parse, text)
         try:
-            changes = _set_all(draft, wanted, previous, ())
+            changes = _set_all(draft, wanted, ())
         except EditError as error:
             self._raise_in_place(text, wanted, error)
         return draft.text, tuple(changes)
@@ -343,7 +337,7 @@ class Editor:
     def _raise_in_place(self, text: str, wanted: Mapping[str, Json], error: EditError) -> NoReturn:
         """Raise an error with its place in the text as the user has it, not in our half-made one."""
         for key, value in wanted.items():
-            _set(_Draft(self.parse, text), key, value, None, ())
+            _set(_Draft(self.parse, text), key, value, ())
         raise EditError(error.reason) from None
 
 
@@ -385,87 +379,34 @@ class _Draft:
         self.document = document
 
 
-def _set_all(
-    draft: _Draft, wanted: Mapping[str, Json], previous: Sequence[Change], outer: Iterable[Change]
-) -> list[Change]:
-    old = {change.key: change for change in previous if change.key in wanted}
-    for change in reversed(previous):
-        if change.key not in wanted:
-            _undo(draft, change)
+def _set_all(draft: _Draft, wanted: Mapping[str, Json], outer: Iterable[Change]) -> list[Change]:
     changes: list[Change] = []
     for key, value in wanted.items():
-        earlier = (*outer, *old.values(), *changes)
-        change_or_none = _set(draft, key, value, old.get(key), earlier)
-        if change_or_none is not None:
-            changes.append(change_or_none)
+        change = _set(draft, key, value, (*outer, *changes))
+        if change is not None:
+            changes.append(change)
     return changes
 
 
-def _set(
-    draft: _Draft, key: str, value: Json, old: Change | None, earlier: Sequence[Change]
-) -> Change | None:
+def _set(draft: _Draft, key: str, value: Json, earlier: Sequence[Change]) -> Change | None:
     """Bring one key to its value; return its change, or None when it is the user's own value."""
     raw = draft.document.render(key, value)
     value = draft.document.load(raw)
-    if old is not None and PARTS in old.extra and not isinstance(value, dict):
-        _undo(draft, old)  # our members go out of the user's object before all of it is replaced
-        old = None
     now = draft.find(key)
     if isinstance(now, Missing):
         return Change(key, None, raw, draft.insert(key, value, earlier))
-    raw_now = draft.document.raw(key)
-    still_ours = old is not None and PARTS not in old.extra and _is_ours(draft.document, old)
+    before = draft.document.raw(key)
     if isinstance(now, dict) and isinstance(value, dict):
-        if old is not None and (still_ours or old.before is None):
-            was = draft.document.load(old.ours)
-            _bring_up(draft, key, was, value, earlier)
-            return old if same(was, value) else Change(key, old.before, raw, old.extra)
-        return _merge(draft, key, value, old, earlier, raw_now)
+        members = {draft.document.child(key, name): inner for name, inner in value.items()}
+        parts = _set_all(draft, members, earlier)
+        if not parts:
+            return None
+        record = json.dumps([part.to_json() for part in parts])
+        return Change(key, before, draft.document.render(key, value), {PARTS: record})
     if contains(now, value):
-        return old if still_ours else None
-    draft.replace(key, raw)
-    if old is not None and still_ours:
-        return Change(key, old.before, raw, old.extra)
-    return Change(key, raw_now, raw)
-
-
-def _merge(
-    draft: _Draft,
-    key: str,
-    value: dict[str, Json],
-    old: Change | None,
-    earlier: Sequence[Change],
-    raw_now: str,
-) -> Change | None:
-    """Set our members in an object of the user's."""
-    members = {draft.document.child(key, name): inner for name, inner in value.items()}
-    parts = _set_all(draft, members, _parts(old) if old is not None else (), earlier)
-    if not parts:
         return None
-    before = old.before if old is not None else raw_now
-    record = json.dumps([part.to_json() for part in parts])
-    ours = draft.document.render(key, value)
-    if old is not None and same(draft.document.load(old.ours), value):
-        ours = old.ours  # the same value; only the layout of the file has changed since
-    return Change(key, before, ours, {PARTS: record})
-
-
-def _bring_up(
-    draft: _Draft, key: str, old: Json, wanted: Mapping[str, Json], earlier: Sequence[Change]
-) -> None:
-    """Change an object that is ours from its old members to the wanted ones; others' stay."""
-    for name in old if isinstance(old, dict) else ():
-        if name not in wanted and draft.find(draft.document.child(key, name)) is not MISSING:
-            draft.remove(draft.document.child(key, name), {})
-    for name, value in wanted.items():
-        inner = draft.document.child(key, name)
-        now = draft.find(inner)
-        if isinstance(now, Missing):
-            draft.insert(inner, value, earlier)
-        elif isinstance(now, dict) and isinstance(value, dict):
-            _bring_up(draft, inner, old.get(name) if isinstance(old, dict) else None, value, earlier)
-        elif not contains(now, value):
-            draft.replace(inner, draft.document.render(inner, value))
+    draft.replace(key, raw)
+    return Change(key, before, raw)
 
 
 def _undo(draft: _Draft, change: Change) -> bool:
