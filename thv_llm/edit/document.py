@@ -254,6 +254,11 @@ remembered = functools.lru_cache(maxsize=8)
 """For `parse`: a run of setup looks at the same texts again and again, and documents never change."""
 
 
+def is_blank(text: str) -> bool:
+    """Tell whether there is nothing in a text but white space."""
+    return not text.removeprefix(BOM).strip()
+
+
 @dataclass(frozen=True)
 class Editor:
     """The four functions of a format.
@@ -264,7 +269,7 @@ class Editor:
     """
 
     parse: Callable[[str], Document]
-    is_empty: Callable[[str], bool]
+    is_empty: Callable[[str], bool] = is_blank
 
     @refuses_deep_nesting
     def apply(self, text: str, wanted: Mapping[str, Json]) -> tuple[str, tuple[Change, ...]]:

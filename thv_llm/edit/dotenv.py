@@ -33,11 +33,6 @@ _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 _PRINTABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]*")
 
 
-def is_empty(text: str) -> bool:
-    """Tell whether there is nothing in a text but white space."""
-    return not text.removeprefix(BOM).strip()
-
-
 class DotenvDocument:
     """One parsed `.env` text; see `document.Document`."""
 
@@ -141,4 +136,4 @@ def _value(raw: str) -> str:
     return text
 
 
-EDITOR = Editor(remembered(DotenvDocument), is_empty)
+EDITOR = Editor(remembered(DotenvDocument))

@@ -37,7 +37,7 @@ from thv_llm.edit.document import (
     splice,
     whole_lines,
 )
-from thv_llm.edit.model import BOM, MISSING, Change, EditError, Item, Json, Missing, Path, drop, lookup
+from thv_llm.edit.model import MISSING, Change, EditError, Item, Json, Missing, Path, drop, lookup
 from thv_llm.edit.toml_lex import Pair, Place, Section, dotted, key_of, literal, steps, table
 from thv_llm.errors import shown
 
@@ -210,11 +210,6 @@ def _descend(at: Place, node: Node, place: Place) -> list[tuple[Node, Entry]] | 
         if rest is not None:
             return [(node, entry), *rest]
     return None
-
-
-def is_empty(text: str) -> bool:
-    """Tell whether there is nothing in a text but white space."""
-    return not text.removeprefix(BOM).strip()
 
 
 class TomlDocument:
@@ -472,4 +467,4 @@ def _check_item(path: Path, value: Json) -> None:
         raise EditError(f"an item found by {shown(step.name)} needs that member")
 
 
-EDITOR = Editor(remembered(TomlDocument), is_empty)
+EDITOR = Editor(remembered(TomlDocument))

@@ -257,11 +257,6 @@ def _unquoted(key: str) -> str:
 _scan = remembered(Scan)
 
 
-def is_empty(text: str) -> bool:
-    """Tell whether there is nothing in a text but white space."""
-    return not text.removeprefix(BOM).strip()
-
-
 def has_member(text: str, name: str) -> bool:
     """Tell whether the top level has a member of that name, or can have one by a merge key (`<<`)."""
     return not {name, "<<"}.isdisjoint(_scan(text).keys)
@@ -382,4 +377,4 @@ def _flow(value: Json) -> str:
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-EDITOR = Editor(remembered(YamlDocument), is_empty)
+EDITOR = Editor(remembered(YamlDocument))

@@ -81,9 +81,6 @@ def error(refused: Rejected, path: bytes = b"", *, with_body: bool = True) -> by
 class NoToken(Rejected):
     """There is no access token: a 401, or what the client shows to its user instead of that."""
 
-    def __init__(self, reason: str, status: int = 401) -> None:
-        super().__init__(status, reason)
-
 
 def token_failure(failure: Exception) -> NoToken:
     """Return the 401 for a failure to get a token.
@@ -92,8 +89,8 @@ def token_failure(failure: Exception) -> NoToken:
         failure: what get_token raised; only the text of a ThvLlmError is meant to be shown.
     """
     if not isinstance(failure, ThvLlmError):
-        return NoToken("cannot get an access token. Next: thv-llm doctor")
-    return NoToken(f"{failure.short}. Next: {failure.next_step or 'thv-llm doctor'}")
+        return NoToken(401, "cannot get an access token. Next: thv-llm doctor")
+    return NoToken(401, f"{failure.short}. Next: {failure.next_step or 'thv-llm doctor'}")
 
 
 def _shaped(status: int, message: str, path: bytes) -> dict[str, object]:

@@ -118,9 +118,7 @@ def facts(where: Paths) -> dict[str, object]:
     return document if isinstance(document, dict) else {}
 
 
-def start(
-    where: Paths, environ: Mapping[str, str], *, timeout_s: float = START_TIMEOUT_S
-) -> tuple[Running, bool]:
+def start(where: Paths, environ: Mapping[str, str]) -> tuple[Running, bool]:
     """Start the service unless it runs, and wait until it has proven itself.
 
     Returns:
@@ -139,9 +137,9 @@ def start(
             next_step="thv-llm proxy restart",
         )
     files.private_directory(where.directory)
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + START_TIMEOUT_S
     is_managed = autostart.of(environ, system.NAME).start(where)
-    if not is_managed and not until_ready(environ, timeout_s):
+    if not is_managed and not until_ready(environ, START_TIMEOUT_S):
         raise _did_not_start(where, "it ended, or hung, without a word")
     # When another process started it at the same moment, it is perhaps not ready yet.
     return wait(where, deadline - time.monotonic()), True
@@ -167,9 +165,7 @@ def _did_not_start(where: Paths, why: str) -> ThvLlmError:
     )
 
 
-def stop(
-    where: Paths, *, timeout_s: float = STOP_TIMEOUT_S, waiting: Callable[[], None] = lambda: None
-) -> bool:
+def stop(where: Paths, *, waiting: Callable[[], None] = lambda: None) -> bool:
     """Stop our service, letting running streams and refreshes end; False when it was not running.
 
     Args:
@@ -182,8 +178,8 @@ def stop(
     if found is None:
         return False
     process = found.record.process()
-    if not found.responds and os.path.exists(where.socket):  # without one it is ending already
-        timeout_s = min(timeout_s, HUNG_TIMEOUT_S)
+    is_hung = not found.responds and os.path.exists(where.socket)  # without one it is ending already
+    timeout_s = HUNG_TIMEOUT_S if is_hung else STOP_TIMEOUT_S
     if not (found.responds and _asked_to_stop(where)) and process:
         processes.end(process)
     drain_s = min(timeout_s, DRAIN_S + 1.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
@@ -407,16 +407,14 @@ class Drift:
 INTERRUPTED = "setup or teardown was interrupted while it changed this file"
 
 
-def drift(
-    known: State, place: Place | None = None, values: Values | None = None, tools: Sequence[Tool] = TOOLS
-) -> tuple[Drift, ...]:
+def drift(known: State, place: Place | None = None, values: Values | None = None) -> tuple[Drift, ...]:
     """Compare the files of the configured tools with the desired state; what is `ok` is left out.
 
     Args:
         values: by the settings, with the models that they name; each tool's recorded ones are used where
             they name none. Without place and values only edits are found.
     """
-    entries = {tool.id: tool for tool in tools}
+    entries = {tool.id: tool for tool in TOOLS}
     return tuple(
         one
         for wired in known.wired

@@ -124,16 +124,16 @@ def not_configured(place: Place, known: State) -> tuple[Tool, ...]:
     return tuple(tool for tool in sure if mode(tool) in can and not known.tool(tool.id))
 
 
-def by_name(name: str, tools: Sequence[Tool] = TOOLS) -> Tool:
+def by_name(name: str) -> Tool:
     """Return the entry of that id.
 
     Raises:
         UsageError: there is none; the message lists the ids.
     """
-    for tool in tools:
+    for tool in TOOLS:
         if tool.id == name:
             return tool
-    known = [tool.id for tool in tools]
+    known = [tool.id for tool in TOOLS]
     why = did_you_mean(name, known) or f"known are: {', '.join(known)}"
     raise UsageError(f"no tool is called {shown(name)}", why=why, next_step="thv-llm tools")
 
