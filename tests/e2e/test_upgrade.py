@@ -1,19 +1,33 @@
-"""A new file in the place of an old one, while the old service runs and the old file's wiring is in use."""
+"""A new file in the place of an old one, while the old service runs and the old file's wiring is in use.
+
+The old one is today's with other values in it, and where the history goes back that far also 0.1.0 itself.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import subprocess
+import sys
+import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from tests.e2e.machine import PYZ, Machine, NewMachine, Snapshot
 from tests.e2e.npm_provider import NpmProvider
 from tests.e2e.prompts import ANSWER, chat
+from tests.matrix import TOP
 from thv_llm import __version__
 
 OLD_VERSION = "0.0.1"
+RELEASED = "7e61067"
+"""The commit of 0.1.0, which an archive of the sources or a shallow clone does not have."""
+RELEASED_SHA256 = "cb6ea063e8868018c47c1352cc1d00286c82e8cb2be36ef06f4ebf127018e423"
 DIFFERENCES = (
     ("LICENSES.txt", "Packages inside", "Inside are packages"),  # all that comes behind it moves
     ("thv_llm/__init__.py", f'__version__ = "{__version__}"', f'__version__ = "{OLD_VERSION}"'),
@@ -42,6 +56,41 @@ def write_older(program: Path) -> None:
     program.chmod(0o755)
 
 
+def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", *arguments], cwd=TOP, capture_output=True, check=False)
+
+
+def write_released(program: Path) -> None:
+    """Build 0.1.0 by its own recipe; what is inside of both files comes from today's cache."""
+    with tempfile.TemporaryDirectory() as sources:
+        with zipfile.ZipFile(io.BytesIO(git("archive", "--format=zip", RELEASED).stdout)) as archive:
+            archive.extractall(sources)
+        recipe = [sys.executable, "zipapp.spec", "--cache", str(TOP / ".cache" / "wheels")]
+        subprocess.run(recipe, cwd=sources, capture_output=True, check=True)
+        data = Path(sources, "dist", PYZ.name).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == RELEASED_SHA256
+    program.write_bytes(data)
+    program.chmod(0o755)
+
+
+class Old(NamedTuple):
+    """A file of an older version."""
+
+    version: str
+    write: Callable[[Path], None]
+
+
+OLD = {"changed": Old(OLD_VERSION, write_older)}
+if git("cat-file", "-e", f"{RELEASED}^{{commit}}").returncode == 0:
+    OLD["0.1.0"] = Old("0.1.0", write_released)
+
+
+@pytest.fixture(params=list(OLD.values()), ids=list(OLD))
+def old(request: pytest.FixtureRequest) -> Old:
+    found: Old = request.param
+    return found
+
+
 @pytest.fixture
 def machine(new_machine: NewMachine) -> Machine:
     machine = new_machine(keyring=True)
@@ -57,16 +106,16 @@ def machine(new_machine: NewMachine) -> Machine:
 
 
 @pytest.fixture
-def before(machine: Machine) -> Snapshot:
+def before(machine: Machine, old: Old) -> Snapshot:
     """What the home was; now the old file has set it up, and the new one is in its place.
 
     Without a login, so that the old service has yet to need most of what it is made of.
     """
     program = machine.commands / "thv-llm"
     before = machine.snapshot()
-    write_older(program)
+    old.write(program)
     machine.setup("--lazy", "--models", "m-1")
-    assert machine.thv("--version").out == f"thv-llm {OLD_VERSION}\n"
+    assert machine.thv("--version").out == f"thv-llm {old.version}\n"
     assert machine.run("install", "-m", "755", str(PYZ), str(program)).code == 0
     assert machine.thv("--version").out == f"thv-llm {__version__}\n"
     return before
@@ -80,11 +129,11 @@ def serving(machine: Machine) -> str:
 
 
 def test_the_old_service_goes_on_until_setup_brings_everything_up_to_date(
-    machine: Machine, provider: NpmProvider, before: Snapshot
+    machine: Machine, provider: NpmProvider, old: Old, before: Snapshot
 ) -> None:
-    old = machine.snapshot()
+    wired = machine.snapshot()
 
-    assert serving(machine) == OLD_VERSION
+    assert serving(machine) == old.version
     machine.thv("login")
     machine.thv("token", "--force-refresh")
     assert provider.verify(machine.run(str(machine.helper)).out.strip())
@@ -92,7 +141,7 @@ def test_the_old_service_goes_on_until_setup_brings_everything_up_to_date(
     assert (status, ANSWER in text) == (200, True)
     assert "outdated" in machine.thv("status", fails=True).out  # both files would be written differently now
     doubts = machine.thv("doctor", fails=True).out
-    assert f"it runs thv-llm {OLD_VERSION} from a file that was replaced since" in " ".join(doubts.split())
+    assert f"it runs thv-llm {old.version} from a file that was replaced since" in " ".join(doubts.split())
     assert "next: thv-llm setup" in doubts
 
     said = machine.thv("setup").err
@@ -102,7 +151,7 @@ def test_the_old_service_goes_on_until_setup_brings_everything_up_to_date(
     assert "All is well." in machine.thv("doctor").out
     assert len(machine.services()) == 1
     new = machine.snapshot()
-    assert {name for name in new if new[name] != old[name]} == {
+    assert {name for name in new if new[name] != wired[name]} == {
         ".claude/settings.json",
         ".config/opencode/opencode.jsonc",
     }
