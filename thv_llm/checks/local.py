@@ -7,6 +7,7 @@ import shlex
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from thv_llm import __version__, agent_client, paths, system
@@ -178,7 +179,6 @@ def _has_token(here: Installation) -> bool:
 
 def _tried(here: Installation, command: Sequence[str]) -> Check:
     import subprocess
-    import time
 
     begun = time.monotonic()
     try:

@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from thv_llm import settings, state, system
+from thv_llm import settings, state, system, tokens
 from thv_llm.errors import LoginRequiredError, ThvLlmError
+from thv_llm.paths import Paths
+from thv_llm.service import agent_protocol, background, cold_token, network
+from thv_llm.service.background import Running
+from thv_llm.settings import Settings
+from thv_llm.state import State
+from thv_llm.tokens import AccessToken
+from thv_llm.tools import engine
+from thv_llm.tools.desired import Drift
 
-if TYPE_CHECKING:
-    from thv_llm.paths import Paths
-    from thv_llm.service.background import Running
-    from thv_llm.settings import Settings
-    from thv_llm.state import State
-    from thv_llm.tokens import AccessToken
-    from thv_llm.tools.desired import Drift
-
-MIN_VALID_S = 60
 SLOW_HELPER_S = 2.0
 """Tools wait for the helper before a request; Codex gives it 5 s by default."""
 AGENT_TIMEOUT_S = 35.0
@@ -123,8 +121,6 @@ class Installation:
     @cached_property
     def network(self) -> Mapping[str, str]:
         """The environment in which the service asks provider and gateway."""
-        from thv_llm.service import network
-
         complete = network.environment(self.settings, self.environ)
         if network.needs_password(complete):
             with contextlib.suppress(ThvLlmError):  # its store has a finding of its own
@@ -134,8 +130,6 @@ class Installation:
     @cached_property
     def drift(self) -> tuple[Drift, ...]:
         """The files of configured tools that are not as setup would leave them."""
-        from thv_llm.tools import engine
-
         try:
             wanted = self.settings
             values = engine.values_of(wanted, self.state, self.where.helper) if wanted.gateway_url else None
@@ -158,15 +152,11 @@ class Installation:
     @cached_property
     def running(self) -> Running | None:
         """Our service, if it runs."""
-        from thv_llm.service import background
-
         return background.find(self.where)
 
     @cached_property
     def adopted_until(self) -> float:
         """Until when the service has the token of a login that brought no session; 0 when it has none."""
-        from thv_llm.service import background
-
         facts = background.facts(self.where) if self.running and self.running.responds else {}
         until = facts.get("adopted_until")
         return until if isinstance(until, float) and until > self.now() else 0.0
@@ -186,14 +176,9 @@ class Installation:
         return self._asked_for(" newer 0") if self.is_served else self._tried()
 
     def _asked_for(self, age: str = "") -> AccessToken:
-        from thv_llm import tokens
-        from thv_llm.service import agent_protocol
-
-        line = f"token {MIN_VALID_S}{age}"
+        line = f"token {cold_token.SOON_S}{age}"
         found = agent_protocol.call(self.where.socket, line, timeout_s=AGENT_TIMEOUT_S)
         return tokens.AccessToken(*agent_protocol.token(found))
 
     def _tried(self) -> AccessToken:
-        from thv_llm.service import cold_token
-
         return cold_token.try_session(self.settings, self.environ, as_service=True)

@@ -10,12 +10,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
 
 SUMMARY = "tab completion for bash, zsh, fish and PowerShell"
 EXAMPLES = """

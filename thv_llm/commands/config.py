@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from thv_llm import policy, settings, state
 from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
 from thv_llm.commands.parser import add_format
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
+from thv_llm.state import State
 from thv_llm.tools import engine
 from thv_llm.validation import Value
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
-    from thv_llm.state import State
 
 SUMMARY = "settings by hand: set, show, get, reset"
 EXAMPLES = """

@@ -12,13 +12,13 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from thv_llm import settings, state
-from thv_llm.checks.model import MIN_VALID_S
 from thv_llm.commands import wiring
 from thv_llm.commands.parser import Command
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, NotFoundError, ThvLlmError, UsageError, shown
+from thv_llm.settings import Settings
 from thv_llm.system import processes
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
@@ -26,9 +26,6 @@ from thv_llm.tools.model import Binary, Template, Value
 from thv_llm.tools.registry.proxy import CLIENTS
 from thv_llm.tools.values import leaves, resolve
 
-if TYPE_CHECKING:
-    from thv_llm.context import Context
-    from thv_llm.settings import Settings
 VARIABLES = tuple(name for names in CLIENTS.values() for name in names)
 
 
@@ -211,7 +208,7 @@ def _run_run(args: argparse.Namespace, context: Context) -> ExitCode:
         raise NotFoundError(f"cannot run {shown(command[0])}", why="no program on PATH has that name")
     from thv_llm.service import cold_token
 
-    cold_token.token(context.paths, context.environ, MIN_VALID_S)
+    cold_token.token(context.paths, context.environ)
     tool = args.tool or _own_name(command[0])
     environ = {**context.environ, **_variables(context, found, tool, command="run")}
     environ |= _direct_loopback(environ)

@@ -9,15 +9,12 @@ import argparse
 import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from thv_llm import __version__, paths
 from thv_llm.commands.parser import Command
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, UsageError, did_you_mean, shown
 from thv_llm.system import terminal
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
 
 MARK = re.compile(r"<!-- /?\w+ -->")
 """Around the parts that are generated."""

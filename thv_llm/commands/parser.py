@@ -8,16 +8,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from thv_llm import settings
-from thv_llm.errors import ThvLlmError, UsageError, did_you_mean, shown
+from thv_llm.context import Context
+from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
 from thv_llm.system import terminal
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
-    from thv_llm.errors import ExitCode
 
 
 @dataclass(frozen=True)

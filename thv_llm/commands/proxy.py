@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thv_llm import log, state
+from thv_llm import files, log, settings, state
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, NotConfiguredError, ThvLlmError
 
@@ -99,8 +100,6 @@ def _serve_here(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _clock(now: float) -> str:
-    import time
-
     return time.strftime("%H:%M:%S", time.localtime(now))
 
 
@@ -148,7 +147,6 @@ def _serve_managed(context: Context) -> ExitCode:
 
 
 def _serve_into_log(context: Context, on_ready: Callable[[], None]) -> ExitCode:
-    from thv_llm import files
     from thv_llm.commands import watching
     from thv_llm.service import background, service
     from thv_llm.system import memory
@@ -268,7 +266,6 @@ def _logs(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _install(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG001 - one signature for all
-    from thv_llm import settings
     from thv_llm.service import autostart, background, network
 
     saved = settings.load(context.paths.settings)
@@ -287,7 +284,6 @@ def _install(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: A
 
 
 def _uninstall(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: ARG001 - one signature for all
-    from thv_llm import settings
     from thv_llm.service import autostart, background
 
     manager = autostart.of(context.environ, context.platform)

@@ -7,12 +7,10 @@ than 80 columns unless a name or a path is.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping
+from typing import TextIO
 
 from thv_llm.system import terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 WIDTH = 80
 CLOCK_SLACK_S = 60.0

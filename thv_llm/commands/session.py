@@ -10,10 +10,11 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import settings
+from thv_llm import sessions, settings, state, tokens
 from thv_llm.commands import connection, screen
 from thv_llm.commands.parser import Command, add_format
 from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError, shown
+from thv_llm.secret import Secret
 from thv_llm.settings import STORED
 from thv_llm.system import terminal
 
@@ -79,8 +80,6 @@ def begin(
         before_login: called when a login is needed; may raise to prevent it.
         is_published: the gateway itself has named settings, so the token must be for it.
     """
-    from thv_llm import sessions, tokens
-
     passphrase = _Passphrase(context)
     if wanted.oidc.grant != "user":
         from thv_llm.service import cold_token
@@ -145,8 +144,6 @@ def begin(
 
 def stored(context: Context, wanted: Settings) -> Begun | None:
     """Return a token of the session that is stored, without a user; None when there is none to be had."""
-    from thv_llm import tokens
-
     try:
         source = tokens.open(wanted, context.paths, context.environ, now=context.now)
         return _tried(context, wanted, _Passphrase(context)) if source.has_session() else None
@@ -166,7 +163,6 @@ def _is_stored(source: TokenSource) -> bool:
 
 def _tried(context: Context, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
     """Return a token that the session gave just now; None when it gives none."""
-    from thv_llm import tokens
     from thv_llm.service import cold_token
 
     context.progress("Trying the session …")
@@ -335,8 +331,6 @@ class _Passphrase:
         if self.typed is None:
             import getpass
 
-            from thv_llm.secret import Secret
-
             self._settle()
             try:
                 typed = getpass.getpass("Passphrase of the session file: ", stream=self._stderr)
@@ -349,8 +343,6 @@ class _Passphrase:
 
 def say_left_behind(context: Context, before: Settings | None, after: Settings) -> None:
     """Say so when settings change in a way that makes the stored session somebody else's."""
-    from thv_llm import sessions
-
     if before is None or before.session_id == after.session_id:
         return
     if sessions.load(context.paths.state).of(before.session_id).store:
@@ -364,8 +356,6 @@ def end(context: Context, saved: Settings) -> None:
     Args:
         saved: may lack issuer and client id: then there are only the sessions of earlier settings.
     """
-    from thv_llm import tokens
-
     is_terminal = terminal.is_one(context.stdin)
     found = tokens.end_all(
         saved,
@@ -438,7 +428,6 @@ def _add_login(parser: argparse.ArgumentParser) -> None:
 
 def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
     """Log in unless the session is good already."""
-    from thv_llm import state
     from thv_llm.commands import wiring
 
     saved = settings.load(context.paths.settings)

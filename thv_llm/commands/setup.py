@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import argparse
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from thv_llm import files, paths, policy, providers, settings, state
 from thv_llm.checks.local import no_command, path_advice
 from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
+from thv_llm.gateway import Routes
+from thv_llm.providers import IdentityProvider
+from thv_llm.service import autostart, background
+from thv_llm.settings import Settings
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool
+from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool, Values
 from thv_llm.tools.ownership import ForeignError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from thv_llm.context import Context
-    from thv_llm.gateway import Routes
-    from thv_llm.providers import IdentityProvider
-    from thv_llm.settings import Settings
-    from thv_llm.tools.engine import Values
 
 PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
 
@@ -284,8 +280,6 @@ class Setup:
     @cached_property
     def _port_owner(self) -> str | None:
         """The foreign process that has the proxy's port ("" when unknown); None when the port can be had."""
-        from thv_llm.service import background
-
         use = background.port_use(self.context.paths, self.wanted.proxy_port)
         return use.owner if use.kind == "foreign" else None
 
@@ -419,8 +413,6 @@ class Setup:
 
     def _arrange_autostart(self, saved: Settings) -> None:
         """Have the service started at every login when a tool cannot do without it, or no longer."""
-        from thv_llm.service import autostart, background
-
         say, where, environ = self.context.say, self.context.paths, self.context.environ
         manager = autostart.of(environ, self.context.platform)
         service = state.load(where.state).service

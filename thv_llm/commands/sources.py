@@ -16,16 +16,14 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import files, policy, sessions, settings, validation
 from thv_llm.commands import parser as flags
+from thv_llm.context import Context
 from thv_llm.errors import NoResponseError, ThvLlmError, UsageError
 from thv_llm.settings import ROWS, Row, Settings
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
 
 SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 

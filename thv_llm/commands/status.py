@@ -6,10 +6,11 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thv_llm import settings, state
+from thv_llm import checks, settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.service import background
 from thv_llm.sessions import SessionFacts
 from thv_llm.store import choice
 
@@ -133,8 +134,6 @@ def _is_configured(found: Settings) -> bool:
 
 
 def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str]]:
-    from thv_llm.service import background
-
     running = background.find(context.paths)
     facts = background.facts(context.paths) if running and running.responds else {}
     reasons = background.reasons_to_restart(context.paths, running.record) if running else []
@@ -142,8 +141,6 @@ def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str
 
 
 def _check(context: Context) -> list[Check]:
-    from thv_llm import checks
-
     here = checks.Installation(
         context.environ, context.paths, context.platform, context.now, context.progress
     )

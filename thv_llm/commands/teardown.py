@@ -10,23 +10,18 @@ import argparse
 import contextlib
 import functools
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from thv_llm import files, paths, settings, state
 from thv_llm.commands import parser as flags
 from thv_llm.commands import session, wiring
 from thv_llm.commands.parser import Command
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError
 from thv_llm.service import autostart, background, network
 from thv_llm.settings import ROWS, Settings
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Done, Mode, Undone
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from thv_llm.context import Context
-    from thv_llm.tools.engine import Place, Unrecorded
+from thv_llm.tools.engine import Done, Mode, Place, Undone, Unrecorded
 
 
 def _add_teardown(parser: argparse.ArgumentParser) -> None:

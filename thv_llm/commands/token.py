@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from thv_llm import settings
 from thv_llm.agent_client import MIN_VALID_S, SCROLLBACK
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, LoginRequiredError
@@ -70,7 +71,6 @@ def _obtain(args: argparse.Namespace, context: Context) -> AccessToken:
     except LoginRequiredError:
         if not args.login:
             raise
-    from thv_llm import settings
     from thv_llm.commands import session
 
     begun = session.begin(context, settings.load(context.paths.settings))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from thv_llm import settings, state
+from thv_llm import gateway, settings, state
 from thv_llm.commands import parser as flags
 from thv_llm.commands import screen, watching, wiring
 from thv_llm.commands.parser import Command, add_format
+from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.service import background
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode, Tool
 from thv_llm.tools.model import Value
 from thv_llm.tools.values import leaves
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from thv_llm.context import Context
 
 INDENT = 20
 WIRABLE = (Mode.DIRECT.value, Mode.PROXY.value)
@@ -123,8 +121,6 @@ def _left_to_do(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _one(tool: Tool, form: str, context: Context) -> None:
-    from thv_llm.service import background
-
     found = background.find(context.paths)
     facts = background.facts(context.paths) if found and found.responds else {}
     seen = watching.of_tool(facts, tool.id, is_told_apart=engine.is_told_apart(tool))
@@ -196,14 +192,11 @@ def _run_models(args: argparse.Namespace, context: Context) -> ExitCode:
         NoResponseError: provider or gateway cannot be reached.
         ThvLlmError: the gateway does not list its models.
     """
-    from thv_llm import gateway, settings
-    from thv_llm.checks.model import MIN_VALID_S
-    from thv_llm.commands import screen
     from thv_llm.service import cold_token
 
     found = settings.load(context.paths.settings)
     found.require_configured()
-    token = cold_token.token(context.paths, context.environ, MIN_VALID_S)
+    token = cold_token.token(context.paths, context.environ)
     ids = gateway.models(found, context.environ, token.value)
     context.result(screen.as_json({"models": ids}) if args.format == "json" else "\n".join(ids))
     return ExitCode.DONE

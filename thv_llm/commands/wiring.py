@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from thv_llm import paths, settings, state
-from thv_llm.checks.model import MIN_VALID_S
+from thv_llm import gateway, paths, settings, state
+from thv_llm.context import Context
 from thv_llm.errors import ThvLlmError
+from thv_llm.gateway import Routes
 from thv_llm.secret import Secret
+from thv_llm.settings import Settings
 from thv_llm.state import State
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Condition, Detection, Drift, Mode, Place, Plan, Tool, Values
 from thv_llm.tools.values import without_effect
-
-if TYPE_CHECKING:
-    from thv_llm.context import Context
-    from thv_llm.gateway import Routes
-    from thv_llm.settings import Settings
 
 MAY_BE_WRITTEN = (Condition.OUTDATED, Condition.MISSING)
 """Files that no user has changed since."""
@@ -44,8 +40,6 @@ def can_wire(tool: Tool) -> bool:
 
 def find_routes(context: Context, wanted: Settings, token: Secret, *, given: Collection[str] = ()) -> Routes:
     """Ask the gateway where it serves each API, and say what is odd about its URL."""
-    from thv_llm import gateway
-
     context.progress("Asking the gateway where it serves each API …")
     found = gateway.find_routes(wanted, context.environ, token, given=given)
     after = settings.overlaid(wanted, found.prefixes)
@@ -91,7 +85,6 @@ def models_of(context: Context, wanted: Settings, token: Secret, tools: Collecti
     """Return the gateway's model ids when a tool needs them; none when it does not say."""
     if not any(engine.takes_models(tool) for tool in tools):
         return ()
-    from thv_llm import gateway
 
     context.progress("Asking the gateway for its models …")
     try:
@@ -122,11 +115,10 @@ def known_models(context: Context, wanted: Settings) -> tuple[str, ...]:
     """Return the model ids of the settings, else those that the gateway names; none without a session."""
     if wanted.models:
         return wanted.models
-    from thv_llm import gateway
     from thv_llm.service import cold_token
 
     try:
-        token = cold_token.token(context.paths, context.environ, MIN_VALID_S)
+        token = cold_token.token(context.paths, context.environ)
         return gateway.models(wanted, context.environ, token.value)
     except ThvLlmError as error:
         context.say(f"The gateway named no models: {error.why or error.what}.")

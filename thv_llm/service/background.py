@@ -20,19 +20,16 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from thv_llm import errors, files, paths, state, system
 from thv_llm.errors import ThvLlmError
+from thv_llm.paths import Paths
 from thv_llm.service import agent_protocol, autostart, pid_file
 from thv_llm.service.autostart import Autostart
 from thv_llm.service.pid_file import DRAIN_S, STOP_TIMEOUT_S, ServiceRun
 from thv_llm.state import ServiceState, State
 from thv_llm.system import detach as system_detach
 from thv_llm.system import processes
-
-if TYPE_CHECKING:
-    from thv_llm.paths import Paths
 
 START_TIMEOUT_S = 15.0
 HUNG_TIMEOUT_S = 3.0

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 SESSION_WORKER = "session"
 """What the worker of `try_session` is called on the command line."""
 
+SOON_S = 60
+"""How long a token for one request at once must be good for."""
 LINGER_S = 2.0
 LONGEST_S = 60.0
 POLL_S = 0.02
@@ -59,7 +61,7 @@ def main() -> NoReturn:
 
 
 def token(
-    where: Paths, environ: Mapping[str, str], min_valid_s: int, *, newer_than: float | None = None
+    where: Paths, environ: Mapping[str, str], min_valid_s: int = SOON_S, *, newer_than: float | None = None
 ) -> AccessToken:
     """Return a fresh access token, from the agent or from a worker.
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
 
 from thv_llm import __version__, files, paths, policy
+from thv_llm.paths import Paths
 from thv_llm.system import processes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from thv_llm.paths import Paths
-    from thv_llm.system.processes import Process
+from thv_llm.system.processes import Process
 
 DRAIN_S = 10.0
 """How long running streams can go on after the service was told to stop."""
