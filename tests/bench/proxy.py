@@ -3,6 +3,10 @@
 Every row is measured on all of them in turn, for several rounds; the table shows medians. The
 figures are those of this machine at this moment, so what counts is the ratio to Go in the last
 column. Each load is bounded in count and time.
+
+`ROW=cost` measures CPU time for each request and event, which other processes hardly change.
+BENCH_BEFORE names another tree of the sources, whose proxy is measured as well: in short rounds
+in turn, a change of a few percent shows.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from tests.bench.stage import GATEWAY, NGINX, PEER, TLS, WRK, Stage
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = int(os.environ.get("BENCH_SECONDS", "2"))
+BEFORE = os.environ.get("BENCH_BEFORE", "")
 STREAMS = 256
 
 
@@ -53,6 +58,7 @@ class Row:
 
     Attributes:
         goal: of ours divided by Go's: a most when less is better, a least when more is.
+        of_process: it looks at the process, so there is none without anything between.
     """
 
     name: str
@@ -60,6 +66,21 @@ class Row:
     unit: str
     goal: str
     measure: Callable[[Place], float]
+    of_process: bool = False
+
+
+class Cost(float):
+    """CPU time in µs, of which `user` was spent in the program itself, the rest in the kernel for it."""
+
+    user = 0.0
+
+    @classmethod
+    def since(cls, before: dict[str, float], pid: int, count: int) -> Cost:
+        """Return what each of so many requests cost since `before`, which `stage.cpu_times` returned."""
+        used = {kind: now - before[kind] for kind, now in stage.cpu_times(pid).items()}
+        found = cls(sum(used.values()) / count * 1e6)
+        found.user = used["user"] / count * 1e6
+        return found
 
 
 def wrk(place: Place, path: str, connections: int, *options: str) -> str:
@@ -102,16 +123,14 @@ def posting(size: int) -> tuple[str, ...]:
     return ("-s", str(script))
 
 
-def cpu(*kinds: str) -> Callable[[Place], float]:
-    """Return what measures the CPU time of one small request, in the interpreter, the kernel or both."""
+def cost(path: str, connections: int, *options: str) -> Callable[[Place], float]:
+    """Return what measures the CPU time of one request."""
 
     def measure(place: Place) -> float:
         before = stage.cpu_times(place.pid)
-        text = wrk(place, "/1k", 8)
-        used = sum(stage.cpu_times(place.pid)[kind] - before[kind] for kind in kinds)
-        found = re.search(r"(\d+) requests in", text)
+        found = re.search(r"(\d+) requests in", wrk(place, path, connections, *options))
         assert found is not None
-        return used / int(found[1]) * 1e6
+        return Cost.since(before, place.pid, int(found[1]))
 
     return measure
 
@@ -120,7 +139,7 @@ def events(rate_per_s: int, figure: str, streams: int = STREAMS, body: int = 0) 
     def measure(place: Place) -> float:
         binary = os.environ["BENCH_EVENTS"]
         count = rate_per_s * (SECONDS + 2)
-        before = stage.cpu_seconds(place.events_pid) if place.events_pid else 0.0
+        before = stage.cpu_times(place.events_pid) if place.events_pid else {}
         command = [binary, "-url", place.events, "-key", KEY, "-ca", str(TLS / "ca.pem")]
         command += [
             "-streams",
@@ -143,9 +162,9 @@ def events(rate_per_s: int, figure: str, streams: int = STREAMS, body: int = 0) 
         found = json.loads(text)
         if found["lost"]:
             raise RuntimeError(f"{place.name}: {found['lost']} events lost")
-        used = (stage.cpu_seconds(place.events_pid) if place.events_pid else 0.0) - before
-        found |= {"cpu_us": used / (streams * count) * 1e6, "memory_mb": memory}
-        return float(found[figure])
+        if figure == "cpu_us":
+            return Cost.since(before, place.events_pid, streams * count)
+        return memory if figure == "memory_mb" else float(found[figure])
 
     return measure
 
@@ -191,19 +210,17 @@ def burst(place: Place) -> float:
     return sorted(times)[197]
 
 
+CLOSING = ("-H", "Connection: close")
 ROWS = (
     Row("small-1", "1 KB answers, 1 connection, p50", "µs", "< 0.8", p50("/1k", 1)),
     Row("small-8", "1 KB answers, 8 connections", "1/s", ">= 0.9", rate("/1k", 8)),
     Row("small-64", "1 KB answers, 64 connections", "1/s", ">= 0.9", rate("/1k", 64)),
-    Row("cpu-small", "CPU per small request, 8 connections", "µs", "<= 1.1", cpu("user", "system")),
-    Row("cpu-user", "… in the interpreter", "µs", "", cpu("user")),
-    Row("cpu-system", "… in the kernel", "µs", "", cpu("system")),
     Row(
         "connect-8",
         "a new connection each, 8 at once",
         "1/s",
         ">= 0.8",
-        rate("/1k", 8, "-H", "Connection: close"),
+        rate("/1k", 8, *CLOSING),
     ),
     Row("answers-100k", "100 KB answers, 8 connections", "MB/s", ">= 1.0", megabytes("/100k", 8, 100 * 1024)),
     Row("answers-5m", "5 MB answers, 1 connection", "MB/s", ">= 1.1", megabytes("/5m", 1, 5 * 1024 * 1024)),
@@ -221,26 +238,35 @@ ROWS = (
     Row("events-64-p99", "64 streams, 50 events/s each, p99", "ms", "<= 1.6", events(50, "p99_ms", 64)),
     Row("events-25", "256 streams, 25 events/s each, p99", "ms", "", events(25, "p99_ms")),
     Row("events-50", "256 streams, 50 events/s each, p99", "ms", "<= 1.6", events(50, "p99_ms")),
-    Row("events-cpu", "CPU per event there", "µs", "<= 1.1", events(50, "cpu_us")),
-    Row("events-memory", "memory with 256 streams", "MB", "<= 45 MB", events(50, "memory_mb")),
+    Row("events-memory", "memory with 256 streams", "MB", "<= 45 MB", events(50, "memory_mb"), True),
     Row(
         "events-prompts",
         "memory with 40 streams, prompts of 4 MB",
         "MB",
         "<= 60 MB",
         events(50, "memory_mb", 40, 4_000_000),
+        True,
     ),
-    Row("memory-after", "memory after 10,000 requests", "MB", "<= 64 MB", memory_after_requests),
-    Row("memory-growth", "growth over 10,000 more", "MB", "flat", memory_growth),
-    Row("burst", "200 connections at once, p99", "ms", "< 1.0", burst),
+    Row("memory-after", "memory after 10,000 requests", "MB", "<= 64 MB", memory_after_requests, True),
+    Row("memory-growth", "growth over 10,000 more", "MB", "flat", memory_growth, True),
+    Row("burst", "200 connections at once, p99", "ms", "< 1.0", burst, True),
+    Row("cost-small-1", "CPU: 1 KB answer, 1 connection", "µs", "", cost("/1k", 1), True),
+    Row("cost-small-8", "CPU: 1 KB answer, 8 connections", "µs", "<= 1.0", cost("/1k", 8), True),
+    Row("cost-connect", "CPU: with a new connection", "µs", "", cost("/1k", 8, *CLOSING), True),
+    Row("cost-100k", "CPU: 100 KB answer, 8 connections", "µs", "", cost("/100k", 8), True),
+    Row("cost-5m", "CPU: 5 MB answer", "µs", "", cost("/5m", 1), True),
+    Row("cost-uploads", "CPU: 10 MB upload", "µs", "", cost("/post", 1, *posting(10_000_000)), True),
+    Row("cost-posts", "CPU: 100 KB post", "µs", "", cost("/post", 1, *posting(100 * 1024)), True),
+    Row("cost-events-64", "CPU: event in 64 streams", "µs", "", events(50, "cpu_us", 64), True),
+    Row("cost-events-256", "CPU: event in 256 streams", "µs", "<= 1.1", events(50, "cpu_us"), True),
 )
 
 
 @contextlib.contextmanager
 def _places(at: Stage):  # type: ignore[no-untyped-def]
     """Start everything; yield the competitors."""
-    gateway, peer, go, ours = (at.free_port() for _ in range(4))
-    emitter, peer_events, go_events, our_events = (at.free_port() for _ in range(4))
+    gateway, peer, go = (at.free_port() for _ in range(3))
+    emitter, peer_events, go_events = (at.free_port() for _ in range(3))
     go_proxy, go_streams = at.go("reverse_proxy"), at.go("events")
     os.environ["BENCH_EVENTS"] = go_streams
     ca = str(TLS / "ca.pem")
@@ -270,11 +296,12 @@ def _places(at: Stage):  # type: ignore[no-untyped-def]
                 options = ("-listen", f"127.0.0.1:{port}", "-upstream", local(upstream, "https"), "-ca", ca)
                 pids.append(enter(at.run(go_proxy, *options, port=port)))
             places.append(Place("Go", local(go), local(go_events), *pids))
-        pids = [
-            enter(at.ours(ours, local(gateway, "https"))),
-            enter(at.ours(our_events, local(emitter, "https"))),
-        ]
-        places.append(Place("ours", local(ours), local(our_events), *pids))
+        for name, tree in {"before": BEFORE, "ours": str(stage.TOP)}.items():
+            if tree:
+                ports = at.free_port(), at.free_port()
+                upstreams = local(gateway, "https"), local(emitter, "https")
+                pids = [enter(at.ours(*pair, tree)) for pair in zip(ports, upstreams, strict=True)]
+                places.append(Place(name, local(ports[0]), local(ports[1]), *pids))
         yield places
 
 
@@ -290,14 +317,16 @@ def _table(found: dict[str, dict[str, list[float]]], names: list[str]) -> str:
     for row in ROWS:
         if row.name not in found:
             continue
-        medians = {name: statistics.median(values) for name, values in found[row.name].items()}
-        cells = [
-            f"{medians[name]:,.{0 if medians[name] >= 100 else 2}f}" if name in medians else ""
-            for name in names
-        ]
+        medians = {name: statistics.median_low(values) for name, values in found[row.name].items()}
+        cells = [_cell(medians[name]) if name in medians else "" for name in names]
         ratio = f"{medians['ours'] / medians['Go']:.2f}" if medians.get("Go", 0) > 0 else ""
         lines.append(f"| {row.title}, {row.unit} | " + " | ".join(cells) + f" | {ratio} | {row.goal} |")
     return "\n".join(lines)
+
+
+def _cell(figure: float) -> str:
+    text = f"{figure:,.{0 if figure >= 100 else 2}f}"
+    return f"{text} ({figure.user:,.0f} + {figure - figure.user:,.0f})" if isinstance(figure, Cost) else text
 
 
 def main(arguments: list[str]) -> int:
@@ -308,7 +337,7 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python -m tests.bench proxy [ROW…], with each ROW one of {known}", file=sys.stderr)
         return 2
     if lacking := stage.lacking():
-        left_out = [row.name for row in rows if not row.name.startswith("events")]
+        left_out = [row.name for row in rows if "events" not in row.name]
         print(f"not measured without {' and '.join(lacking)}: {', '.join(left_out)}", file=sys.stderr)
         print(f"  next: sudo apt install {' '.join(lacking.values())}", file=sys.stderr)
         rows = [row for row in rows if row.name not in left_out]
@@ -321,19 +350,11 @@ def main(arguments: list[str]) -> int:
             for _ in range(ROUNDS):
                 for row in rows:
                     for place in places:
-                        if row.name.startswith("events") and not os.environ["BENCH_EVENTS"]:
+                        if "events" in row.name and not os.environ["BENCH_EVENTS"]:
                             continue
-                        if place.name == "direct" and row.name in (
-                            "burst",
-                            "events-cpu",
-                            "events-memory",
-                            "events-prompts",
-                            "cpu-small",
-                            "cpu-user",
-                            "cpu-system",
-                            "memory-after",
-                            "memory-growth",
-                        ):
+                        if row.of_process and place.name == "direct":
+                            continue
+                        if row.name.startswith("cost") and place.name == "nginx":
                             continue
                         try:
                             figure = row.measure(place)

@@ -93,11 +93,11 @@ class Stage:
                 return port
 
     @contextlib.contextmanager
-    def run(self, *command: str, port: int) -> Iterator[int]:
+    def run(self, *command: str, port: int, tree: str = str(TOP)) -> Iterator[int]:
         """Run a program that listens on a port; yield its process id."""
         # Go's peers tell of every connection that a load generator drops.
         with open(self.work / "errors.log", "ab") as errors:
-            process = subprocess.Popen(command, cwd=TOP, stdout=subprocess.DEVNULL, stderr=errors)
+            process = subprocess.Popen(command, cwd=tree, stdout=subprocess.DEVNULL, stderr=errors)
         try:
             self._wait(port, process)
             yield process.pid
@@ -128,10 +128,9 @@ class Stage:
         conf.write_text(text)
         return self.run(NGINX, "-p", str(self.work), "-c", str(conf), port=port)
 
-    def ours(self, port: int, url: str) -> contextlib.AbstractContextManager[int]:
-        return self.run(
-            self.python, "-m", "tests.bench.serve", str(port), url, str(TLS / "ca.pem"), port=port
-        )
+    def ours(self, port: int, url: str, tree: str) -> contextlib.AbstractContextManager[int]:
+        command = (self.python, "-m", "tests.bench.serve", str(port), url, str(TLS / "ca.pem"))
+        return self.run(*command, port=port, tree=tree)
 
     def go(self, name: str) -> str:
         """Build one of our Go programs; return its path, empty without a toolchain."""
@@ -149,13 +148,8 @@ class Stage:
         return str(binary)
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time a process (not its children) has used. Linux."""
-    return sum(cpu_times(pid).values())
-
-
 def cpu_times(pid: int) -> dict[str, float]:
-    """Return the same in seconds of its own and of the kernel's on its behalf."""
+    """Return the seconds of CPU that a process (not its children) has used, and the kernel for it. Linux."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = os.sysconf("SC_CLK_TCK")
     return {"user": int(words[11]) / ticks, "system": int(words[12]) / ticks}
