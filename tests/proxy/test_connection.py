@@ -461,3 +461,74 @@ def test_a_thousand_requests_on_one_connection_use_one_connection() -> None:
 
         assert run.gateway.connections == 1
         assert run.gateway.bodies == [b"hello"] * 100
+
+
+def test_requests_that_come_again_have_each_a_body_of_their_own() -> None:
+    fields = [
+        b"Content-Length: 5",
+        b"content-length: 3",
+        b"Content-Length: 0",
+        b"Content-Length:4",
+        b"CONTENT-LENGTH: 2",
+        b"X: y",
+        b"Transfer-Encoding: chunked",
+    ]
+    lengths = [5, 3, 0, 4, 2, 0]
+    with running(responding(OK)) as run, run.connect() as client:
+        for _ in range(3):
+            for line, length in zip(fields, [*lengths, 0], strict=True):
+                body = b"1\r\nx\r\n0\r\n\r\n" if b"Transfer" in line else b"x" * length
+                client.send(upload(run, line) + body)
+                assert client.until(b"hi").startswith(b"HTTP/1.1 200")
+
+        assert run.gateway.bodies == [*(b"x" * length for length in lengths), b"1\r\nx\r\n0\r\n\r\n"] * 3
+        for line in (b"Content-Length: 5\r\nContent-Length: 5", b"Content-Length:5\r\ncontent-length: 5"):
+            for _ in range(2):
+                assert status(run.send(upload(run, line) + b"hello")) == 400
+        assert len(run.gateway.heads) == 3 * len(fields)
+
+
+def test_a_request_that_comes_again_is_measured_again() -> None:
+    with running(responding(OK), timing=Timing(linger=0.2, max_body=10)) as run:
+        assert status(run.get(method="POST", body=b"x" * 10)) == 200
+        assert status(run.get(method="POST", body=b"x" * 11)) == 413
+        assert run.entry(2).reason == "body too large"
+
+
+def test_a_request_that_comes_again_gets_the_token_of_its_time() -> None:
+    with running(responding(OK)) as run:
+        for number in (1, 1, 2, 2):
+            run.tokens.current = number
+            run.get()
+
+        assert [head[-1:] for head in run.gateway.heads] == [b"1", b"1", b"2", b"2"]
+
+
+def test_a_request_that_comes_again_meets_the_keys_of_its_time() -> None:
+    keys = {KEY.encode(): "codex"}
+    with running(responding(OK), keys=lambda: dict(keys)) as run:
+        for _ in range(2):
+            assert status(run.get("/v1/models", "X-Note: thv-other-key-1", "X-Id: 1")) == 200
+        assert all(b"thv-other-key-1" in head for head in run.gateway.heads)
+
+        keys[b"thv-other-key-1"] = "claude-code"
+        assert status(run.get("/v1/models", "X-Note: thv-other-key-1", "X-Id: 1")) == 200
+        assert b"thv-other-key-1" not in run.gateway.heads[-1]
+
+        del keys[KEY.encode()]
+        unknown = run.head("/v1/models", "Connection: close").replace(KEY.encode(), b"thv-unknown")
+        assert status(run.send(unknown)) == 401
+        assert status(run.get("/v1/models", "X-Note: thv-other-key-1", "X-Id: 1")) == 401
+
+
+def test_a_request_that_comes_again_is_counted_as_the_same_tools() -> None:
+    with running(responding(OK), keys=lambda: {KEY.encode(): "codex"}) as run:
+        for count in (1, 2):
+            run.get("/v1/models?a=b", "User-Agent: codex/1.2 x")
+            entry = run.entry(count)
+            assert (entry.tool, entry.path, entry.agent, entry.method) == (
+                "codex",
+                "/v1/models",
+                "codex/1.2",
+                "GET",
+            )

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.proxy.running import until
-from thv_llm.proxy.event_loop import EventLoop, Job, Steps, _Jobs
+from thv_llm.proxy import event_loop
+from thv_llm.proxy.event_loop import EventLoop, Job, Steps, _Jobs, _Selector
 from thv_llm.proxy.transport import READ, WRITE, DeadlineExceeded, Transport
 
 
-@pytest.fixture
-def loop() -> Iterator[EventLoop]:
+@pytest.fixture(params=sorted({event_loop.SELECTOR, _Selector}, key=str))
+def loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[EventLoop]:
+    monkeypatch.setattr(event_loop, "SELECTOR", request.param)
     running = EventLoop()
     running.start()
     yield running
@@ -72,6 +74,43 @@ def test_a_task_goes_on_when_its_transport_can(loop: EventLoop) -> None:
         assert theirs.recv(5) == b"HELLO"
         theirs.close()
         assert task.over.wait(5)
+    assert loop.tasks == []
+
+
+def test_an_event_may_be_dealt_with_while_its_task_waits_on(loop: EventLoop) -> None:
+    def steps(task: Plain) -> Steps[None]:
+        task.transports[0].pump = lambda: pump(task)
+        yield soon()
+        task.seen.append("resumed")
+
+    def pump(task: Plain) -> bool:
+        task.seen.append(task.transports[0].read())
+        return task.seen[-1] != b"last"
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        task = Plain(steps, Transport(ours))
+        loop.add(task)
+        for data in (b"one", b"two", b"last"):
+            theirs.send(data)
+            until(lambda: data in task.seen)  # noqa: B023
+        assert task.over.wait(5)
+    assert task.seen == [b"one", b"two", b"last", "resumed"]
+
+
+def test_a_defect_outside_of_a_task_ends_that_task_alone(loop: EventLoop) -> None:
+    def steps(task: Plain) -> Steps[None]:
+        if task is broken:
+            task.transports[0].pump = lambda: 1 // 0 == 0
+        yield soon()
+
+    pairs = [socket.socketpair() for _ in range(2)]
+    broken, fine = (Plain(steps, Transport(ours)) for ours, _ in pairs)
+    for task, (_, theirs) in zip((broken, fine), pairs, strict=True):
+        loop.add(task)
+        theirs.send(b"x")
+        assert task.over.wait(5)
+        theirs.close()
     assert loop.tasks == []
 
 

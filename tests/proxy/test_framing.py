@@ -50,6 +50,49 @@ def test_chunks_are_taken_apart(coded: bytes, step: int) -> None:
     decoder.end()
 
 
+def test_a_chunk_that_comes_alone_is_known_as_it_will_be_written() -> None:
+    for size in (1, 15, 16, 255, 5000):
+        coded = chunk(b"x" * size)
+        decoder = ChunkedBody(of_response=True)
+        for _ in range(2):
+            assert decoder.only_chunk(coded) == size
+            assert decoder.feed(coded) == b"x" * size
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\r\n",
+        b"0\r\n\r\n",
+        b"5\r\nhello",
+        b"5\r\nhello\r",
+        b"5\r\nhello\r\n0\r\n\r\n",
+        b"5\r\nhello\r\n5\r\nhello\r\n",
+        b"4\r\nhello\r\n",
+        b"6\r\nhello\r\n",
+        b"05\r\nhello\r\n",
+        b"A\r\n0123456789\r\n",
+        b"5 \r\nhello\r\n",
+        b"5;x=y\r\nhello\r\n",
+        b"+5\r\nhello\r\n",
+        b"5\nhello\r\n",
+    ],
+)
+def test_anything_else_has_to_be_taken_apart(data: bytes) -> None:
+    assert ChunkedBody(of_response=True).only_chunk(data) == 0
+
+
+@pytest.mark.parametrize(
+    "before", [b"5\r\n", b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r", b"1", b"0\r\n", b"0\r\nA: b"]
+)
+def test_a_chunk_inside_of_something_else_is_none(before: bytes) -> None:
+    decoder = ChunkedBody(of_response=True)
+    decoder.feed(before)
+
+    assert decoder.only_chunk(b"5\r\nhello\r\n") == 0
+
+
 def test_trailers_are_kept(step: int) -> None:
     decoder = ChunkedBody()
 

@@ -130,6 +130,48 @@ def test_a_bad_request_is_refused(head: bytes, step: int) -> None:
     assert caught.value.status == BAD_REQUESTS[head]
 
 
+@pytest.mark.parametrize("name", [b"Content-Length", b"content-length"])
+@pytest.mark.parametrize(
+    "fields", [b"\r\n%b", b"\r\nA: b\r\n%b", b"\r\n%b\r\nA: b", b"\r\nA: b\r\n%b\r\nC: d"]
+)
+def test_a_length_is_taken_out_of_a_head(name: bytes, fields: bytes) -> None:
+    head = b"POST / HTTP/1.1" + fields % (name + b": 42")
+
+    like, length = http1.without_length(head)
+
+    assert length == b"42"
+    assert like == head.replace(b"\r\n" + name + b": 42", b"")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Content-Length:42",
+        b"Content-Length:  42",
+        b"Content-Length: 42 ",
+        b"CONTENT-LENGTH: 42",
+        b"Content-Length: -1",
+        b"Content-Length: \xb2",
+        b"Content-Length: 4 2",
+        b"Content-Length: ",
+        b"Content-Length: " + b"1" * 19,
+        b"Content-Length: 42\nA: b",
+        b"A: Content-Length: 42",
+        b"Content-Length : 42",
+    ],
+)
+def test_any_other_length_stays_in_the_head(field: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\n" + field + b"\r\nA: b"
+
+    assert http1.without_length(head) == (head, None)
+
+
+def test_one_of_two_lengths_stays_in_the_head() -> None:
+    head = b"POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2"
+
+    assert http1.without_length(head) == (b"POST / HTTP/1.1\r\ncontent-length: 2", b"1")
+
+
 @pytest.mark.parametrize(
     "part",
     [b"GET / HTTP/1.1\nHost: h\n\n", b"GET /\r\n", b"GET / HTTP/1.1\r\nA: b\n", b"\x16\x03\x01", b"\r\n\r\n"],

@@ -474,6 +474,23 @@ def test_a_stream_in_which_nothing_moves_is_given_up() -> None:
         assert run.entry().reason == "nothing moved within 0.2 s (gateway.idle_timeout)"
 
 
+def test_a_stream_in_which_something_moves_goes_on() -> None:
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.send(CHUNKED)
+        for _ in range(8):
+            time.sleep(0.1)
+            conversation.send(b"5\r\nhello\r\n")
+        conversation.wait_gone()
+
+    with running(script, limits=Limits(idle=0.4)) as run:
+        response = run.get()
+
+        assert response.endswith(b"5\r\nhello\r\n" * 8)
+        assert run.entry().reason == "nothing moved within 0.4 s (gateway.idle_timeout)"
+        assert 1100 < run.entry().total_ms < 5000
+
+
 def test_100_streams_at_once_all_arrive_whole() -> None:
     def script(conversation: Conversation) -> None:
         while conversation.request():

@@ -10,10 +10,12 @@ Pure, but for `Keys`, which asks for the keys again: a head in, where it may go 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from thv_llm.proxy import headers, http1
-from thv_llm.proxy.http1 import Fields, Rejected, RequestHead
+from thv_llm.proxy.http1 import Field, Fields, Rejected, RequestHead
+from thv_llm.secret import Secret
 
 METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
 """TRACE would hand our token back in the response; CONNECT would open a tunnel to anywhere."""
@@ -21,6 +23,28 @@ HOSTS = (b"127.0.0.1", b"localhost", b"[::1]")
 SAME_SITE = frozenset({b"none", b"same-origin"})
 HEALTH = b"/healthz"
 NO_KEY = "this needs the local key, which `thv-llm setup` writes into the tools' settings"
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class Passed:
+    """A request that has passed, for the next one that is the same but for its body: no rule has to look
+    at its head again.
+
+    Attributes:
+        head: the first one's; the length in it is not that of the others.
+        tool: whose key it has; "" when that is unknown.
+        known: the keys as they were.
+        written: what goes to the gateway instead of the head, up to the framing of its body, made with
+            `token` and `added`; empty when it has to be made each time.
+    """
+
+    head: RequestHead
+    target: http1.Target
+    tool: str
+    known: Mapping[bytes, str]
+    written: bytes = b""
+    token: Secret | None = None
+    added: Sequence[Field] = ()
 
 
 class Keys:
@@ -37,10 +61,18 @@ class Keys:
         self._also_secret = also_secret
         self._known = read()
 
+    @property
+    def known(self) -> Mapping[bytes, str]:
+        """The keys as they were read last; others are another mapping."""
+        return self._known
+
     def renew(self) -> bool:
         """Ask for the keys again; return whether they are others now."""
-        before, self._known = self._known, self._read()
-        return self._known != before
+        found = self._read()
+        changed = found != self._known
+        if changed:
+            self._known = found
+        return changed
 
     def owner(self, candidates: Iterable[bytes]) -> str | None:
         """Return whose key is among the candidates, None when there is none."""
@@ -52,7 +84,7 @@ class Keys:
 
     def are_in(self, text: bytes) -> bool:
         """Return whether one of the keys is in a text, also one that was made a moment ago."""
-        if headers.KEY_MARK not in text:
+        if text.find(headers.KEY_MARK) < 0:
             return False
         return self._holds(text) or (self.renew() and self._holds(text))
 

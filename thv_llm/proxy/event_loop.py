@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import select
 import selectors
 import socket
 import threading
@@ -24,11 +25,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from thv_llm.proxy.transport import DeadlineExceeded, Transport
+from thv_llm.proxy.transport import READ, WRITE, DeadlineExceeded, Transport
 
 Result = TypeVar("Result")
 KEPT_THREADS = 32
 """Idle threads that wait for the next job; more end."""
+AT_ONCE = 128
+"""Events that are taken in one look."""
 JOIN_S = 2.0
 """For jobs that are being done when everything stops; they are left alone after that."""
 
@@ -81,15 +84,67 @@ class Task(Protocol):
         """Whether it could be ended without anybody missing it."""
 
 
+Ready = list[tuple[Transport | None, int]]
+"""Transports with the events that came; None is the loop's own waker."""
+
+
+class _Selector(selectors.DefaultSelector):
+    def ready(self, timeout: float | None) -> Ready:
+        return [(key.data, events) for key, events in self.select(timeout)]
+
+    def transports(self) -> list[Transport]:
+        return [key.data for key in (self.get_map() or {}).values() if key.data]
+
+
+if hasattr(select, "epoll"):
+    TO_EPOLL = (0, select.EPOLLIN, select.EPOLLOUT, select.EPOLLIN | select.EPOLLOUT)
+    FROM_EPOLL = tuple(
+        (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
+        for mask in range(2 * select.EPOLLHUP)
+    )
+    """An error, or the end of both directions, is for whoever waits, for whatever."""
+
+    class _Epoll:
+        """The same without what `selectors` does for each event besides."""
+
+        def __init__(self) -> None:
+            self._epoll = select.epoll()
+            self._transports: dict[int, Transport | None] = {}
+            self.close = self._epoll.close
+
+        def register(self, fd: int, events: int, transport: Transport | None = None) -> None:
+            self._epoll.register(fd, TO_EPOLL[events])
+            self._transports[fd] = transport
+
+        def modify(self, fd: int, events: int, transport: Transport) -> None:
+            self._epoll.modify(fd, TO_EPOLL[events])
+            self._transports[fd] = transport
+
+        def unregister(self, fd: int) -> None:
+            del self._transports[fd]
+            self._epoll.unregister(fd)
+
+        def ready(self, timeout: float | None) -> Ready:
+            found = self._epoll.poll(timeout, AT_ONCE)
+            return [(self._transports[fd], FROM_EPOLL[mask]) for fd, mask in found]
+
+        def transports(self) -> list[Transport]:
+            return [transport for transport in self._transports.values() if transport]
+
+    SELECTOR: type[_Epoll | _Selector] = _Epoll
+else:
+    SELECTOR = _Selector
+
+
 class EventLoop:
     """Runs tasks. All of it but `add`, `tasks` and `stop` belongs to its own thread."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector = SELECTOR()
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
-        self._selector.register(self._wakened, selectors.EVENT_READ)
+        self._selector.register(self._wakened.fileno(), READ)
         self._arrived: deque[Callable[[], None]] = deque()
         self._tasks: dict[Task, None] = {}  # in the order in which they began
         self._next_look = math.inf
@@ -131,9 +186,8 @@ class EventLoop:
 
     def close(self) -> None:
         """Release what a loop that is not running holds; transports of no task stay open."""
-        for key in list((self._selector.get_map() or {}).values()):
-            if key.data is not None:
-                self.watch(key.data, 0)
+        for transport in self._selector.transports():
+            self.watch(transport, 0)
         self._selector.close()
         self._waker.close()
         self._wakened.close()
@@ -162,20 +216,26 @@ class EventLoop:
     def _run(self) -> None:
         while not (self._stopping and not self._tasks):
             left = self._next_look - time.monotonic()
-            for key, events in self._selector.select(None if left == math.inf else max(0.0, left)):
-                transport = key.data
+            for transport, events in self._selector.ready(None if left == math.inf else max(0.0, left)):
                 if transport is None:
                     self._take_arrivals()
                 elif not transport.watched:
                     pass  # closed because of another event of this round
                 elif transport.task is None:
                     transport.on_idle_event()
-                else:
-                    transport.ready = events
+                elif transport.pump is None or not self._pump(transport, transport.pump):
+                    transport.ready = events & transport.watched
                     self._resume(transport.task, transport.task.steps.__next__)
                     transport.ready = 0
             if time.monotonic() >= self._next_look:
                 self._end_late()
+
+    def _pump(self, transport: Transport, pump: Callable[[], bool]) -> bool:
+        try:
+            return pump()
+        except Exception:  # as in `_resume`
+            self._end(transport.task)
+            return True
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(OSError):
@@ -192,7 +252,9 @@ class EventLoop:
         try:
             asked = step()
             if isinstance(asked, float):
-                self._wait_until(task, asked)
+                task.deadline = asked
+                if asked < self._next_look:
+                    self._next_look = asked
                 for transport in task.transports:
                     transport.task = task
                     if transport.wants != transport.watched:
@@ -204,11 +266,6 @@ class EventLoop:
         except Exception:  # a defect in one task must not end the others
             self._end(task)
 
-    def _wait_until(self, task: Task, deadline: float) -> None:
-        task.deadline = deadline
-        if deadline < self._next_look:
-            self._next_look = deadline
-
     def _wait_for(self, task: Task, asked: Wakeup | Job) -> None:
         """Have somebody else resume a task."""
         for transport in task.transports:
@@ -217,7 +274,8 @@ class EventLoop:
             task.deadline = math.inf
             self._jobs.run(partial(self._do, task, asked))
         else:
-            self._wait_until(task, asked.deadline)
+            task.deadline = asked.deadline
+            self._next_look = min(self._next_look, asked.deadline)
             asked.wake = partial(self._call, partial(self._wake, task, asked))
 
     def _wake(self, task: Task, wakeup: Wakeup) -> None:

@@ -19,6 +19,7 @@ import time
 from typing import NamedTuple
 
 from thv_llm.proxy import headers
+from thv_llm.proxy.access import Passed
 from thv_llm.proxy.event_loop import Steps
 from thv_llm.proxy.framing import LAST_CHUNK, ChunkedBody, ContentLengthBody, chunk
 from thv_llm.proxy.http1 import (
@@ -27,7 +28,6 @@ from thv_llm.proxy.http1 import (
     Rejected,
     RequestHead,
     ResponseHead,
-    Target,
     parse_response,
 )
 from thv_llm.proxy.transport import (
@@ -61,10 +61,14 @@ class Request(NamedTuple):
         protocol: to switch to; empty for none.
     """
 
-    head: RequestHead
-    target: Target
+    passed: Passed
     body: RequestBody
     protocol: bytes
+
+    @property
+    def head(self) -> RequestHead:
+        """Its head, in which the length may be that of another body."""
+        return self.passed.head
 
 
 def send(
@@ -138,7 +142,7 @@ class Exchange:
         self.token = token
         self._request = request
         self._body = request.body
-        self._pending: memoryview | bytes = memoryview(head + request.body.from_start())
+        self._pending: memoryview | bytes = head + request.body.from_start()
         self._reader = HeadReader(of_response=True)
         self._broken: OSError | None = None
         self._informational: list[float] = []
@@ -208,7 +212,7 @@ class Exchange:
     def _write_part(self) -> bool:
         """Send what is pending, or else the next part of the body; whether there may be more to do."""
         if not self._pending and not self._body.done:
-            self._pending = memoryview(self._next_part())
+            self._pending = self._next_part()
         if self._pending:
             try:
                 written = self.upstream.write(self._pending)
@@ -219,7 +223,8 @@ class Exchange:
             if not written:
                 return False
             # An empty view would keep the whole body in memory.
-            self._pending = self._pending[written:] or b""
+            left = len(self._pending) - written
+            self._pending = memoryview(self._pending)[written:] if left else b""
             self.active_at = time.monotonic()
         elif not self._body.done:
             return False
@@ -279,6 +284,7 @@ class RequestBody:
 
     Attributes:
         size: bytes of it so far, decoded.
+        done: all of it has arrived.
     """
 
     def __init__(
@@ -298,14 +304,10 @@ class RequestBody:
         too_large = isinstance(decoder, ContentLengthBody) and decoder.left > MAX_KEPT_BYTES
         self._kept = None if too_large else _Kept()
         self._came_with_head = b""
-        if client.ahead and not decoder.done:
+        self.done = decoder.done
+        if client.ahead and not self.done:
             data, client.ahead = client.ahead, b""
             self._came_with_head = self._take(data)
-
-    @property
-    def done(self) -> bool:
-        """Whether all of it has arrived."""
-        return self._decoder.done
 
     @property
     def framing(self) -> tuple[bytes, bytes] | None:
@@ -349,6 +351,7 @@ class RequestBody:
     def _take(self, data: bytes) -> bytes:
         decoder = self._decoder
         payload = decoder.feed(data)
+        self.done = decoder.done
         self.size += len(payload)
         if self.size > self._max_bytes:
             raise Rejected(413, "body too large")
@@ -391,6 +394,8 @@ class _Kept:
             left = left[segment.write(left[: SEGMENT_BYTES - segment.tell()]) :]
 
     def joined(self) -> bytes:
+        if not self._segments:
+            return b"".join(self._begin)
         return b"".join([*self._begin, *(segment[: segment.tell()] for segment in self._segments)])
 
     def release(self) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from thv_llm.net import failures
 from thv_llm.proxy import error_responses, exchange, framing, headers, http1
-from thv_llm.proxy.access import Keys
+from thv_llm.proxy.access import Keys, Passed
 from thv_llm.proxy.event_loop import Job, Steps
 from thv_llm.proxy.exchange import SWITCHING, Exchange, Request
 from thv_llm.proxy.http1 import Field, Rejected, ResponseHead
@@ -208,19 +208,26 @@ class Forwarder:
         return done
 
     def _send(self, request: Request, token: Secret) -> Steps[Exchange]:
-        head, gateway = request.head, self._gateway
+        passed, added = request.passed, self._credentials.headers()
         secret = token.reveal().encode()
-        fields = [(b"Host", gateway.authority)]
-        are_in = self._credentials.keys.are_in
-        fields += headers.to_gateway(head.fields, secret, are_in, self._credentials.headers())
-        target = http1.without_keys(request.target, are_in)
-        if request.body.framing:
-            fields.append(request.body.framing)
+        head = passed.written
+        if not head or passed.token is not token or passed.added != added:
+            head = self._rewritten(passed, secret, added)
+            if head.find(headers.KEY_MARK) < 0 and passed.head.target.find(b"%") < 0:
+                passed.written, passed.token, passed.added = head, token, added
+        if framing := request.body.framing:
+            head += b"%b: %b\r\n" % framing
         if request.protocol:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", request.protocol)]
-        line = b"%b %b HTTP/1.1" % (head.method, http1.at_gateway(gateway.base, target))
-        written = headers.write(line, fields)
-        return exchange.send(gateway, self._transports, request, written, secret)
+            head += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.protocol
+        return exchange.send(self._gateway, self._transports, request, head + b"\r\n", secret)
+
+    def _rewritten(self, passed: Passed, secret: bytes, added: Sequence[Field]) -> bytes:
+        """Return a request's head for the gateway, up to the framing of its body."""
+        head, gateway, are_in = passed.head, self._gateway, self._credentials.keys.are_in
+        target = http1.at_gateway(gateway.base, http1.without_keys(passed.target, are_in))
+        fields = headers.to_gateway(head.fields, secret, are_in, added)
+        line = b"%b %b HTTP/1.1" % (head.method, target)
+        return headers.write(line, [(b"Host", gateway.authority), *fields]).removesuffix(b"\r\n")
 
     def _keep(self, done: Exchange) -> bool:
         """Give the gateway's connection back when it can carry another exchange."""

@@ -92,7 +92,7 @@ def to_gateway(
     passing = [
         field
         for field in _past_this_hop(fields)
-        if _goes_to_gateway(field[0]) and not (KEY_MARK in field[1] and holds_key(field[1]))
+        if _goes_to_gateway(field[0]) and not (field[1].find(KEY_MARK) >= 0 and holds_key(field[1]))
     ]
     if added:
         names = {_plain(name) for name, _ in added}
@@ -102,7 +102,11 @@ def to_gateway(
 
 def to_client(fields: Fields, token: bytes) -> list[Field]:
     """Return what passes of a response's headers or trailers; one that echoes the token does not."""
-    return [field for field in _past_this_hop(fields) if _goes_to_client(field[0]) and token not in field[1]]
+    return [
+        field
+        for field in _past_this_hop(fields)
+        if _goes_to_client(field[0]) and field[1].find(token) < 0  # which is faster than `in`, see `http1`
+    ]
 
 
 def trailers_to_client(fields: Fields, token: bytes) -> list[Field]:

@@ -34,6 +34,7 @@ MAX_NAME_BYTES = 256
 """Of a field. Longest seen: 41 (anthropic-dangerous-direct-browser-access); names are remembered."""
 MAX_REMEMBERED_BYTES = 4096
 """Of a head whose lines are remembered: most of them come again with the next one."""
+LENGTH_AT = len("\r\nContent-Length: ")
 MAX_LENGTH_DIGITS = 18
 """Digits in a Content-Length: what fits into 64 bits with room for adding."""
 
@@ -144,6 +145,24 @@ def parse_request(head: bytes) -> RequestHead:
     return RequestHead(*_request_line(first), parse_fields(rest))
 
 
+def without_length(head: bytes) -> tuple[bytes, bytes | None]:
+    """Return a request's head without its `Content-Length`, and that field's digits; the head as it is,
+    and None, when it has none, or one that is written in another way than clients do.
+
+    A second one stays in the head, which is no good head for `parse_request`, then, with this one put back.
+    """
+    at = head.find(b"\r\nContent-Length: ")
+    if at < 0:
+        at = head.find(b"\r\ncontent-length: ")
+        if at < 0:
+            return head, None
+    end = head.find(b"\r\n", at + LENGTH_AT)
+    digits = head[at + LENGTH_AT : end] if end >= 0 else head[at + LENGTH_AT :]
+    if not digits.isdigit() or len(digits) > MAX_LENGTH_DIGITS:
+        return head, None
+    return head[:at] + head[end:] if end >= 0 else head[:at], digits
+
+
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a response's head, given without the empty line that ends it.
 
@@ -245,6 +264,11 @@ class HeadReader:
         Raises:
             Rejected: as `parse_request` and `parse_response` do.
         """
+        if not self.held and not data.startswith(b"\r\n"):  # the usual case
+            end = data.find(b"\r\n\r\n")
+            if 0 <= end <= MAX_HEAD_BYTES:
+                self.head, self.rest = data[:end], data[end + 4 :]
+                return True
         held = self.held + data if self.held else data
         if self._may_skip and held.startswith(b"\r\n"):
             # RFC 9112 section 2.2: an empty line before the request line should be ignored. One.
@@ -306,10 +330,11 @@ def parse_target(target: bytes) -> Target:
     """
     if not target.startswith(b"/") or target.startswith(b"//"):
         raise Rejected(400, "target is not a path")
-    if b"#" in target or b"\\" in target:
+    # `in` tries them as a number first, and drops the error that this makes: `find` is ten times faster.
+    if target.find(b"#") >= 0 or target.find(b"\\") >= 0:
         raise Rejected(400, "fragment or backslash in the target")
     path, asked, query = target.partition(b"?")
-    if b"%" in path or b"/." in path:
+    if path.find(b"%") >= 0 or path.find(b"/.") >= 0:
         _check_segments(path)
     if not asked:
         return Target(path, None, ())

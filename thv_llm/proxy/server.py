@@ -45,6 +45,10 @@ FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 FULL_PAUSE_S = 0.05
 """When the process has no descriptor left: waiting is better than asking again at once."""
 WITH_CONTENT = (b"POST", b"PUT", b"PATCH")
+MAX_PASSED = 64
+"""Heads of requests that are remembered: each agent's few, which come again all day."""
+SPECIAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""Fields of requests that are not remembered."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,23 @@ class Shared:
     stats: Stats = field(default_factory=Stats)
     peers: Peers = field(default_factory=Peers)
     stopping: bool = False
+    passed: dict[bytes, access.Passed] = field(default_factory=dict)
+
+    def known(self, like: bytes) -> access.Passed | None:
+        """Return the request with this head that has passed under the keys that are valid now."""
+        passed = self.passed.get(like)
+        return passed if passed and passed.known is self.credentials.keys.known else None
+
+    def remember(self, like: bytes, length: bytes | None, passed: access.Passed) -> None:
+        """Have requests pass that are like this one, if what was looked at is all in these bytes."""
+        named = passed.head.fields.named
+        if len(like) > http1.MAX_REMEMBERED_BYTES or not SPECIAL.isdisjoint(named):
+            return
+        if (length is None) is (b"content-length" in named):  # written in a way that is not taken out
+            return
+        if len(self.passed) >= MAX_PASSED:
+            self.passed.clear()
+        self.passed[like] = passed
 
 
 class Connection:
@@ -148,7 +169,9 @@ class Connection:
                 return False
             self._entry = LogEntry()
             self._unread = True
-            head = parse_request(reader.head)
+            like, length = http1.without_length(reader.head)
+            passed = self._shared.known(like)
+            head = passed.head if passed else parse_request(reader.head)
         except Rejected as refused:  # before there was a request to speak of
             self._entry = LogEntry()
             self._unread = True
@@ -158,7 +181,7 @@ class Connection:
                 self._report()
             return False
         try:
-            return (yield from self._answer(head))
+            return (yield from self._answer(head, like, length, passed))
         except (OSError, DeadlineExceeded):
             raise
         except Exception as defect:
@@ -203,20 +226,39 @@ class Connection:
         client.ahead = reader.rest
         return True
 
-    def _answer(self, head: RequestHead) -> Steps[bool]:
-        """Respond to one request; False when the connection ends with it."""
+    def _answer(
+        self, head: RequestHead, like: bytes, length: bytes | None, passed: access.Passed | None
+    ) -> Steps[bool]:
+        """Respond to one request; False when the connection ends with it.
+
+        Args:
+            like: its head without the length, see `http1.without_length`.
+            passed: one that was the same but for its length.
+        """
         entry = self._entry
         entry.method = head.method.decode("ascii")[:20]
         entry.agent = shown_agent(b" ".join(head.fields.values(b"user-agent")[:1]))
         self._path = head.target.partition(b"?")[0]
         entry.path = shown_path(self._path)
         self._with_body = head.method != b"HEAD"
+        decoder: framing.ContentLengthBody | framing.ChunkedBody
         try:
-            target, entry.tool = self._shared.rules.check(head)
-            decoder = framing.of_request(head, self._timing.max_body)
-            if target.path == access.HEALTH:
-                return (yield from self._health(head, target, decoder.done))
-            return (yield from self._forward(head, target, decoder))
+            if passed:
+                entry.tool = passed.tool
+                decoder = framing.of_length(int(length or 0), self._timing.max_body)
+                announced = length is not None
+            else:
+                known = self._shared.credentials.keys.known
+                target, entry.tool = self._shared.rules.check(head)
+                passed = access.Passed(head, target, entry.tool, known)
+                decoder = framing.of_request(head, self._timing.max_body)
+                if target.path == access.HEALTH:
+                    return (yield from self._health(head, target, decoder.done))
+                self._shared.remember(like, length, passed)
+                announced = b"content-length" in head.fields.named
+            # Go and curl announce the empty body of these three, and strict gateways insist on it.
+            announced = announced or head.method in WITH_CONTENT
+            return (yield from self._forward(passed, decoder, announced=announced))
         except error_responses.NoToken as refused:
             status = self._shared.no_token.get(entry.tool, refused.status)
             yield from self._refuse(Rejected(status, refused.reason))
@@ -235,19 +277,19 @@ class Connection:
 
     def _forward(
         self,
-        head: RequestHead,
-        target: http1.Target,
+        passed: access.Passed,
         decoder: framing.ContentLengthBody | framing.ChunkedBody,
+        *,
+        announced: bool,
     ) -> Steps[bool]:
-        # Go and curl announce the empty body of these three, and strict gateways insist on it.
-        announced = head.method in WITH_CONTENT or bool(head.fields.values(b"content-length"))
+        head = passed.head
         body = RequestBody(self.client, decoder, self._timing.max_body, announced=announced)
         if not body.done and head.minor and head.fields.values(b"expect"):
             go_on = headers.response(100, b"Continue", ())
             yield from self.client.write_all(go_on, time.monotonic() + self._timing.reply)
         protocol = wanted_protocol(head) if body.done else b""
         try:
-            return (yield from self._forwarder.run(Request(head, target, body, protocol), self._entry))
+            return (yield from self._forwarder.run(Request(passed, body, protocol), self._entry))
         finally:
             self._unread = not body.done
 

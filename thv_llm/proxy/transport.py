@@ -62,6 +62,7 @@ class Transport:
         ahead: bytes that were read before somebody wanted them (pipelined requests).
         wants: READ, WRITE, both or 0: what its task waits for.
         ready: which of them has come, while the task runs because of it.
+        pump: deals with an event without its task, and says whether the task can go on waiting.
         task, watched, unwatch: for the loop's use.
     """
 
@@ -72,6 +73,7 @@ class Transport:
         self.ahead = b""
         self.wants = READ
         self.ready = 0
+        self.pump: Callable[[], bool] | None = None
         self.task: Any = None
         self.watched = 0
         self.unwatch: Callable[[Transport], None] | None = None
@@ -239,8 +241,9 @@ class UpstreamConnection(Transport):
             OSError: the connection broke, or ended without TLS saying so.
         """
         if not (self._ended or self._failure):
-            arrived = super().read(size)
-            if arrived is None:
+            try:
+                arrived = self.sock.recv(size)
+            except BlockingIOError:
                 return None
             if arrived:
                 self._received.write(arrived)
