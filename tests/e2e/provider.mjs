@@ -30,7 +30,9 @@ const settings = {
 };
 // Every secret that it gave out or was sent, by the canaries' names for them.
 const secrets = { rt: [], at: [], 'id token': [], code: [], 'code verifier': [] };
-const seen = { codes: 0, refreshes: 0, refused: 0, lost: 0, revocations: 0, grants_revoked: 0, devices: 0 };
+const seen = {
+  codes: 0, refreshes: 0, refused: 0, lost: 0, revocations: 0, grants_revoked: 0, devices: 0, registrations: 0,
+};
 
 // The adapter that comes with oidc-provider, and a grace time for refresh tokens.
 const stored = new Map();
@@ -105,6 +107,7 @@ const provider = new Provider(issuer, {
     deviceFlow: { enabled: true },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: true },
+    registration: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => given.audience,
@@ -122,6 +125,7 @@ provider.on('grant.revoked', () => { seen.grants_revoked += 1; });
 function count(ctx) {
   const { path, status } = ctx;
   if (path === '/token/revocation') seen.revocations += 1;
+  if (path === '/reg' && status === 201) seen.registrations += 1;
   if (path !== '/token') return;
   const { grant_type: kind = '', code_verifier: verifier } = ctx.oidc?.params ?? {};
   if (verifier) secrets['code verifier'].push(verifier);
