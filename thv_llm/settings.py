@@ -28,6 +28,7 @@ MAX_LINE = 96
 """Characters of a line of a command that has several."""
 FIX = "fix that line, or move the file away and run thv-llm setup"
 NEW_FILE = "# Settings of thv-llm; `thv-llm config show` prints all of them with their defaults.\n"
+SET_UP = "thv-llm setup URL (the gateway's), or thv-llm setup --gateway-url URL --issuer URL --client-id ID"
 STORED = "stored"
 """In place of a file with a secret: the session's store has it."""
 ID_FIELDS_OF_0_1_0 = ("issuer", "client_id", "scopes", "audience", "resource")
@@ -105,7 +106,7 @@ class Settings(NamedTuple):
             raise NotConfiguredError(
                 "thv-llm is not configured",
                 why=f"not set: {', '.join(missing)}",
-                next_step="thv-llm setup --gateway-url URL --issuer URL --client-id ID",
+                next_step=SET_UP,
             )
 
     def missing(self) -> list[str]:

@@ -278,6 +278,7 @@ def test_the_first_login_names_the_tools_that_cannot_work_and_the_models(tmp_pat
         login = here.run("login")
 
     assert "Claude Code will not work: the gateway does not serve Anthropic's API" in login.err
+    assert "Found, not configured: pi, OpenCode, Gemini CLI, Qwen Code.\n  next: thv-llm setup\n" in login.err
     assert "Codex will" not in login.err
 
 

@@ -218,6 +218,16 @@ def test_where_the_issuers_authority_is_unknown_the_fingerprint_that_is_publishe
     assert "SHA-256" not in setup(here).err
 
 
+def test_where_the_gateways_authority_is_unknown_the_whole_line_is_printed(here: Machine) -> None:
+    publish(here)
+
+    refused = here.run("setup", here.gateway.url)
+    line = f"thv-llm setup {here.gateway.url} --ca-file FILE"
+
+    assert refused.code == 6
+    assert f"next: if your network has its own: {line}\n" in refused.err
+
+
 STOLEN = "https://api.bank.example"
 
 

@@ -1,4 +1,4 @@
-"""`setup URL` with the built file, at a terminal: what the gateway publishes, and what is asked without it."""
+"""`setup URL` with the built file at a terminal: what the gateway publishes, and what is asked without it."""
 
 from __future__ import annotations
 

@@ -1423,8 +1423,9 @@ ROWS = (
             "doctor": "thv-llm is not configured",
             "tool": "no response",
         },
-        "thv-llm setup --gateway-url URL --issuer URL --client-id ID",
+        "thv-llm setup URL",
         lambda here: here.setup(),
+        values=gateway_url,
     ),
     Row(
         "The environment",

@@ -25,7 +25,7 @@ thv-llm config set --proxy-port 14001    change one setting
 thv-llm config set --audience ""         back to the default
 thv-llm config reset                     forget settings and session
 """
-NOT_CONFIGURED = "not configured; run: thv-llm setup --gateway-url URL --issuer URL --client-id ID"
+NOT_CONFIGURED = f"not configured; run: {settings.SET_UP}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -175,7 +175,10 @@ class _Run:
         keeps_issuer = ISSUER in self.named or not is_new
         context.progress(f"Asking {wanted.gateway_url} how to log in …")
         known = self.named | ({ISSUER} if keeps_issuer and wanted.oidc.issuer else set())
-        found, tried = published.find(wanted.gateway_url, wanted.ca_file, context.environ, named=known)
+        try:
+            found, tried = published.find(wanted.gateway_url, wanted.ca_file, context.environ, named=known)
+        except NoResponseError as error:
+            raise _with_authority(error, wanted.gateway_url) from None
         if found and keeps_issuer and wanted.oidc.issuer and wanted.oidc.issuer not in found.issuers:
             names = " ".join(found.issuers)
             tried.append(f"{found.url}: it is for the issuer {shown(names, 200)}, not for yours")
@@ -263,7 +266,6 @@ class _Run:
         return found.issuers[int(answer) - 1]
 
     def _metadata(self, issuer: str, wanted: Settings, ca_sha256: str) -> Metadata:
-        from thv_llm.net.failures import OWN_AUTHORITY
         from thv_llm.oidc import discovery
         from thv_llm.oidc.http import Provider
 
@@ -271,14 +273,7 @@ class _Run:
         try:
             return discovery.discover(issuer, http, cache_path="", now=self._context.now())
         except NoResponseError as error:
-            if not ca_sha256 or error.next_step != OWN_AUTHORITY:
-                raise
-            raise NoResponseError(
-                error.what,
-                why=f"{error.why}; the gateway's administrator names one whose SHA-256 is {ca_sha256}",
-                next_step="ask for its certificate; check: openssl x509 -noout -fingerprint -sha256 -in FILE;"
-                f" then: thv-llm setup {wanted.gateway_url} --ca-file FILE",
-            ) from None
+            raise _with_authority(error, wanted.gateway_url, ca_sha256) from None
 
     def _stale(self, before: Settings | None, gateway_url: str, issuer: str) -> dict[str, object]:
         """Return, as None, what belongs to another gateway or issuer than the new ones."""
@@ -341,6 +336,20 @@ class _Run:
         )
         is_allowed = ISSUER in self.decided.allowed  # else `_set` had refused it
         return ISSUER in self.named or is_allowed or is_same or _origin(issuer) == _origin(gateway)
+
+
+def _with_authority(error: NoResponseError, gateway_url: str, ca_sha256: str = "") -> NoResponseError:
+    """Return an error about an unknown certificate authority with the whole line to type."""
+    from thv_llm.net.failures import OWN_AUTHORITY
+
+    if error.next_step != OWN_AUTHORITY:
+        return error
+    why, steps = error.why, "if your network has its own: "
+    if ca_sha256:
+        why += f"; the gateway's administrator names one whose SHA-256 is {ca_sha256}"
+        steps = "ask for its certificate; check: openssl x509 -noout -fingerprint -sha256 -in FILE; then: "
+    next_step = f"{steps}thv-llm setup {gateway_url} --ca-file FILE"
+    return NoResponseError(error.what, why=why, next_step=next_step)
 
 
 def _with_scheme(url: str) -> str:

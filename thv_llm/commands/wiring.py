@@ -79,6 +79,9 @@ def catch_up(context: Context, wanted: Settings, token: Secret) -> None:
             context.say(f"  next: {step}")
     if line := background.match(where, context.environ):
         context.say(line)
+    if others := engine.not_configured(place(context), known):
+        titles = ", ".join(tool.title for tool in others)
+        context.say(f"Found, not configured: {titles}.\n  next: thv-llm setup")
 
 
 def models_of(context: Context, wanted: Settings, token: Secret, tools: Collection[Tool]) -> tuple[str, ...]:

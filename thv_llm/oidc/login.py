@@ -373,8 +373,8 @@ class _Round:
         if self._context.interaction.read_line:
             self._say(
                 "If the browser ends at a page that cannot be shown (because it runs on another machine),"
+                " copy the address of that page, paste it here and press Enter."
             )
-            self._say("copy the address of that page, paste it here and press Enter.")
         return self._wait(until)
 
     def follow(self, previous: AuthorizationResponse, *, until: float) -> AuthorizationResponse:

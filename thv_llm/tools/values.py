@@ -164,8 +164,8 @@ def _models(values: Values) -> tuple[str, ...]:
     if not values.models:
         raise ThvLlmError(
             "no model ids are known",
-            why="this tool needs them in its settings, and the gateway named none",
-            next_step="name them: --models MODEL,MODEL",
+            why="this tool needs them in its settings",
+            next_step="name them: thv-llm setup --models MODEL,MODEL; or log in, then: thv-llm setup",
         )
     return values.models
 
