@@ -66,7 +66,12 @@ def test_the_version_is_printed(context: Context) -> None:
         (["xyzzy"], "next: thv-llm --help"),
         (["help", "staus"], "Did you mean `status`?"),
         (["config"], "it is one of: set, show, get, reset"),
-        (["config", "sett"], "Did you mean `set`?"),
+        (["config", "sett"], "there is no command 'thv-llm config sett'\n  why:  Did you mean `set`?"),
+        (["config", "set", "gateway_url", "https://x"], "Did you mean `--gateway-url`?"),
+        (["config", "set", "oidc.client_id=x"], "Did you mean `--client-id`?"),
+        (["config", "set", "--nope", "1"], "does not take '--nope'\n  next: "),
+        (["--debgu"], "Did you mean `--debug`?"),
+        (["token", "--min-valid", "x"], "--min-valid cannot be 'x'\n  why:  it must be a number"),
         (["config", "get", "gateway-url"], "Did you mean `gateway_url`?"),
         (["setup", "--isuer", "x"], "Did you mean `--issuer`?"),
         (["status", "--chekc"], "thv-llm status does not take '--chekc'\n  why:  Did you mean `--check`?"),
@@ -205,6 +210,11 @@ def test_help_of_a_topic_is_a_page_of_the_manual(context: Context) -> None:
 
     assert code == 0
     assert out.startswith("# What to do when something is wrong\n")
+
+
+def test_debug_alone_is_the_overview(context: Context) -> None:
+    assert cli.arranged(["--debug"]) == ["help", "--debug"]
+    assert typed(context, *cli.arranged(["--debug"]))[1] == f"{cli.overview()}\n"
 
 
 def test_a_mistyped_topic_gets_the_nearest_one(context: Context) -> None:

@@ -80,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def arranged(arguments: list[str]) -> list[str]:
     """Return the arguments with a `--debug` in front of the verb put behind it."""
-    is_early = arguments[:1] == ["--debug"] and len(arguments) > 1
-    return [arguments[1], "--debug", *arguments[2:]] if is_early else arguments
+    is_early = arguments[:1] == ["--debug"]
+    return [*(arguments[1:2] or ["help"]), "--debug", *arguments[2:]] if is_early else arguments
 
 
 def bounded(arguments: list[str], context: Context) -> int:
@@ -203,7 +203,7 @@ def _known(word: str) -> str:
         return word
     from thv_llm.errors import UsageError, did_you_mean, shown
 
-    why = did_you_mean(word, [*VERBS, *(alias for alias in ALIASES if word.startswith("-"))])
+    why = did_you_mean(word, [*ALIASES, "--debug"] if word.startswith("-") else VERBS)
     raise UsageError(f"there is no command {shown(word)}", why=why, next_step="thv-llm --help")
 
 

@@ -118,8 +118,7 @@ class Context:
                 self.stderr.flush()
 
     def _fitted(self, text: str, stream: TextIO) -> str:
-        width = terminal.columns(stream, self.environ)
-        return terminal.fitted(text, width) if width else text
+        return terminal.fitted(text, terminal.columns(stream, self.environ))
 
     @property
     def has_terminal(self) -> bool:

@@ -150,9 +150,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "Did you mean `x`?" for the words that are meant, perhaps; "" when none is near."""
     import difflib
 
-    names, lower = {name.lower(): name for name in known}, word.lower()
+    names, lower = {name.lower().lstrip("-"): name for name in known}, word.lower().lstrip("-")
     near = [name for low, name in names.items() if lower and low.startswith(lower)][:3]
-    near = near or [names[low] for low in difflib.get_close_matches(lower, names, 1)]
+    near = near or [names[low] for low in difflib.get_close_matches(lower, names, 1, cutoff=0.65)]
     return f"Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
 
 

@@ -129,6 +129,7 @@ def typed_into(command: Sequence[str], keys: Sequence[str], until: str, **enviro
         ("proxy logs --fo\t", "proxy logs --follow"),
         ("teardown cod\t", "teardown codex"),
         ("status --format js\t", "status --format json"),
+        ("status --format=js\t", "status --format=json"),
         ("setup --ca-file /etc/passw\t", "setup --ca-file /etc/passwd"),
     ],
 )

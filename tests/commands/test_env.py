@@ -81,7 +81,9 @@ def test_a_tool_with_files_of_its_own_is_sent_to_setup(home: Home) -> None:
     with pytest.raises(UsageError, match="no environment variables configure 'codex'") as caught:
         home.run("env", "--tool", "codex")
     assert caught.value.next_step == "thv-llm setup --client codex"
-    with pytest.raises(UsageError, match="known are: openai, anthropic, gemini, openhands"):
+    with pytest.raises(UsageError, match="Did you mean `anthropic`?"):
+        home.run("env", "--tool", "antropic")
+    with pytest.raises(UsageError, match="it is one of: openai, anthropic, gemini, openhands"):
         home.run("env", "--tool", "nonsense")
 
 
@@ -102,6 +104,7 @@ def test_it_warns_of_a_proxy_in_the_environment(tmp_path: Path) -> None:
         ("/bin/zsh", "export OPENAI_BASE_URL="),
         ("/usr/bin/fish", "set -gx OPENAI_BASE_URL "),
         ("/opt/pwsh", "$env:OPENAI_BASE_URL = "),
+        ("/bin/csh", "export OPENAI_BASE_URL="),
         ("", "export OPENAI_BASE_URL="),
     ],
 )
@@ -110,6 +113,8 @@ def test_the_shell_is_known_from_the_environment(tmp_path: Path, shell: str, fir
     home.configure()
 
     assert home.run("env").out.startswith(first)
+    if (name := shell.rpartition("/")[2]) in env.DIALECTS:
+        assert home.run("env", "--shell", name).out.startswith(first)
 
 
 def test_on_windows_it_is_powershell_unless_something_else_says_so(home: Home) -> None:

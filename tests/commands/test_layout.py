@@ -10,8 +10,9 @@ import pytest
 
 from tests.commands.machine import Machine
 from thv_llm import cli, context
-from thv_llm.commands import help
+from thv_llm.commands import help, screen
 from thv_llm.system import terminal
+from thv_llm.tools.registry import TOOLS
 
 WIDTHS = (40, 60, 80, 120, 160)
 SCREENS = (
@@ -113,6 +114,20 @@ def test_what_follows_a_label_stays_in_its_column() -> None:
     ]
 
 
+def test_a_narrow_terminal_breaks_a_text_once() -> None:
+    text = "a page of the manual has many words in it, " * 3
+
+    for width in (40, 60):
+        broken = terminal.fitted(f"name    {screen.wrapped(text, 8)}", width)
+        assert broken.split("\n") == terminal.fitted(f"name    {text.strip()}", width).split("\n")
+
+
+def test_a_paragraph_of_a_page_is_broken_once() -> None:
+    page = ["One line that", "`has code` at the start of the next.", "", "```", "`code`", "stays", "```"]
+
+    assert help._reflowed(page) == [" ".join(page[:2]), *page[2:]]
+
+
 def test_a_word_that_is_too_wide_stays_whole_and_colours_take_no_room() -> None:
     url = "https://id.example.com/" + "x" * 60
 
@@ -135,7 +150,16 @@ def test_progress_is_taken_back_before_anything_else_is_said(here: Machine) -> N
 def test_an_old_locale_gets_ascii() -> None:
     context.real()
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=context.IN_ASCII)
-    stream.write("Waiting … ┌─┐ a · b → é")
+    stream.write("Waiting … ┌─┐ a · b → “x” é")
     stream.flush()
 
-    assert stream.buffer.getvalue() == rb"Waiting ... +-+ a - b -> \xe9"
+    assert stream.buffer.getvalue() == rb"""Waiting ... +-+ a - b -> "x" \xe9"""
+
+
+def test_every_character_that_a_user_is_shown_has_an_ascii_form() -> None:
+    told = {text for tool in TOOLS for text in (tool.note, tool.reason, tool.remedy, *tool.afterwards)} | {
+        cli.overview(),
+        *(cli.build_parser(verb).format_help() for verb in cli.VERBS),
+    }
+
+    assert {one for text in told for one in text if not one.isascii()} <= terminal.ASCII.keys()

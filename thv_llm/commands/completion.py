@@ -193,13 +193,19 @@ def bash(root: Node) -> str:
     return f"""\
 # bash completion for thv-llm, made by: thv-llm completion bash
 _thv_llm() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} at="" words="" flags="" i IFS=$' \\t\\n'
+    local cur=${{COMP_WORDS[COMP_CWORD]}} last=${{COMP_WORDS[COMP_CWORD - 1]}} at="" words="" flags="" i
+    local IFS=$' \\t\\n'
+    if [[ $cur == "=" ]]; then
+        cur=""  # of --name=value, bash makes three words
+    elif [[ $last == "=" ]]; then
+        last=${{COMP_WORDS[COMP_CWORD - 2]}}
+    fi
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "${{at:+$at }}${{COMP_WORDS[i]}}" in
         {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{COMP_WORDS[i]}}" ;;
         esac
     done
-    case "${{at:+$at }}${{COMP_WORDS[COMP_CWORD - 1]}}" in
+    case "${{at:+$at }}$last" in
 {values}
     esac
     case "$at" in
@@ -246,14 +252,18 @@ def zsh(root: Node) -> str:
 #compdef {" ".join(PROGRAMS)}
 # zsh completion for thv-llm, made by: thv-llm completion zsh
 _thv_llm() {{
-    local at="" i
+    local at="" last="${{words[CURRENT - 1]}}" i
     local -a items flags
     for ((i = 2; i < CURRENT; i++)); do
         case "${{at:+$at }}${{words[i]}}" in
         {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{words[i]}}" ;;
         esac
     done
-    case "${{at:+$at }}${{words[CURRENT - 1]}}" in
+    if [[ $PREFIX == --*=* ]]; then
+        last="${{PREFIX%%=*}}"
+        compset -P '*='
+    fi
+    case "${{at:+$at }}$last" in
 {values}
     esac
     case "$at" in

@@ -17,7 +17,7 @@ from thv_llm import settings, state
 from thv_llm.commands import wiring
 from thv_llm.commands.parser import Command
 from thv_llm.context import Context
-from thv_llm.errors import ExitCode, NotFoundError, ThvLlmError, UsageError, shown
+from thv_llm.errors import ExitCode, NotFoundError, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import Settings
 from thv_llm.system import processes
 from thv_llm.tools import engine
@@ -31,9 +31,7 @@ VARIABLES = tuple(name for names in CLIENTS.values() for name in names)
 
 def _add_env(parser: argparse.ArgumentParser) -> None:
     """Declare the shell, the tool, and the reverse."""
-    parser.add_argument(
-        "--shell", choices=sorted(SET), help="sh (bash, zsh, …), fish, powershell or cmd; else $SHELL"
-    )
+    parser.add_argument("--shell", choices=tuple(DIALECTS), help="whose lines to print; else $SHELL's")
     _add_tool(parser)
     parser.add_argument("--unset", action="store_true", help="lines that take the variables away again")
 
@@ -47,7 +45,7 @@ def _add_tool(parser: argparse.ArgumentParser) -> None:
 
 def _run_env(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print one line per variable; the local key in them is good on this machine only."""
-    shell = args.shell or _own_shell(context)
+    shell = DIALECTS[args.shell] if args.shell else _own_shell(context)
     if args.unset:
         for name in _named(args.tool) if args.tool else VARIABLES:
             context.result(UNSET[shell].format(name=name))
@@ -123,7 +121,7 @@ def _named(name: str) -> Mapping[str, Template]:
     known = _by_name()
     if name in known:
         return known[name]
-    why = f"known are: {', '.join(known)}"
+    why = did_you_mean(name, known) or f"it is one of: {', '.join(known)}"
     next_step = "thv-llm tools"
     if any(tool.id == name for tool in engine.TOOLS):
         why, next_step = "it is configured by its own files", f"thv-llm setup --client {name}"
@@ -164,11 +162,19 @@ UNSET = {
 }
 
 
+DIALECTS = {
+    **{name: name for name in SET},
+    **dict.fromkeys(("bash", "zsh"), "sh"),
+    "pwsh": "powershell",
+}
+"""Whose lines each shell takes."""
+
+
 def _own_shell(context: Context) -> str:
     # Windows has no such variable, but what was made for Unix sets it there, too.
     usual = "powershell" if context.platform == "win32" else "sh"
     name = os.path.basename(context.environ.get("SHELL", usual)).removesuffix(".exe")
-    return {"fish": "fish", "pwsh": "powershell", "powershell": "powershell"}.get(name, "sh")
+    return DIALECTS.get(name, "sh")
 
 
 def _warn(context: Context, port: int) -> None:

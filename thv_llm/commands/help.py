@@ -81,7 +81,7 @@ def _reflowed(lines: Sequence[str]) -> list[str]:
     is_code = is_open = False
     for line in lines:
         is_code ^= line.startswith("```")
-        is_block = is_code or not line.strip() or line[0] in "|#`>"
+        is_block = is_code or not line.strip() or line.startswith(("|", "#", "```", ">"))
         if is_open and not is_block and not ITEM.match(line):
             found[-1] += f" {line.strip()}"
         else:

@@ -72,9 +72,7 @@ class Parser(argparse.ArgumentParser):
     def print_help(self, file: Any = None) -> None:
         """Print the help in lines that fit the terminal."""
         out = file or sys.stdout
-        width = terminal.columns(out, os.environ)
-        text = self.format_help()
-        out.write(terminal.fitted(text, width) if width else text)
+        out.write(terminal.fitted(self.format_help(), terminal.columns(out, os.environ)))
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing; `cli.main` prints."""
@@ -122,16 +120,35 @@ class Parser(argparse.ArgumentParser):
 
     def _reject(self, word: str) -> NoReturn:
         options = [option for option in self._option_string_actions if option.startswith("--")]
-        why = did_you_mean(word.partition("=")[0], options) if word.startswith("-") else ""
+        name = word.partition("=")[0]
+        if word.startswith("-"):
+            why = did_you_mean(name, options)
+        else:  # a setting by its key, as in llm.toml
+            flag = next((row.flag for row in ROWS if row.key == name), f"--{name.replace('_', '-')}")
+            why = f"Did you mean `{flag}`?" if flag in options else ""
         raise UsageError(f"{self.prog} does not take {shown(word)}", why=why, next_step=f"{self.prog} --help")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert a value; one that cannot be is refused like one that is none of the choices."""
+        try:
+            return super()._get_value(action, arg_string)  # type: ignore[misc]
+        except argparse.ArgumentError as error:
+            self._refuse(action, arg_string, error.message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Name the values that are taken; argparse's own words differ from version to version."""
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
-            name = " / ".join(action.option_strings) or action.metavar or action.dest
-            why = did_you_mean(str(value), known) or f"it is one of: {', '.join(known)}"
-            raise UsageError(f"{name} cannot be {shown(value)}", why=why, next_step=f"{self.prog} --help")
+            self._refuse(
+                action, value, did_you_mean(str(value), known) or f"it is one of: {', '.join(known)}"
+            )
+
+    def _refuse(self, action: argparse.Action, value: object, why: str) -> NoReturn:
+        name = " / ".join(action.option_strings) or action.metavar or action.dest
+        what = f"{name} cannot be {shown(value)}"
+        if isinstance(action, argparse._SubParsersAction):
+            what = f"there is no command {shown(f'{self.prog} {value}')}"
+        raise UsageError(what, why=why, next_step=f"{self.prog} --help")
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -202,7 +219,7 @@ def given(
 
 
 def readable(path: str) -> Settings | None:
-    """Return the saved settings; None when they are broken, and perhaps about to be mended."""
+    """Return the saved settings; None when they are broken, and perhaps about to be fixed."""
     try:
         return settings.load(path)
     except ThvLlmError:

@@ -65,14 +65,14 @@ def milliseconds(value: float) -> str:
 
 
 def wrapped(text: str, indent: int) -> str:
-    """Return text broken into lines that fit, the later ones indented; long words stay whole."""
+    """Return text broken into lines that fit, the later ones indented; `terminal.fitted` completes it."""
     import textwrap
 
     pad = " " * indent
     lines = textwrap.wrap(
         text, WIDTH, initial_indent=pad, subsequent_indent=pad, break_long_words=False, break_on_hyphens=False
     )
-    return "\n".join(lines).removeprefix(pad)
+    return terminal.SOFT_BREAK.join(lines).removeprefix(pad)
 
 
 def short(path: str, home: str) -> str:

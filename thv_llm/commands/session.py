@@ -310,8 +310,10 @@ def hand_over(context: Context, begun: Begun) -> None:
     except agent_protocol.ForeignAgentError as error:
         context.say(f"thv-llm: warning: {error}")
     except (OSError, ThvLlmError):
-        context.say("Only the background service could keep that token, and it is not running: this session")
-        context.say("ends with this command.")
+        context.say(
+            "Only the background service could keep that token, and it is not running: "
+            "this session ends with this command."
+        )
         context.say("  next: thv-llm proxy start --background, then thv-llm login")
     else:
         left = screen.duration(expires_at - context.now())

@@ -71,8 +71,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         _show(context, "service", _service_lines(known, running, facts, reasons, context.now()))
         _show(context, "tools", _tool_lines(context, known, drifted, stopped, running, facts))
         for check in checked:
-            said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN).split("\n" + " " * COLUMN)
-            _show(context, check.name, [*said, *_next(check.next_step)])
+            said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN)
+            _show(context, check.name, [said, *_next(check.next_step)])
     if not _is_configured(found):
         return ExitCode.NOT_CONFIGURED
     if not session.exists:

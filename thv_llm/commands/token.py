@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise argparse.ArgumentTypeError("wants a number of seconds, 0 or more")
+        raise argparse.ArgumentTypeError("it must be a number of seconds, 0 or more")
     return int(text)
 
 

@@ -42,7 +42,7 @@ OLD_TLS = frozenset(
 )
 
 OWN_AUTHORITY = "if your network has its own certificate authority: thv-llm setup --ca-file FILE"
-CHECK_NETWORK = "check the network, and the address in: thv-llm config show"
+CHECK_NETWORK = "check the network and the address; the saved one: thv-llm config show"
 SET_PROXY = f"{system.setting_of('HTTPS_PROXY', 'http://HOST:PORT')} and run thv-llm setup"
 CHECK_PROXY = (
     f"{SET_PROXY}; without a proxy: {system.unsetting_of('HTTPS_PROXY')} and run "
@@ -53,7 +53,7 @@ PROXY_LOGIN = (
     "ask your administrator for a proxy that takes a password, or have a local proxy log in (such as px "
     f"or cntlm); then: {SET_PROXY}"
 )
-CHECK_ADDRESS = "check the address in: thv-llm config show"
+CHECK_ADDRESS = "check the address; the saved one: thv-llm config show"
 
 SIGN_IN = frozenset(
     {"login", "signin", "sign", "sso", "auth", "oauth", "oauth2", "authorize", "saml", "saml2"}

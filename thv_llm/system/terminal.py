@@ -42,7 +42,10 @@ COLOUR = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 LABEL = re.compile(r" *(?:\S+(?: \S+)* {2,}|\w+: +)")
 ERASE = "\r\x1b[K"
 """Takes back the line that the cursor is on."""
-ASCII = {"…": "...", "·": "-", "→": "->", "–": "-", "─": "-", "│": "|", **dict.fromkeys("┌┐└┘", "+")}
+SOFT_BREAK = "\ue000"
+"""Between lines that were broken for `USUAL_COLUMNS`: a narrower terminal breaks them anew."""
+ASCII = {"…": "...", "·": "-", "→": "->", "–": "-", "─": "-", "│": "|"}
+ASCII |= {**dict.fromkeys("┌┐└┘", "+"), **dict.fromkeys("“”", '"')}
 SHOWS_COLOURS = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
@@ -85,12 +88,15 @@ def columns(stream: TextIO, environ: Mapping[str, str]) -> int:
 
 
 def fitted(text: str, width: int) -> str:
-    """Return text whose lines are broken between words where they are wider than a terminal.
+    """Return text whose lines are broken between words where they are wider than a terminal (0: is none).
 
     What follows a label (`next: …`, or a word and a wide gap) stays in its column. A word that is wider
     than the terminal stays whole.
     """
-    return "\n".join(_fitted(line, width) for line in text.split("\n"))
+    if 0 < width < USUAL_COLUMNS:
+        text = re.sub(f"{SOFT_BREAK} *", " ", text)
+    text = text.replace(SOFT_BREAK, "\n")
+    return "\n".join(_fitted(line, width) for line in text.split("\n")) if width else text
 
 
 def _fitted(line: str, width: int) -> str:
