@@ -38,6 +38,7 @@ SHARED = stat.S_IRWXG | stat.S_IRWXO
 READS, READ_AGAIN_S = 10, 0.1
 SETTLED_S = 2.0
 """How long a file must have been empty before we believe it."""
+NOT_REGULAR = "it is not a regular file"
 READ_BYTES = 1 << 20
 """How much to ask of one read call; settings files are far smaller."""
 
@@ -84,7 +85,8 @@ def read(path: str) -> bytes | None:
             return None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ThvLlmError(f"cannot read {path}", why="it is not a regular file")
+                next_step = "move it away, and run it again"
+                raise ThvLlmError(f"cannot read {path}", why=NOT_REGULAR, next_step=next_step)
             return b"".join(iter(lambda: os.read(descriptor, READ_BYTES), b""))
         finally:
             os.close(descriptor)
@@ -242,7 +244,8 @@ def require_writable(path: str, *, is_ours: bool = False) -> None:
     while not os.path.lexists(directory):
         directory = os.path.dirname(directory)
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise _refused(path, f"the directory {directory} cannot be written")
+        next_step = "make it writable, or set THV_LLM_HOME to a directory of your own" if is_ours else ""
+        raise _refused(path, f"the directory {directory} cannot be written", next_step)
     if found and not is_ours:
         try:
             os.close(file_system.open_file(target, os.O_WRONLY))
@@ -326,7 +329,7 @@ def _replaceable(path: str, *, is_ours: bool = False) -> tuple[str, os.stat_resu
             raise _refused(path, "it is a symbolic link to a file that does not exist") from None
         return target, None
     if not stat.S_ISREG(found.st_mode):
-        raise _refused(path, "it is not a regular file")
+        raise _refused(path, NOT_REGULAR)
     if found.st_nlink > 1:
         raise _refused(path, f"it has {found.st_nlink} hard links, and replacing it would part them")
     # The owner's bit is asked for by itself, because access() lets root write anything.

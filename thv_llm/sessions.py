@@ -147,6 +147,10 @@ def load(path: str) -> Sessions:
         return parse(document)
 
 
+class _ChecksumError(ValueError):
+    """The bytes are not those that were written."""
+
+
 @contextlib.contextmanager
 def understood(path: str) -> Iterator[Mapping[str, object]]:
     """Give the state file's content; what the reader finds wrong with it is an error with the file's name.
@@ -159,11 +163,13 @@ def understood(path: str) -> Iterator[Mapping[str, object]]:
         yield document
         return
     except json.JSONDecodeError as error:
-        why = f"line {error.lineno}"
+        why = f"it is not JSON (line {error.lineno})"
     except (UnicodeDecodeError, RecursionError):
-        why = "not JSON"
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"unexpected content ({type(error).__name__})"
+        why = "it is not JSON"
+    except _ChecksumError:
+        why = "its checksum is wrong: it was edited by hand, or is damaged"
+    except (KeyError, TypeError, ValueError, AttributeError):
+        why = "it holds something else than thv-llm writes there"
     moved = system.command_line(("mv", path, f"{path}.broken"))  # setup knows its own values without it
     raise ThvLlmError(
         f"cannot understand {path}",
@@ -189,7 +195,7 @@ def _checked(data: bytes, path: str) -> Mapping[str, object]:
     begin = CHECKSUM.match(data)
     is_sound = _digest(data[begin.end() :]) == begin[1] if begin else document.keys() <= MEMBERS
     if not is_sound:
-        raise ValueError("checksum")
+        raise _ChecksumError
     return {name: value for name, value in document.items() if name != "checksum"}
 
 

@@ -178,7 +178,12 @@ def load_if_sound(path: str) -> State | None:
 
 
 def update(paths: Paths, change: Callable[[State], State]) -> State:
-    """Apply `change` to the state on disk, under its lock, durably; return the new state."""
+    """Apply `change` to the state on disk, under its lock, durably; return the new state.
+
+    What changes nothing takes no lock, so that it works in a home that cannot be written.
+    """
+    if change(old := load(paths.state)) == old:
+        return old
     with files.lock(paths.lock("state"), timeout_s=LOCK_TIMEOUT_S, what="the state file"):
         old = load(paths.state)
         new = change(old)

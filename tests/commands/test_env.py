@@ -81,7 +81,7 @@ def test_a_tool_with_files_of_its_own_is_sent_to_setup(home: Home) -> None:
     with pytest.raises(UsageError, match="no environment variables configure 'codex'") as caught:
         home.run("env", "--tool", "codex")
     assert caught.value.next_step == "thv-llm setup --client codex"
-    with pytest.raises(UsageError, match="Did you mean `anthropic`?"):
+    with pytest.raises(UsageError, match="Did you mean `anthropic`"):
         home.run("env", "--tool", "antropic")
     with pytest.raises(UsageError, match="it is one of: openai, anthropic, gemini, openhands"):
         home.run("env", "--tool", "nonsense")

@@ -15,6 +15,7 @@ from thv_llm.checks.model import RESTART, SETUP, Check, Installation, configure,
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.service import autostart, background, helper
 from thv_llm.settings import unknown_variables
+from thv_llm.state import load_if_sound
 from thv_llm.system import file_system
 from thv_llm.tools import engine, machine
 from thv_llm.tools.engine import Place
@@ -36,7 +37,8 @@ def python(_here: Installation) -> Iterator[Check]:
 def program(here: Installation) -> Iterator[Check]:
     """The file that is run, and whether setup ran from the same one."""
     own = paths.program()
-    wired_from = here.state.service.program if os.path.exists(here.where.state) else ""
+    known = load_if_sound(here.where.state)  # a broken one has a finding of its own
+    wired_from = known.service.program if known else ""
     if wired_from and not os.path.exists(wired_from):
         yield fail(
             "program", f"setup ran from {wired_from}, which is missing", SETUP, here.setup_of_sound_tools

@@ -173,7 +173,7 @@ def _tried(context: Context, wanted: Settings, passphrase: _Passphrase) -> Begun
     except LoginRequiredError:
         return None
     except ThvLlmError as error:
-        context.say(f"The stored session gives no access token: {error.why or error.what}.")
+        context.say(f"The stored session gives no access token: {error.cause}.")
         return None
 
 
