@@ -80,6 +80,8 @@ def test_no_secret_of_the_user_is_in_the_repr_of_the_key() -> None:
 
 
 def test_nothing_is_written_when_nothing_changes(ours: paths.Paths) -> None:
+    state.update(ours, lambda old: old)
+    assert not os.path.exists(ours.directory)  # in a home that cannot be written, no lock either
     state.update(ours, lambda _: FULL)
     before = os.stat(ours.state).st_ino
     state.update(ours, lambda old: old)
@@ -123,6 +125,14 @@ def test_a_record_of_another_shape_is_not_understood(ours: paths.Paths, editions
     Path(ours.state).write_bytes(sessions.encoded(document))
     with pytest.raises(ThvLlmError, match="cannot understand"):
         state.load(ours.state)
+
+
+def test_an_edited_record_is_said_to_be_edited(ours: paths.Paths) -> None:
+    state.update(ours, lambda _: FULL)
+    Path(ours.state).write_bytes(Path(ours.state).read_bytes().replace(b"claude-code", b"claude-cods"))
+    with pytest.raises(ThvLlmError) as caught:
+        state.load(ours.state)
+    assert caught.value.why == "its checksum is wrong: it was edited by hand, or is damaged"
 
 
 def test_each_flipped_bit_is_noticed(ours: paths.Paths) -> None:

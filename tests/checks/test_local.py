@@ -51,6 +51,12 @@ def test_settings_that_are_no_toml(lab: Lab) -> None:
     assert "fix that line" in fault.next_step
 
 
+def test_a_record_that_is_damaged_is_one_finding(lab: Lab) -> None:
+    Path(lab.paths.state).write_text("{\n")
+
+    assert [fault.name for fault in faults(lab, "program", "state")] == ["state"]
+
+
 def test_settings_that_are_missing(lab: Lab) -> None:
     os.unlink(lab.paths.settings)
 
