@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from tests.commands.homes import Stream
 from thv_llm import __version__, cli
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, LoginRequiredError
@@ -171,6 +174,28 @@ def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
     assert said in err
     assert "sk-secret-text" not in err + out
     assert "Traceback" not in err
+
+
+def test_an_interrupted_question_is_a_line_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_command", lambda verb: _Verb(KeyboardInterrupt()))
+    stderr = Stream("Continue? [Y/n] ^C", is_terminal=True)
+    stderr.seek(0, io.SEEK_END)
+    cli.bounded(["status"], Context({"HOME": str(tmp_path)}, io.StringIO(), io.StringIO(), stderr))
+
+    assert stderr.getvalue().split("\n")[:2] == ["Continue? [Y/n] ^C", "thv-llm: error: interrupted"]
+
+
+def test_only_an_error_of_stdout_is_said_to_be_one(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Stream()
+    monkeypatch.setattr(full, "write", mock.Mock(side_effect=OSError(28, "No space left on device")))
+    said = typed(dataclasses.replace(context, stdout=full), "version")[2]
+    assert said.startswith("thv-llm: error: cannot write to standard output\n  why:  No space")
+
+    monkeypatch.setattr(cli, "_command", lambda verb: _Verb(OSError(12, "Cannot allocate memory")))
+    said = typed(dataclasses.replace(context, stderr=io.StringIO()), "status")[2]
+    assert said.startswith("thv-llm: error: the system returned an error\n  why:  Cannot allocate memory")
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ def arranged(arguments: list[str]) -> list[str]:
 
 def bounded(arguments: list[str], context: Context) -> int:
     """Run, and end every way a run can end with a sentence and an exit code."""
+    from thv_llm.context import naming_stdout
     from thv_llm.errors import ExitCode, ThvLlmError
 
     if is_for_program := arguments[:1] != [] and arguments[0] in ACTING and _wants_json(arguments):
@@ -93,13 +94,15 @@ def bounded(arguments: list[str], context: Context) -> int:
     error: BaseException | None = None
     try:
         code = _dispatch(arguments, context)
-        context.stdout.flush()
+        with naming_stdout():
+            context.stdout.flush()
     except ThvLlmError as found:
         error, code = found, found.exit_code
         _complain(context, str(found))
         _trace(found)
     except KeyboardInterrupt as found:
         error, code = found, ExitCode.INTERRUPTED
+        context.end_line()
         _complain(context, "interrupted")
     except OSError as found:
         _trace(found)
@@ -209,12 +212,13 @@ def _known(word: str) -> str:
 
 def _os_error(context: Context, error: OSError) -> int:
     """Explain a failed system call; a reader that disconnected (a closed pipe) needs no words."""
-    from thv_llm.context import discard
+    from thv_llm.context import STDOUT, discard
     from thv_llm.errors import ExitCode, shown
 
     discard(context.stdout)
     if not isinstance(error, BrokenPipeError):
-        what = f"cannot use {shown(error.filename)}" if error.filename else "cannot write to standard output"
+        what = f"cannot use {shown(error.filename)}" if error.filename else "the system returned an error"
+        what = f"cannot write to {STDOUT}" if error.filename is STDOUT else what
         _complain(context, f"{what}\n  why:  {error.strerror or type(error).__name__}")
     return ExitCode.FAILED
 

@@ -14,7 +14,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TextIO
@@ -28,6 +28,7 @@ BROWSER_START_S = 2.0
 IN_ASCII = "thv-llm-ascii"
 SCHEMA = 1
 """Of the lines of `--format json`; another number would mean that a member changed its meaning."""
+STDOUT = "standard output"
 CANCELLED, NOTHING_CHANGED = "cancelled", "nothing was changed"
 
 
@@ -117,6 +118,11 @@ class Context:
                 self.stderr.write(terminal.ERASE)
                 self.stderr.flush()
 
+    def end_line(self) -> None:
+        """End the line of a question, or of the terminal's echo of Ctrl-C."""
+        if terminal.is_one(self.stderr):
+            self.say("")
+
     def _fitted(self, text: str, stream: TextIO) -> str:
         return terminal.fitted(text, terminal.columns(stream, self.environ))
 
@@ -138,8 +144,8 @@ class Context:
         self.stderr.write(f"{question} ")
         self.stderr.flush()
         answer = self.stdin.readline()
-        if not answer:  # the line of the question must end, too
-            self.say("")
+        if not answer:
+            self.end_line()
             raise ThvLlmError(CANCELLED, why=why)
         return answer.strip()
 
@@ -174,7 +180,8 @@ class Context:
     def result(self, line: str) -> None:
         """Print one line of what was asked for, as it is."""
         self.settle()
-        print(line, file=self.stdout, flush=True)
+        with naming_stdout():
+            print(line, file=self.stdout, flush=True)
 
     def event(self, name: str, **members: object) -> None:
         """Tell the program that runs this command what happens, if one does."""
@@ -197,6 +204,16 @@ class _Closed(io.StringIO):
 
     def write(self, _text: str) -> int:
         raise OSError(errno.EBADF, "stdout is closed")
+
+
+@contextlib.contextmanager
+def naming_stdout() -> Iterator[None]:
+    """Have an error of the system say that it is about stdout."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = STDOUT
+        raise
 
 
 def discard(stream: TextIO) -> None:
