@@ -246,7 +246,7 @@ ROWS: tuple[Row, ...] = (
         required=True,
         parameter="client_id",
     ),
-    Row("oidc.scopes", "--scopes LIST", "scopes to ask for", validation.words, is_identity=True),
+    Row("oidc.scopes", "--scopes LIST", "scopes to request", validation.words, is_identity=True),
     Row(
         "oidc.audience",
         "--audience NAME",
@@ -360,7 +360,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "proxy.require_key",
         "--require-key",
-        "the proxy asks tools for the local key",
+        "the proxy requires the local key",
         attribute="require_key",
     ),
     Row("ca_file", "--ca-file FILE", "more certificate authorities to trust, PEM", validation.ca_file),
@@ -395,7 +395,7 @@ ROWS: tuple[Row, ...] = (
         validation.OneOf("keyring", "file"),
     ),
     Row("bedrock.compat", "--bedrock-compat", "the gateway passes to Bedrock: its model ids for Claude Code"),
-    Row("bedrock.enable_1m", "--enable-1m", "ask for the 1M context models"),
+    Row("bedrock.enable_1m", "--enable-1m", "request the 1M context models"),
     Row(
         "login.on_demand",
         "--login-on-demand HOW",
