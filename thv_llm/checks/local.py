@@ -215,7 +215,7 @@ def service(here: Installation) -> Iterator[Check]:
     elif not found.responds:
         reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
         if not here.state.local_key:
-            reason = f"process {found.record.pid} cannot be checked: the record of its key is gone"
+            reason = f"process {found.record.pid} cannot be checked: there is no record of its key"
         yield fail("service", reason, SETUP, RESTART)
     else:
         reasons = background.reasons_to_restart(here.where, found.record)

@@ -105,7 +105,7 @@ def token(here: Installation) -> Iterator[Check]:
     claims = id_token.unchecked_claims(found.value)
     kind = f"for {_audience(claims)}" if claims else "opaque"
     if left < SHORT_LIFE_S:
-        reason = f"expires in {left:.0f} s; tools ask for one every {SHORT_LIFE_S:.0f} s"
+        reason = f"expires in {left:.0f} s; tools request one every {SHORT_LIFE_S:.0f} s"
         yield warn("token", reason, "ask the administrator of the provider for a longer lifetime")
     else:
         yield ok("token", f"expires in {left / 60:.0f} min, {kind}")
@@ -117,7 +117,7 @@ def token(here: Installation) -> Iterator[Check]:
     oidc = here.settings.oidc
     wanted = oidc.audience if oidc.gateway_token == "access_token" else oidc.client_id
     if claims and wanted and wanted not in _audiences(claims):
-        reason = f"it is for {_audience(claims)}, the settings ask for {shown(wanted)}"
+        reason = f"it is for {_audience(claims)}, the settings request {shown(wanted)}"
         yield warn("token", reason, "ask the administrator of the provider to issue tokens for that audience")
 
 

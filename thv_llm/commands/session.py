@@ -375,7 +375,7 @@ def end(context: Context, saved: Settings) -> None:
         context.say("Logged out." if ended.is_current else whose)
         _revoke(context, saved, ended)
     if not has_ended:
-        make_service_forget(context)  # it may still have a token of a session that is gone
+        make_service_forget(context)  # it may still have a token of a session that has ended
         is_configured = saved.oidc.issuer and saved.oidc.client_id
         why = "" if is_configured else " (thv-llm is not configured)"
         context.say(f"Not logged in{why}.")

@@ -417,7 +417,7 @@ class Proxy:
 
     def _serve(self, sock: socket.socket) -> None:
         """Serve an accepted connection; 503 when there are too many."""
-        with contextlib.suppress(OSError):  # it is gone already
+        with contextlib.suppress(OSError):  # it is closed already
             if self._loop.count - len(self._listeners) < self._max_connections:
                 self._loop.begin(Connection(sock, self._shared))
                 return
@@ -460,7 +460,7 @@ class _Listener:
                         serve(transport.sock.accept()[0])
                 except BlockingIOError:
                     continue
-                except OSError as error:  # some other one: the peer is gone again
+                except OSError as error:  # some other one: the peer has disconnected
                     if error.errno in FULL:
                         transport.wants = 0
                         with contextlib.suppress(DeadlineExceeded):

@@ -1,7 +1,7 @@
 """The detached service process: start it, find it, stop it.
 
 Rule 1: a service is ours when it proves that it knows the local key (`agent_protocol.is_ours`), or, if it
-        does not answer, when the pid file's process started when the file says, as us.
+        does not respond, when the pid file's process started when the file says, as us.
 Rule 2: nothing is signaled that is not provably ours; stale files are removed, not obeyed.
 Rule 3: ready means: it said so itself and then passed the challenge.
 
@@ -33,7 +33,7 @@ from thv_llm.system import processes
 
 START_TIMEOUT_S = 15.0
 HUNG_TIMEOUT_S = 3.0
-"""The same for a service that does not answer: it has no streams worth waiting for."""
+"""The same for a service that does not respond: it has no streams worth waiting for."""
 KILL_TIMEOUT_S = 2.0
 POLL_S = 0.02
 RETRY_AFTER_S = 30.0
@@ -129,7 +129,7 @@ def start(where: Paths, environ: Mapping[str, str]) -> tuple[Running, bool]:
         return found, False
     if found:
         raise ThvLlmError(
-            "the service is there but does not answer",
+            "the service is there but does not respond",
             why=f"process {found.record.pid} hangs, or is just ending",
             next_step="thv-llm proxy restart",
         )

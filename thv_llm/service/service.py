@@ -183,7 +183,7 @@ class Service:
         """Wait for the order to stop, or until another service could take a lock like ours."""
         while not self._stopping.wait(self._look_every_s):
             if not files.is_still(self._where.lock("service"), locked):
-                log.info("the settings directory is gone, and with it what this service is for")
+                log.info("the settings directory was removed, and with it what this service is for")
                 self.stop()
             else:
                 self._listen_again()

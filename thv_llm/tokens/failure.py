@@ -6,7 +6,7 @@ A tool that meets a failing helper calls it again at once, some of them eleven t
 - one whose user must do something at the provider is not tried again before the next login, which
   passes on what the provider asked for (`claims`);
 - after any other failure there is a pause, twice as long each time and never the same for two
-  machines, or as long as the provider asks for (`Retry-After`). Who waited for a refresh that failed
+  machines, or as long as the provider requests (`Retry-After`). Who waited for a refresh that failed
   fails with it. `thv-llm login` is its user's own wish, and ignores the pause.
 
 Every memory is bound to a fingerprint of the refresh token it is about: a new login is never

@@ -247,7 +247,7 @@ def end_all(
     interactive: bool = False,
     ask_passphrase: Callable[[], Secret] | None = None,
 ) -> Iterator[Ended]:
-    """Remove every session that is stored, and yield each as soon as it is gone.
+    """Remove every session that is stored, and yield each as soon as it is removed.
 
     Args:
         settings: can lack issuer and client id: then there are only those of earlier settings.

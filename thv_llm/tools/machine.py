@@ -4,7 +4,7 @@ A `Place` is all that looking for a tool depends on, so a test gives its own: en
 home, platform, and the directory that stands for `/`.
 
 A program, an application or an editor extension is proof of a tool. A directory alone can be left
-over from one that is gone, so it is told apart: such a tool is wired only when named.
+over from one that was removed, so it is told apart: such a tool is wired only when named.
 """
 
 from __future__ import annotations

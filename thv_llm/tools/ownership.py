@@ -39,7 +39,7 @@ class Owned(NamedTuple):
         keys: where they are, if a file of the tool proves it.
         is_proved: this file does: a credential of ours is among them.
         foreign: another installation that is still there and wrote them, in words; "" = this one, or
-            one that is gone.
+            one that was removed.
         undo: the command by which that installation takes its values back.
     """
 
