@@ -14,7 +14,7 @@ from thv_llm import cli, errors
 from thv_llm.commands import help
 
 EVERY_TEXT = "\n".join(document.read_text() for document in readme.DOCUMENTS)
-COMMANDS = re.findall(r"^\S*\$ .*?\bthv-llm ([a-z][^|&()#\n]*)", EVERY_TEXT, re.MULTILINE) + re.findall(
+COMMANDS = re.findall(r"^\S*\$ .*?\bthv-llm ([a-z](?:[^|&()#\n]|(?<=\S)#)*)", EVERY_TEXT, re.MULTILINE) + re.findall(
     r"`thv-llm (?!is )([a-z][^`…]*)`", EVERY_TEXT
 )
 TOPICS = (
