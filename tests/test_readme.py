@@ -14,9 +14,9 @@ from thv_llm import cli, errors
 from thv_llm.commands import help
 
 EVERY_TEXT = "\n".join(document.read_text() for document in readme.DOCUMENTS)
-COMMANDS = re.findall(r"^\S*\$ .*?\bthv-llm ([a-z](?:[^|&()#\n]|(?<=\S)#)*)", EVERY_TEXT, re.MULTILINE) + re.findall(
-    r"`thv-llm (?!is )([a-z][^`…]*)`", EVERY_TEXT
-)
+COMMANDS = re.findall(
+    r"^\S*\$ .*?\bthv-llm ([a-z](?:[^|&()#\n]|(?<=\S)#)*)", EVERY_TEXT, re.MULTILINE
+) + re.findall(r"`thv-llm (?!is )([a-z][^`…]*)`", EVERY_TEXT)
 TOPICS = (
     "ai-tools decisions gateways json providers remote rollout scripts security settings troubleshooting"
     " windows"
