@@ -101,11 +101,12 @@ def _read(file: str, preferences: str, user: str, owners: Collection[int]) -> It
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _refused(path, "it is not a regular file")
+            whose = "administrators" if system.NAME == "win32" else "root"
             if culprit := file_system.changeable_by_others(path, owners):
                 raise ThvLlmError(
                     f"cannot trust the settings of this machine in {path}",
                     why=f"other users than its administrator can change {culprit}",
-                    next_step=f"{NEXT_STEP}: it must belong to root, and be writable by root alone",
+                    next_step=f"{NEXT_STEP}: it must belong to {whose}, and be writable by {whose} alone",
                 )
             with os.fdopen(descriptor, "rb", closefd=False) as opened:
                 yield path, opened.read()

@@ -51,6 +51,14 @@ def test_a_clock_that_is_wrong(lab: Lab, skew: float, level: Level) -> None:
     assert ("behind" if skew < 0 else "ahead of") in fault.reason
 
 
+def test_on_windows_the_clock_is_set_as_there(lab: Lab) -> None:
+    lab.provider.alter["discovery"] = told_time
+    here = Installation(lab.environ, lab.paths, "win32", lambda: time.time() - 3600)
+    fault = next(check for check in checks.run(here, only=("provider",)) if check.name == "clock")
+
+    assert fault.next_step == "w32tm /resync"
+
+
 def test_an_authority_that_is_not_trusted(lab: Lab) -> None:
     lab.home.configure(ca_file="", **connection(lab))
 

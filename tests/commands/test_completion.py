@@ -19,6 +19,8 @@ from thv_llm import cli
 from thv_llm.commands import completion
 from thv_llm.commands.completion import Node
 from thv_llm.errors import UsageError
+from thv_llm.settings import ROWS
+from thv_llm.validation import OneOf
 
 WORDS = {"TOOL": ["codex", "claude-code"], "NAME": ["codex", "claude-code"], "KEY": ["proxy.listen_port"]}
 CASES = [
@@ -223,3 +225,16 @@ def test_powershell_gets_every_command_option_and_value_in_quotes(root: Node) ->
         name, _, about = pair.partition("`t")
         assert name, pair
         assert about, pair
+
+
+def test_powershell_gets_ascii_which_every_encoding_of_a_profile_has(tmp_path: Path) -> None:
+    assert homes.make(tmp_path).run("completion", "powershell").out.isascii()
+
+
+def test_each_option_offers_its_own_values(tmp_path: Path) -> None:
+    offered = homes.make(tmp_path).run("completion", "fish").out
+
+    for row in ROWS:
+        if isinstance(row.check, OneOf):
+            assert f"-l {row.flag[2:]} -x -a '{' '.join(row.check.choices)}' " in offered
+    assert "-l tool -x -a 'openai anthropic gemini openhands' " in offered

@@ -46,3 +46,31 @@ def test_only_a_socket_has_a_short_path(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(system, "NAME", "win32")
     paths.require_socket(long)
+
+
+@pytest.mark.parametrize(
+    ("words", "typed"),
+    [
+        (("thv-llm", "setup", "--client", "codex"), "thv-llm setup --client codex"),
+        (
+            ("icacls", r"C:\a b\x", "/inheritance:r", "*S-1-5-21:F"),
+            r'icacls "C:\a b\x" /inheritance:r *S-1-5-21:F',
+        ),
+        (("del", r"C:\O'Brien\x"), 'del "C:\\O\'Brien\\x"'),
+        (("del", r"C:\(mine)\a,b"), r'del "C:\(mine)\a,b"'),
+        (("del", r"C:\$x\it's"), r"del 'C:\$x\it''s'"),
+        (("thv-llm", "help", ""), 'thv-llm help ""'),
+    ],
+)
+def test_a_command_on_windows_is_what_powershell_takes(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], typed: str
+) -> None:
+    monkeypatch.setattr(system, "NAME", "win32")
+
+    assert system.command_line(words) == typed
+
+
+def test_a_command_with_a_variable_set_is_what_each_shell_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert system.with_setting("X", "/a b", "thv-llm teardown") == "X='/a b' thv-llm teardown"
+    monkeypatch.setattr(system, "NAME", "win32")
+    assert system.with_setting("X", r"C:\a", "thv-llm teardown") == r"$env:X = 'C:\a'; thv-llm teardown"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.machines import VALUES, Machine, succeeded
+from thv_llm import system
 from thv_llm.secret import Secret
 from thv_llm.tools import engine
 from thv_llm.tools.ownership import ForeignError
@@ -75,7 +76,12 @@ def test_a_tool_that_writes_its_settings_back_after_teardown(machine: Machine) -
 
 
 @pytest.mark.parametrize(
-    "helper", ["/home/of/another machine/bin/thv-llm-token", "/gone/bin/thv-llm-token.py"]
+    "helper",
+    [
+        "/home/of/another machine/bin/thv-llm-token",
+        "/gone/bin/thv-llm-token.py",
+        "C:/Users/me/AppData/Local/toolhive/bin/thv-llm-token.py",
+    ],
 )
 def test_a_helper_that_is_not_there_is_of_an_installation_that_is_gone(machine: Machine, helper: str) -> None:
     for name in ("claude-code", "codex", "pi"):
@@ -107,7 +113,8 @@ def test_another_installation_is_named_with_the_command_that_undoes_it(machine: 
         machine.plan(claude)
 
     assert str(home) in caught.value.why
-    assert caught.value.next_step.startswith(f"THV_LLM_HOME='{home}' thv-llm teardown")
+    undo = system.with_setting("THV_LLM_HOME", str(home), "thv-llm teardown")
+    assert caught.value.next_step.startswith(f"{undo}, or ")
     assert "thv-llm setup --take-over" in caught.value.next_step
     assert machine.snapshot() == before
 

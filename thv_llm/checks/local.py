@@ -92,9 +92,9 @@ def _starts(command: str, program: str) -> bool:
 
 def _advice_for_windows(environ: Mapping[str, str]) -> str:
     """Return the line of PowerShell that adds the directory of `thv-llm.cmd` to the user's Path."""
-    directory = os.path.dirname(paths.find(environ).launcher).replace("'", "''")
+    added = system.in_powershell(f";{os.path.dirname(paths.find(environ).launcher)}")
     old = "[Environment]::GetEnvironmentVariable('Path','User')"
-    return f"[Environment]::SetEnvironmentVariable('Path', {old} + ';{directory}', 'User')"
+    return f"[Environment]::SetEnvironmentVariable('Path', {old} + {added}, 'User')"
 
 
 def _added_to_path(environ: Mapping[str, str], directory: str) -> str:

@@ -56,9 +56,11 @@ def _clock(here: Installation, date: str) -> Iterator[Check]:
         skew_s = here.now() - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return
-    remedy = ("sudo", "timedatectl", "set-ntp", "true")
+    remedy: tuple[str, ...] = ("sudo", "timedatectl", "set-ntp", "true")
     if here.platform == "darwin":
         remedy = ("sudo", "sntp", "-sS", "time.apple.com")
+    elif here.platform == "win32":
+        remedy = ("w32tm", "/resync")
     reason = f"this clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the provider's"
     if abs(skew_s) >= id_token.LEEWAY_S:
         yield fail("clock", f"{reason}: logins fail", remedy)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode
+from thv_llm.system.terminal import ASCII
 
 SUMMARY = "tab completion for bash, zsh, fish and PowerShell"
 EXAMPLES = """
@@ -20,7 +21,8 @@ thv-llm completion bash > ~/.local/share/bash-completion/completions/thv-llm
 thv-llm completion zsh > ~/.zfunc/_thv-llm
        ~/.zshrc needs fpath+=~/.zfunc in front of compinit
 thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
-thv-llm completion powershell >> $PROFILE
+thv-llm completion powershell | Out-String | Invoke-Expression
+       in this session; in each one with this line in $PROFILE
 """
 
 
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the script."""
-    from thv_llm.commands import help, wiring
+    from thv_llm.commands import env, help, wiring
     from thv_llm.settings import ROWS
     from thv_llm.tools.registry import TOOLS
     from thv_llm.validation import OneOf
@@ -43,8 +45,9 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         "NAME": tools,
         "KEY": [row.key for row in ROWS],
         "COMMAND|TOPIC": [*help.children(whole), *help.topics()],
+        "--tool": list(env.by_name()),
     }
-    words |= {row.metavar: row.check.choices for row in ROWS if isinstance(row.check, OneOf)}
+    words |= {row.flag: row.check.choices for row in ROWS if isinstance(row.check, OneOf)}
     root = describe(whole, words)
     context.result(SHELLS[args.shell](root).rstrip("\n"))
     return ExitCode.DONE
@@ -111,7 +114,7 @@ def describe(
     """Return the tree of a parser.
 
     Args:
-        words: what can stand for an argument of that metavar (`TOOL`).
+        words: what can stand for an argument of that metavar (`TOOL`), or after that option (`--tool`).
     """
     options: list[Option] = []
     positionals: list[Option] = []
@@ -131,10 +134,11 @@ def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Opti
     if action.option_strings and metavar == "NAME":
         metavar = ""  # any name; as an argument it is a tool's
     choices = [str(choice) for choice in action.choices or ()]
+    known = next((words[name] for name in (*action.option_strings, metavar) if name in words), ())
     return Option(
         flags=tuple(action.option_strings),
         help=(action.help or "").replace("%%", "%"),
-        values=tuple(choices or words.get(metavar, ())),
+        values=tuple(choices or known),
         takes_value=action.nargs != 0,
         takes_file=metavar in FILE_METAVARS,
     )
@@ -327,7 +331,10 @@ def _fish_quoted(text: str) -> str:
 
 
 def powershell(root: Node) -> str:
-    """Return the script for PowerShell; where it offers nothing, PowerShell offers files."""
+    """Return the script for PowerShell; where it offers nothing, PowerShell offers files.
+
+    In ASCII: what programs print, and profiles, it reads in the encoding of the machine.
+    """
     nodes = [
         f"        {_single_quoted(node.name)} = @(@({_pairs(_words_at(node))}), @({_pairs(_flags_at(node))}))"
         for node in root.all()
@@ -337,7 +344,7 @@ def powershell(root: Node) -> str:
         for places, option in _with_value(root)
         for place in places
     ]
-    return f"""\
+    script = f"""\
 # PowerShell completion for thv-llm, made by: thv-llm completion powershell
 Register-ArgumentCompleter -Native -CommandName {", ".join(map(_single_quoted, PROGRAMS))} -ScriptBlock {{
     param($word, $ast, $cursor)
@@ -365,6 +372,7 @@ Register-ArgumentCompleter -Native -CommandName {", ".join(map(_single_quoted, P
     }}
 }}
 """
+    return "".join(ASCII.get(character, character) for character in script)
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> str:

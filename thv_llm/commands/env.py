@@ -13,7 +13,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Mapping
 
-from thv_llm import settings, state
+from thv_llm import settings, state, system
 from thv_llm.commands import wiring
 from thv_llm.commands.parser import Command
 from thv_llm.context import Context
@@ -39,7 +39,7 @@ def _add_env(parser: argparse.ArgumentParser) -> None:
 def _add_tool(parser: argparse.ArgumentParser) -> None:
     """Add `--tool NAME`."""
     parser.add_argument(
-        "--tool", metavar="NAME", help=f"only the variables of one kind of client: {', '.join(_by_name())}"
+        "--tool", metavar="NAME", help=f"only the variables of one kind of client: {', '.join(by_name())}"
     )
 
 
@@ -113,12 +113,13 @@ def _overriding(context: Context) -> dict[str, str]:
     }
 
 
-def _by_name() -> dict[str, Mapping[str, Template]]:
+def by_name() -> dict[str, Mapping[str, Template]]:
+    """Return the variables of each kind of client."""
     return {**CLIENTS, **{tool.id: tool.variables for tool in engine.TOOLS if tool.variables}}
 
 
 def _named(name: str) -> Mapping[str, Template]:
-    known = _by_name()
+    known = by_name()
     if name in known:
         return known[name]
     why = did_you_mean(name, known) or f"it is one of: {', '.join(known)}"
@@ -138,9 +139,7 @@ def _fish(name: str, value: str) -> str:
 
 
 def _powershell(name: str, value: str) -> str:
-    # PowerShell takes typographic quotes for quotes, too.
-    quoted = "".join(character * 2 if character in "'‘’‚‛" else character for character in value)
-    return f"$env:{name} = '{quoted}'"
+    return f"$env:{name} = {system.in_powershell(value)}"
 
 
 def _cmd(name: str, value: str) -> str:

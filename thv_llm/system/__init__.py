@@ -32,6 +32,12 @@ OTHERS: tuple[str, ...] = () if sys.platform == "win32" else ("thv_llm.system.wi
 PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789@%+=:,./-_")
 """What a POSIX shell takes as it is."""
 
+BARE = PLAIN - frozenset("@%=,") | {"\\", "*"}
+"""What PowerShell takes as it is, and cmd, too."""
+
+QUOTES = "'‘’‚‛"
+"""What PowerShell takes for single quotes."""
+
 SEALS = sys.platform == "win32"
 """Whether the system itself encrypts for a user (`seal`)."""
 
@@ -101,19 +107,34 @@ def windowless(python: str) -> str:
 def command_line(words: Sequence[str]) -> str:
     """Return a command as it is typed in the usual shell of this system."""
     if NAME == "win32":
-        import subprocess
-
-        return subprocess.list2cmdline(words)
+        return " ".join(word if word and set(word) <= BARE else _for_powershell(word) for word in words)
     import shlex
 
     return shlex.join(words)
 
 
+def in_powershell(text: str) -> str:
+    """Return what PowerShell takes for this very text."""
+    return "'" + "".join(character * 2 if character in QUOTES else character for character in text) + "'"
+
+
+def _for_powershell(word: str) -> str:
+    return in_powershell(word) if set(word) & set('"“”„$`') else f'"{word}"'  # which cmd understands
+
+
+def with_setting(name: str, value: str, command: str) -> str:
+    """Return the command line that runs a command with a variable set."""
+    if NAME == "win32":
+        return f"{setting_of(name, value)}; {command}"
+    import shlex
+
+    return f"{name}={shlex.quote(value)} {command}"
+
+
 def setting_of(name: str, value: str) -> str:
     """Return the command that sets a variable, as it is typed in the usual shell of this system."""
     if NAME == "win32":
-        quoted = value.replace("'", "''")
-        return f"$env:{name} = '{quoted}'"
+        return f"$env:{name} = {in_powershell(value)}"
     if set(value) <= PLAIN:
         return f"export {name}={value}"
     import shlex
