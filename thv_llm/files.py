@@ -83,6 +83,8 @@ def read(path: str) -> bytes | None:
             descriptor = file_system.open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             return None
+        except IsADirectoryError:  # which other systems open
+            raise ThvLlmError(f"cannot read {path}", why="it is not a regular file") from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 next_step = "move it away, and run it again"
@@ -269,11 +271,12 @@ def delete(path: str, *, expected: bytes) -> None:
 def shared(path: str) -> int:
     """Return what others than the owner can do with a file: the permissions of group and others.
 
-    0 as well when there is no such file, or it is another user's.
+    0 as well when there is no such file, it is another user's, or it has no mode (Windows).
     """
     with contextlib.suppress(FileNotFoundError):
         found = os.stat(path)
-        return file_system.shared(path, found) if file_system.is_own(found) else 0
+        if file_system.HAS_MODES and file_system.is_own(found):
+            return stat.S_IMODE(found.st_mode) & SHARED
     return 0
 
 
@@ -308,7 +311,7 @@ def remove_temporary(temporary: str, path: str) -> None:
 
 
 def _remove_if_abandoned(temp: str) -> None:
-    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
+    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False, renamed=True)
     try:
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and file_system.is_own(found):

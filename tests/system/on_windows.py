@@ -22,6 +22,7 @@ from thv_llm import files
 from thv_llm.errors import ThvLlmError
 from thv_llm.service.agent import Agent
 from thv_llm.system import detach, file_system, processes, terminal, windows, windows_pipe
+from thv_llm.tokens import grants
 
 assert sys.platform == "win32"
 
@@ -145,6 +146,42 @@ def test_a_file_that_stays_open_elsewhere_is_told_as_that(tmp_path: Path) -> Non
     assert file_system.is_in_use(caught.value)
 
 
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    """An open file cannot be removed, unless all who have it open allow that."""
+    path = tmp_path / "llm.toml"
+    left = Path(files.temporary_of(str(path)))
+    left.write_bytes(b"half")
+
+    files.remove_temporary(str(left), str(path))
+    assert left.exists()  # a name that is recorded is random
+    recorded = Path(files.temporary_name(str(path)))
+    recorded.write_bytes(b"half")
+    files.remove_temporary(str(recorded), str(path))
+    assert not recorded.exists()
+    files.replace(str(path), b"whole")
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_ours_is_replaced_although_it_is_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses that; Wine does not."""
+    real = os.replace
+
+    def replace(new: str, target: str) -> None:
+        if os.path.exists(target) and not os.access(target, os.W_OK):
+            raise OSError(0, "", None, windows.ACCESS_DENIED)
+        real(new, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    path = tmp_path / "llm.toml"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+
+    files.replace(str(path), b"new", is_ours=True)
+    assert path.read_bytes() == b"new"
+
+
 def test_a_lock_is_one_process_s_and_goes_with_it(tmp_path: Path) -> None:
     path = str(tmp_path / "x.lock")
     code = f"import sys; sys.path.insert(0, {os.getcwd()!r}); from thv_llm.system import file_system as f;"
@@ -187,10 +224,47 @@ def test_a_directory_that_may_not_be_made_is_an_error_with_its_name(
         ("O:S-1-5-21-1D:AI(A;ID;FA;;;BA)(A;ID;FR;;;BU)", True),
         ("O:S-1-5-21-1D:(A;;FR;;;AU)", True),
         ("O:S-1-5-21-1D:(D;;FA;;;WD)(A;;FA;;;SY)", False),
+        ("O:S-1-5-21-1D:NO_ACCESS_CONTROL", True),
     ],
 )
 def test_an_access_list_tells_whether_others_get_in(listed: str, is_open: bool) -> None:
     assert windows.lets_others_in(listed) is is_open
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_told"),
+    [
+        ("O:S-1-5-21-1D:(A;;FA;;;S-1-5-21-1)(A;;0x1200a9;;;BU)", False),
+        ("O:S-1-5-21-1D:(A;;FA;;;S-1-5-21-1)(A;ID;0x1301bf;;;AU)", True),
+        ("O:S-1-5-21-1D:NO_ACCESS_CONTROL", True),
+    ],
+)
+def test_a_file_with_a_secret_must_not_be_writable_by_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str, is_told: bool
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("Bearer")
+    monkeypatch.setattr(windows, "access_list", lambda _: listed)
+
+    told = ""
+    try:
+        grants.headers_in(str(path))
+    except ThvLlmError as error:
+        told = error.why
+    assert ("other users can write to it" in told) is is_told
+
+
+@pytest.mark.parametrize(
+    ("listed", "is_trusted"),
+    [
+        ("O:BAD:(A;;FA;;;BA)(A;;FA;;;SY)(A;;0x1200a9;;;BU)", True),
+        ("O:SYD:(A;;FA;;;BA)(A;;FA;;;BU)", False),
+        ("O:S-1-5-21-1D:(A;;FA;;;BA)", False),
+        ("O:BAD:NO_ACCESS_CONTROL", False),
+    ],
+)
+def test_settings_for_all_must_be_the_administrators(listed: str, is_trusted: bool) -> None:
+    assert windows.is_administrators(listed) is is_trusted
 
 
 # --- secrets ---

@@ -37,6 +37,8 @@ OPENED = (
     | getattr(os, "O_BINARY", 0)
 )
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+HAS_MODES = sys.platform != "win32"
+"""Whether a file's mode says who may read it; on Windows that is as its directory's access list says."""
 SWAPS_OPEN_FILES = sys.platform != "win32"
 """Whether the new file of a `swap` can still be open."""
 
@@ -72,11 +74,13 @@ def open_file(path: str, flags: int, *, follow: bool = True, renamed: bool = Fal
     Args:
         flags: as of `os.open`.
         follow: whether a symbolic link is accepted.
-        renamed: it is renamed, or another file takes its place, while it is open.
+        renamed: it is renamed or removed, or another file takes its place, while it is open.
     """
     if sys.platform == "win32":
+        if os.path.isdir(path):  # the system would say that access is denied
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
         if renamed:
-            return windows.patient(lambda: windows.open_shared(path, append=bool(flags & os.O_APPEND)))
+            return windows.patient(lambda: windows.open_shared(path, flags))
         return windows.patient(lambda: os.open(path, flags | OPENED, 0o600), windows.READ_S)
     return os.open(path, flags | OPENED | (0 if follow else NO_LINK), 0o600)
 
@@ -213,7 +217,9 @@ def changeable_by_others(path: str, owners: Collection[int]) -> str:
 def shared(path: str, found: os.stat_result) -> int:
     """Return what others than the owner can do with a file, as permissions of group and others."""
     if sys.platform == "win32":
-        return stat.S_IRWXO if windows.lets_others_in(windows.access_list(path)) else 0
+        listed = windows.access_list(path)
+        reading = stat.S_IROTH | stat.S_IXOTH if windows.lets_others_in(listed) else 0
+        return reading | (stat.S_IWOTH if windows.lets_others_write(listed) else 0)
     return stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
 
 
@@ -234,6 +240,8 @@ def closing(path: str) -> tuple[str, ...]:
 def replace(new: str, target: str) -> None:
     """Rename, whatever there is at `target`."""
     if sys.platform == "win32":
+        with contextlib.suppress(FileNotFoundError):  # a file that is read-only would stay
+            os.chmod(target, stat.S_IREAD | stat.S_IWRITE)
         windows.patient(lambda: os.replace(new, target))
     else:
         os.rename(new, target)

@@ -36,7 +36,7 @@ FIRST_PAUSE_S = 0.01
 
 GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
 SHARE_ALL = 7  # read, write, delete: what is open can be renamed
-OPEN_ALWAYS, CREATE_NEW = 4, 1
+CREATE_NEW, OPEN_EXISTING, OPEN_ALWAYS = 1, 3, 4
 INVALID_HANDLE = ctypes.c_void_p(-1).value
 
 LOCK_AT_ONCE, IO_PENDING = 3, 997  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
@@ -51,6 +51,9 @@ SHELL_FOLDERS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Explorer\Shell Folde
 ADMINISTRATORS = ("BA", "SY", "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464")
 """Administrators, the system, and the installer of Windows, in SDDL."""
 READ_RIGHTS = ("FR", "FX", "FRFX", "0x120089", "0x1200a9", "GR", "GRGX")
+
+NO_LIST = "NO_ACCESS_CONTROL"
+"""Stands for a list that allows everything to everybody, as on a drive without any."""
 
 OTHERS = ("WD", "BU", "AU", "AN", "IU", "BG")
 """Everyone, Users, Authenticated Users, Anonymous, Interactive, Guests, as access lists write them."""
@@ -145,14 +148,15 @@ def patient(work: Callable[[], Result], limit_s: float = BUSY_S) -> Result:
 # --- files ---
 
 
-def open_shared(path: str, *, append: bool) -> int:
-    """Open for writing a file that can be renamed while open: a new one, or (`append`) the old one.
+def open_shared(path: str, flags: int) -> int:
+    """Open a file that can be renamed or removed while open; a new one is private.
 
-    A new one is private.
+    Args:
+        flags: as of `os.open`: which ones may, or must, be new; and whether it is appended to.
     """
     import msvcrt
 
-    disposition, flags = (OPEN_ALWAYS, os.O_APPEND) if append else (CREATE_NEW, 0)
+    disposition = CREATE_NEW if flags & os.O_EXCL else OPEN_ALWAYS if flags & os.O_CREAT else OPEN_EXISTING
     handle = library("kernel32").CreateFileW(
         ctypes.c_wchar_p(path),
         GENERIC_READ | GENERIC_WRITE,
@@ -164,7 +168,7 @@ def open_shared(path: str, *, append: bool) -> int:
     )
     if handle == INVALID_HANDLE:
         raise failure(path)
-    return msvcrt.open_osfhandle(handle, flags | os.O_NOINHERIT | os.O_BINARY | os.O_RDWR)
+    return msvcrt.open_osfhandle(handle, flags & os.O_APPEND | os.O_NOINHERIT | os.O_BINARY | os.O_RDWR)
 
 
 def lock(descriptor: int) -> None:
@@ -238,16 +242,28 @@ def access_list(path: str) -> str:
 
 def lets_others_in(listed: str) -> bool:
     """Tell whether an access list (SDDL) allows anything to a group that every user is in."""
-    entries = [entry.partition(")")[0].split(";") for entry in listed.partition("D:")[2].split("(")[1:]]
-    return any(len(entry) == 6 and entry[0] == "A" and entry[5] in OTHERS for entry in entries)
+    return NO_LIST in listed or any(entry[-1] in OTHERS for entry in _allowing(listed))
+
+
+def lets_others_write(listed: str) -> bool:
+    """Tell whether an access list allows more than reading to such a group."""
+    return NO_LIST in listed or any(
+        entry[-1] in OTHERS and entry[2] not in READ_RIGHTS for entry in _allowing(listed)
+    )
 
 
 def is_administrators(listed: str) -> bool:
     """Tell whether a file belongs to administrators or the system, and no other user can write to it."""
-    owner, _, entries = listed.partition("D:")
-    allowed = [entry.partition(")")[0].split(";") for entry in entries.split("(")[1:]]
-    others = [entry for entry in allowed if entry[0] == "A" and entry[-1] not in ADMINISTRATORS]
-    return owner[2:] in ADMINISTRATORS and all(entry[2] in READ_RIGHTS for entry in others)
+    others = [entry for entry in _allowing(listed) if entry[-1] not in ADMINISTRATORS]
+    owner = listed.partition("D:")[0].removeprefix("O:")
+    is_theirs = owner in ADMINISTRATORS and NO_LIST not in listed
+    return is_theirs and all(entry[2] in READ_RIGHTS for entry in others)
+
+
+def _allowing(listed: str) -> list[list[str]]:
+    """Return the entries of an access list that allow something: type, flags, rights, …, user."""
+    entries = [entry.partition(")")[0].split(";") for entry in listed.partition("D:")[2].split("(")[1:]]
+    return [entry for entry in entries if entry[0] == "A"]
 
 
 def _taken(text: ctypes.c_void_p) -> str:

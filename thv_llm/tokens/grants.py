@@ -23,6 +23,7 @@ from thv_llm import system, validation
 from thv_llm.errors import NO_TOKEN, InvalidResponseError, RefusedError, ThvLlmError, UnreachableError, shown
 from thv_llm.secret import Secret
 from thv_llm.settings import STORED, OidcSettings, Settings
+from thv_llm.system import file_system
 from thv_llm.tokens.source import AccessToken, TokenSource
 
 if TYPE_CHECKING:
@@ -80,18 +81,17 @@ def headers_in(path: str) -> Secret:
 
 def _contents(path: str, what: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        descriptor = file_system.open_file(path, os.O_RDONLY)
     except OSError as error:
         raise _unusable(path, what, error.strerror or type(error).__name__) from None
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise _unusable(path, what, "it is not a regular file")
-        if (user := system.user_id()) >= 0:
-            if found.st_uid not in (user, 0):
-                raise _unusable(path, what, "it belongs to another user")
-            if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise _unusable(path, what, "other users can write to it")
+        if found.st_uid not in (system.user_id(), 0):  # 0 for every file on Windows
+            raise _unusable(path, what, "it belongs to another user")
+        if file_system.shared(path, found) & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _unusable(path, what, "other users can write to it")
         data = os.read(descriptor, MAX_FILE_BYTES + 1)
     finally:
         os.close(descriptor)
