@@ -210,7 +210,7 @@ def replace(
                 file_system.dress(descriptor, found, mode)
                 if not data:  # it must not look like one that is being written
                     settled = time.time() - SETTLED_S
-                    os.utime(descriptor, (settled, settled))
+                    os.utime(temp, (settled, settled))
                 os.fsync(descriptor)
                 if file_system.SWAPS_OPEN_FILES or not isinstance(expected, bytes):
                     _put(temp, target, data, expected)
@@ -306,12 +306,13 @@ def remove_temporary(temporary: str, path: str) -> None:
     """
     directory, name = os.path.split(temporary)
     if directory == os.path.dirname(os.path.realpath(path)) and TEMP_NAME.fullmatch(name):
+        file_system.undo_swap(temporary, path)
         with contextlib.suppress(OSError):
             _remove_if_abandoned(temporary)
 
 
 def _remove_if_abandoned(temp: str) -> None:
-    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False, renamed=True)
+    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
     try:
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and file_system.is_own(found):
@@ -376,7 +377,7 @@ def _temporary(path: str, target: str, name: str | None) -> tuple[str, int]:
         temp, name = name or temporary_name(path), None
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            descriptor = file_system.open_file(temp, flags, renamed=True)
+            descriptor = file_system.open_file(temp, flags)
         except FileExistsError:  # another writer's, or not ours
             continue
         if _locked(descriptor) and os.fstat(descriptor).st_nlink:

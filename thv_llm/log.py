@@ -79,7 +79,7 @@ class File:
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        descriptor = file_system.open_file(self.path, flags, follow=False, renamed=True)
+        descriptor = file_system.open_file(self.path, flags, follow=False)
         file_system.dress(descriptor, None, 0o600)
         self.close()
         self._descriptor = descriptor

@@ -7,6 +7,7 @@ From that call on nothing changes any more, not even what a `finally` would clea
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -52,8 +53,12 @@ def killed_before(number: int) -> Iterator[Callable[[], bool]]:
 
         real_open = os.open
         for name in CHANGING:
-            patched.setattr(os, name, changing(getattr(os, name)))
+            if hasattr(os, name):
+                patched.setattr(os, name, changing(getattr(os, name)))
         patched.setattr(os, "open", opening)
+        if sys.platform == "win32":
+            for name in ("open_shared", "make_private_directory"):
+                patched.setattr(file_system.windows, name, changing(getattr(file_system.windows, name)))
         for name in ("swap", "move_to_free_name"):
             patched.setattr(file_system, name, changing(getattr(file_system, name)))
         with suppress(Killed):

@@ -30,12 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
     from typing import Any
 
-OPENED = (
-    getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)  # opening a FIFO without a writer would hang
-    | getattr(os, "O_NOINHERIT", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+# O_NONBLOCK, because opening a FIFO without a writer would hang.
+OPENED = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 HAS_MODES = sys.platform != "win32"
 """Whether a file's mode says who may read it; on Windows that is as its directory's access list says."""
@@ -68,20 +64,17 @@ LINUX_NO_REPLACE, LINUX_SWAP = 1, 2
 MAC_SWAP, MAC_NO_REPLACE = 2, 4
 
 
-def open_file(path: str, flags: int, *, follow: bool = True, renamed: bool = False) -> int:
+def open_file(path: str, flags: int, *, follow: bool = True) -> int:
     """Open a file, binary and not for programs that are started; a new one is private.
 
     Args:
         flags: as of `os.open`.
         follow: whether a symbolic link is accepted.
-        renamed: it is renamed or removed, or another file takes its place, while it is open.
     """
     if sys.platform == "win32":
         if os.path.isdir(path):  # the system would say that access is denied
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        if renamed:
-            return windows.patient(lambda: windows.open_shared(path, flags))
-        return windows.patient(lambda: os.open(path, flags | OPENED, 0o600), windows.READ_S)
+        return windows.patient(lambda: windows.open_shared(path, flags), windows.READ_S)
     return os.open(path, flags | OPENED | (0 if follow else NO_LINK), 0o600)
 
 
@@ -240,9 +233,7 @@ def closing(path: str) -> tuple[str, ...]:
 def replace(new: str, target: str) -> None:
     """Rename, whatever there is at `target`."""
     if sys.platform == "win32":
-        with contextlib.suppress(FileNotFoundError):  # a file that is read-only would stay
-            os.chmod(target, stat.S_IREAD | stat.S_IWRITE)
-        windows.patient(lambda: os.replace(new, target))
+        windows.replace(new, target)
     else:
         os.rename(new, target)
 
@@ -255,6 +246,15 @@ def swap(first: str, second: str) -> bool:
     if sys.platform == "win32":
         return windows.swap(first, second)
     return _rename(first, second, LINUX_SWAP, MAC_SWAP)
+
+
+def undo_swap(first: str, second: str) -> None:
+    """Clear away what is left of a `swap` that was cut off: on Windows alone it has two steps.
+
+    The old file goes back where its name is free, which is where the system itself was cut off.
+    """
+    if sys.platform == "win32":
+        windows.undo_swap(first, second)
 
 
 def move_to_free_name(source: str, target: str) -> bool:

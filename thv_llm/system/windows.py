@@ -16,6 +16,7 @@ import ctypes
 import errno
 import functools
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,7 @@ READ_S = 0.5
 FIRST_PAUSE_S = 0.01
 
 GENERIC_READ, GENERIC_WRITE = 0x80000000, 0x40000000
+DELETE, NORMAL = 0x00010000, 0x80
 SHARE_ALL = 7  # read, write, delete: what is open can be renamed
 CREATE_NEW, OPEN_EXISTING, OPEN_ALWAYS = 1, 3, 4
 INVALID_HANDLE = ctypes.c_void_p(-1).value
@@ -42,6 +44,9 @@ INVALID_HANDLE = ctypes.c_void_p(-1).value
 LOCK_AT_ONCE, IO_PENDING = 3, 997  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
 LOCKED_AT = 1 << 40
 """Locks are mandatory, so the locked byte lies behind everything that is read."""
+
+ASIDE = ".old"
+"""Ends the name of the old file in the middle of a swap."""
 
 TOKEN_QUERY, TOKEN_USER = 8, 1
 DACL, OWNER = 4, 1  # SECURITY_INFORMATION
@@ -149,26 +154,29 @@ def patient(work: Callable[[], Result], limit_s: float = BUSY_S) -> Result:
 
 
 def open_shared(path: str, flags: int) -> int:
-    """Open a file that can be renamed or removed while open; a new one is private.
+    """Open a file that can be renamed or removed while it is open; a new one is private.
+
+    Not by `os.open`: that forbids both, and tells of a file that another program has open as of one
+    that this user cannot read.
 
     Args:
-        flags: as of `os.open`: which ones may, or must, be new; and whether it is appended to.
+        flags: as of `os.open`, but O_TRUNC.
     """
     import msvcrt
 
     disposition = CREATE_NEW if flags & os.O_EXCL else OPEN_ALWAYS if flags & os.O_CREAT else OPEN_EXISTING
-    handle = library("kernel32").CreateFileW(
-        ctypes.c_wchar_p(path),
-        GENERIC_READ | GENERIC_WRITE,
-        SHARE_ALL,
-        ctypes.byref(private_descriptor()),
-        disposition,
-        0x80,
-        None,
-    )
+    access = GENERIC_READ | (GENERIC_WRITE if flags & (os.O_WRONLY | os.O_RDWR) else 0)
+    handle = _opened(path, access, disposition)
+    return msvcrt.open_osfhandle(handle, flags | os.O_NOINHERIT | os.O_BINARY)
+
+
+def _opened(path: str, access: int, disposition: int) -> int:
+    new = ctypes.byref(private_descriptor())
+    where, kernel = ctypes.c_wchar_p(path), library("kernel32")
+    handle = kernel.CreateFileW(where, access, SHARE_ALL, new, disposition, NORMAL, None)
     if handle == INVALID_HANDLE:
         raise failure(path)
-    return msvcrt.open_osfhandle(handle, flags & os.O_APPEND | os.O_NOINHERIT | os.O_BINARY | os.O_RDWR)
+    return int(handle)
 
 
 def lock(descriptor: int) -> None:
@@ -188,9 +196,21 @@ def lock(descriptor: int) -> None:
         raise error
 
 
+def replace(new: str, target: str) -> None:
+    """Rename, whatever there is at `target`, also one that is read-only."""
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(target, stat.S_IREAD | stat.S_IWRITE)
+    try:
+        patient(lambda: os.replace(new, target))
+    except PermissionError:  # which says as well that another program has it open
+        handle = _opened(target, DELETE, OPEN_EXISTING)
+        library("kernel32").CloseHandle(ctypes.c_void_p(handle))
+        raise
+
+
 def swap(new: str, target: str) -> bool:
     """Put a new file into the place of another, which keeps its access list, and the old one under `new`."""
-    aside = f"{new}.old"
+    aside = new + ASIDE
 
     def replaced() -> None:
         if not library("kernel32").ReplaceFileW(
@@ -198,9 +218,22 @@ def swap(new: str, target: str) -> bool:
         ):
             raise failure(target)
 
-    patient(replaced)
+    try:
+        patient(replaced)
+    except OSError:
+        undo_swap(new, target)  # it may have moved the old one, and then not the new one
+        raise
     patient(lambda: os.rename(aside, new))
     return True
+
+
+def undo_swap(new: str, target: str) -> None:
+    """Put back the old file that a `swap` has moved aside, or remove it where the new one is in its place."""
+    with contextlib.suppress(OSError):
+        try:
+            os.rename(new + ASIDE, target)
+        except FileExistsError:
+            os.unlink(new + ASIDE)
 
 
 @functools.cache
