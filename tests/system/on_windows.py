@@ -20,8 +20,9 @@ import pytest
 
 from thv_llm import files
 from thv_llm.errors import ThvLlmError
+from thv_llm.proxy import event_loop, server
 from thv_llm.service.agent import Agent
-from thv_llm.system import detach, file_system, processes, terminal, windows, windows_pipe
+from thv_llm.system import detach, file_system, peers, processes, terminal, windows, windows_pipe
 from thv_llm.tokens import grants
 
 assert sys.platform == "win32"
@@ -137,6 +138,37 @@ def test_a_file_that_another_program_holds_for_a_moment_is_waited_for() -> None:
     assert windows.patient(busy(3)) == "done"
 
 
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Path]:
+    """A file that a program has open and shares with nobody."""
+    path = tmp_path / "settings.json"
+    path.write_bytes(b"{}")
+    kernel = windows.library("kernel32")
+    handle = kernel.CreateFileW(
+        ctypes.c_wchar_p(str(path)), windows.GENERIC_READ, 0, None, windows.OPEN_EXISTING, 0x80, None
+    )
+    assert handle != windows.INVALID_HANDLE
+    yield path
+    kernel.CloseHandle(ctypes.c_void_p(handle))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        files.read,
+        lambda path: files.replace(path, b"new"),
+        lambda path: files.replace(path, b"new", expected=b"{}"),
+        lambda path: files.delete(path, expected=b"{}"),
+    ],
+)
+def test_a_file_that_another_program_has_open_is_not_told_as_forbidden(
+    held: Path, act: Callable[[str], object]
+) -> None:
+    with pytest.raises(ThvLlmError, match="another program has it open") as caught:
+        act(str(held))
+    assert caught.value.next_step.startswith("close it there")
+
+
 def test_a_file_that_stays_open_elsewhere_is_told_as_that(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(OSError) as caught:
@@ -180,6 +212,33 @@ def test_a_file_of_ours_is_replaced_although_it_is_read_only(
 
     files.replace(str(path), b"new", is_ours=True)
     assert path.read_bytes() == b"new"
+
+
+def test_a_file_that_was_moved_aside_in_vain_comes_back(tmp_path: Path, refuse: Callable[..., None]) -> None:
+    """ReplaceFile has two steps, and may fail between them (ERROR_UNABLE_TO_MOVE_REPLACEMENT_2)."""
+    path, temporary = tmp_path / "settings.json", Path(files.temporary_name(str(tmp_path / "settings.json")))
+    aside = Path(f"{temporary}{windows.ASIDE}")
+    temporary.write_bytes(b"new")
+    aside.write_bytes(b"old")
+    refuse("kernel32", ReplaceFileW=(0, 1177))
+
+    with pytest.raises(OSError):
+        file_system.swap(str(temporary), str(path))
+    assert path.read_bytes() == b"old"
+
+    path.rename(aside)  # the same, had we been killed then
+    files.remove_temporary(str(temporary), str(path))
+    assert path.read_bytes() == b"old"
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_can_become_empty(tmp_path: Path) -> None:
+    """Its time is set then, which cannot be done by a descriptor there."""
+    path = tmp_path / "settings.json"
+    path.write_bytes(b"{}")
+
+    files.replace(str(path), b"", expected=b"{}")
+    assert path.read_bytes() == b""
 
 
 def test_a_lock_is_one_process_s_and_goes_with_it(tmp_path: Path) -> None:
@@ -332,6 +391,30 @@ def test_what_is_handed_over_arrives() -> None:
     code = "import os; data = os.read(0, 100); os.write(1, data[::-1] + b'\\n')"
 
     assert detach.first_line_of([sys.executable, "-I", "-c", code], dict(os.environ), b"abc") == "cba"
+
+
+# --- ports ---
+
+
+def test_a_port_of_ours_is_taken_over_by_nobody() -> None:
+    """Windows gives a port to a second listener that asks for it, unless the first forbids that."""
+    listener = server._Listener(socket.AF_INET, "127.0.0.1", 0, lambda _: None)
+    sock = listener.transports[0].sock
+    with sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE)
+        with pytest.raises(OSError) as caught:
+            server._Listener(socket.AF_INET, "127.0.0.1", listener.port, lambda _: None)
+    assert caught.value.errno in peers.TAKEN
+
+
+def test_one_socket_that_broke_does_not_end_the_others() -> None:
+    """`select` refuses the whole set then; `test_event_loop` is about what follows."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        descriptor = ours.fileno()
+        ours.close()
+        assert event_loop._is_broken(descriptor)
+        assert not event_loop._is_broken(theirs.fileno())
 
 
 # --- the rest ---

@@ -121,3 +121,15 @@ def test_on_macos_local_peercred_is_asked(response: bytes | OSError, uid: int) -
 
     assert peer_uid(fake, "darwin") == uid  # type: ignore[arg-type]
     assert fake.asked == (0, 1, 76)
+
+
+def test_a_listener_keeps_its_port_by_the_option_of_its_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows the usual option lets every program of this machine take the port over."""
+    with socket.socket() as sock:
+        module.reserve(sock)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)  # for one
+    with socket.socket() as sock:
+        module.reserve(sock)
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -103,7 +103,8 @@ def _basic(user: str | None, password: str | None) -> Secret | None:
     if user is None:
         return None
     # The environment's bytes, whatever they are.
-    pair = b":".join(unquote_to_bytes(os.fsencode(text)) for text in (user, password or ""))
+    given = (text.encode("utf-8", "surrogateescape") for text in (user, password or ""))
+    pair = b":".join(map(unquote_to_bytes, given))
     return Secret("Basic " + base64.b64encode(pair).decode())
 
 

@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from thv_llm.errors import ThvLlmError
+from thv_llm.system import peers
 
 PATH = "/callback"
 MAX_THREADS = 16
@@ -235,10 +236,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = False
     request_queue_size = 128
-    # A login a minute ago is no hindrance. Where this option exists, the other one would let any program
-    # take over the port.
-    allow_reuse_address = not hasattr(socket, "SO_EXCLUSIVEADDRUSE")
-    allow_reuse_port = False
+    allow_reuse_address = allow_reuse_port = False
 
     def __init__(
         self, family: socket.AddressFamily, address: tuple[str, int], owner: RedirectListener
@@ -248,6 +246,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
+        peers.reserve(self.socket)
         TCPServer.server_bind(self)  # HTTPServer's looks the address up in the DNS
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -331,7 +330,7 @@ def _listen(family: socket.AddressFamily, address: tuple[str, int], owner: Redir
     try:
         return _Server(family, address, owner)
     except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+        if error.errno not in {*peers.TAKEN, errno.EACCES}:
             raise
         raise ThvLlmError(
             CANNOT_LISTEN,

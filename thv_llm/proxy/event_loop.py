@@ -90,7 +90,13 @@ Ready = list[tuple[Transport | None, int]]
 
 class _Selector(selectors.DefaultSelector):
     def ready(self, timeout: float | None) -> Ready:
-        return [(key.data, events) for key, events in self.select(timeout)]
+        try:
+            found = self.select(timeout)
+        except OSError:  # on Windows one broken socket spoils the look at all; it is for whoever waits for it
+            found = [(key, key.events) for key in self.get_map().values() if _is_broken(key.fd)]
+            if not found:
+                raise
+        return [(key.data, events) for key, events in found]
 
     def transports(self) -> list[Transport]:
         return [key.data for key in (self.get_map() or {}).values() if key.data]
@@ -319,6 +325,14 @@ class EventLoop:
         self._tasks.pop(task, None)
         with contextlib.suppress(Exception):
             task.steps.close()
+
+
+def _is_broken(descriptor: int) -> bool:
+    try:
+        select.select([descriptor], (), (), 0)
+    except OSError:
+        return True
+    return False
 
 
 class _Jobs:

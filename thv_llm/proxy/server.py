@@ -35,6 +35,7 @@ from thv_llm.proxy.transport import (
 )
 from thv_llm.proxy.upstream import Gateway, GatewayError
 from thv_llm.secret import Secret
+from thv_llm.system import peers
 from thv_llm.system.peers import Peers
 
 BACKLOG = 256
@@ -437,7 +438,7 @@ class _Listener:
     ) -> None:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            peers.reserve(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((host, port))

@@ -54,6 +54,7 @@ KEPT: tuple[str, ...] = (
 KEPT += ("CI", "DISPLAY", "WAYLAND_DISPLAY", "SSL_CERT_FILE", "SSL_CERT_DIR", "PYTHON_KEYRING_BACKEND")
 KEPT += ("SYSTEMROOT", "USERPROFILE", "LOCALAPPDATA", "APPDATA", "USERNAME", "TEMP", "TMP", "PATHEXT")
 KEPT_PREFIXES = ("THV_LLM_", "XDG_", "LC_", "KEYRING_PROPERTY_")
+ALSO_TAKEN = ", or reserved by Windows" if system.NAME == "win32" else ""
 KEPT_SUFFIX = "_PROXY"
 """What the service inherits. The rest stays behind: it can be started from inside an AI tool,
 whose environment holds keys, and it would keep them for weeks."""
@@ -326,7 +327,7 @@ def taken(port: int, owner: str) -> ThvLlmError:
     """Return the error for a port that a foreign process has."""
     return ThvLlmError(
         f"port {port} on 127.0.0.1 is taken",
-        why=f"it is used by {owner or 'another program'}",
+        why=f"it is used by {owner or 'another program'}{'' if owner else ALSO_TAKEN}",
         next_step="end that program, or thv-llm setup --proxy-port PORT",
     )
 

@@ -11,7 +11,6 @@ get `DRAIN_S`, a refresh that is under way is waited for, then the pid file goes
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from thv_llm.service import agent_protocol, background, network, pid_file
 from thv_llm.service.agent import Agent
 from thv_llm.service.on_demand import LoginOnDemand
 from thv_llm.service.pid_file import DRAIN_S, REFRESH_S
-from thv_llm.system import memory, processes
+from thv_llm.system import memory, peers, processes
 from thv_llm.tokens.session import Stores
 
 if TYPE_CHECKING:
@@ -308,7 +307,7 @@ class Service:
             proxy.start()
             return proxy
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+            if error.errno in peers.TAKEN:
                 raise background.taken(port, processes.listener(port)) from None
             why = error.strerror or type(error).__name__
             raise ThvLlmError(f"cannot listen on port {port} of 127.0.0.1", why=why) from None

@@ -8,6 +8,7 @@ missing (some containers), /proc/net/tcp is read, which takes milliseconds on a 
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import socket
 import struct
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 LOCAL_PEERCRED, XUCRED_BYTES = 1, 76  # sys/un.h, sys/ucred.h of macOS
 SOL_LOCAL = 0
+TAKEN = frozenset({errno.EADDRINUSE, *([errno.EACCES] if sys.platform == "win32" else ())})
+"""How binding fails where another program has the port; Windows reserves some, too, and says the same."""
 TABLES = {socket.AF_INET: "/proc/self/net/tcp", socket.AF_INET6: "/proc/self/net/tcp6"}
 LISTEN = "0A"
 """The state of a listening socket in a table."""
@@ -77,6 +80,15 @@ def listeners(port: int) -> dict[int, int]:
         for row in _rows(family)
         if row.state == LISTEN and int(row.local.rpartition(":")[2], 16) == port
     }
+
+
+def reserve(sock: socket.socket) -> None:
+    """Have a socket that will listen keep its port to itself, though one has just been closed there.
+
+    On Windows the option that does the latter elsewhere lets any program take the port over.
+    """
+    option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+    sock.setsockopt(socket.SOL_SOCKET, option, 1)
 
 
 class Peers:
