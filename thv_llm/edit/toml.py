@@ -434,16 +434,25 @@ class TomlDocument:
         start, end = whole_lines(self.text, pair.start, pair.node.end)
         above, after = extra.get("above", ""), extra.get("after", "")
         if len(self._places.sections[0].pairs) == 1:
-            start -= len(above) if self.text.endswith(above, self._places.start, start) else 0
-            end += len(after) if self.text.startswith(after, end) else 0
+            start = self._begin(above, start) or start
+            end += next((len(one) for one in _spellings(after) if self.text.startswith(one, end)), 0)
         return start, end
 
     def _without_lead(self, start: int, extra: Mapping[str, str]) -> int:
         """Return where a header begins with the white space that we, or else people, put before it."""
         lead = extra.get("lead", self._eol if _BLANK_LINE.search(self.text[:start]) else "")
-        while not self.text.endswith(lead, self._places.start, start):
+        while (begin := self._begin(lead, start)) is None:
             lead = lead[:-1]  # the user, or another undo of ours, has taken some of it
-        return start - len(lead)
+        return begin
+
+    def _begin(self, space: str, end: int) -> int | None:
+        """Return where the white space that we put before a place begins, also with other line ends."""
+        for one in _spellings(space):
+            begin = end - len(one)
+            is_half = self.text[max(begin - 1, 0) : begin + 1] == "\r\n"
+            if self.text.endswith(one, self._places.start, end) and not is_half:
+                return begin
+        return None
 
     def _cut(self, spans: Sequence[Span]) -> str:
         """Take lines out; what follows stays on its own line, and no final line end stays none."""
@@ -455,6 +464,12 @@ class TomlDocument:
         left = splice(self.text, cuts)
         at_end = bool(spans) and spans[-1][1] == len(self.text) and not self.text.endswith("\n")
         return left.rstrip("\r\n") if at_end else left
+
+
+def _spellings(space: str) -> tuple[str, ...]:
+    """Return white space of a record with each kind of line ends: an editor may have changed the file's."""
+    plain = space.replace("\r\n", "\n")
+    return space, plain, plain.replace("\n", "\r\n")
 
 
 def _names(place: Place) -> tuple[str, ...]:
