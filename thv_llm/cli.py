@@ -173,10 +173,10 @@ def build_parser(*verbs: str) -> argparse.ArgumentParser:
 
 def overview() -> str:
     """Return what `thv-llm --help` prints."""
-    from thv_llm.commands import help
+    from thv_llm.commands import help, parser
 
     lines = [f"  {verb:<12}{_command(verb).SUMMARY}" for verb in VERBS]
-    examples = [f"  {line}" for line in EXAMPLES.splitlines()]
+    examples = [f"  {line}" for line in parser.lines(EXAMPLES)]
     return "\n".join(
         [
             TAGLINE,

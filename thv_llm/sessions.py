@@ -174,7 +174,7 @@ def understood(path: str) -> Iterator[Mapping[str, object]]:
     raise ThvLlmError(
         f"cannot understand {path}",
         why=why,
-        next_step=f"restore it from a backup, or: {moved} && thv-llm setup",
+        next_step=f"restore it from a backup, or: {system.one_after_the_other(moved, 'thv-llm setup')}",
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import environs
 from tests.checks.finding import connection, faults, fix, look, one_fault, wire
 from tests.service.lab import Lab, impatience
-from thv_llm import checks, state
+from thv_llm import checks, state, system
 from thv_llm.checks import Installation, Level, local
 from thv_llm.service import helper
 
@@ -168,6 +170,7 @@ def test_a_helper_that_responds_late(lab: Lab) -> None:
     assert found.next_step == "thv-llm setup"
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("shell", "startup"), [("/bin/zsh", ".zshrc"), ("/bin/bash", ".bashrc"), ("/bin/sh", ".profile")]
 )
@@ -188,6 +191,7 @@ def test_the_line_that_puts_the_program_on_path_works(tmp_path: Path, shell: str
     assert local.path_advice(linked, str(program)) == ""
 
 
+@pytest.mark.posix
 def test_a_command_of_that_name_is_the_program_only_if_it_starts_it(tmp_path: Path) -> None:
     command, program = tmp_path / "bin" / "thv-llm", str(tmp_path / "thv-llm.pyz")
     environ = {"HOME": str(tmp_path), "PATH": str(command.parent)}
@@ -201,7 +205,23 @@ def test_a_command_of_that_name_is_the_program_only_if_it_starts_it(tmp_path: Pa
     assert local.no_command(environ) == f"the command thv-llm is another program, {command}"
 
 
+@pytest.mark.posix
 def test_fish_has_its_own_line(tmp_path: Path) -> None:
     line = local.path_advice({"HOME": str(tmp_path), "SHELL": "/usr/bin/fish"}, "/opt/x/thv-llm")
 
     assert line == "fish_add_path /opt/x"
+
+
+def test_on_windows_only_our_launcher_counts_and_not_one_in_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "NEEDS_INTERPRETER", True)
+    environ = environs.user(tmp_path, THV_LLM_HOME=str(tmp_path / "own"))
+    launcher = tmp_path / "own" / "bin" / "thv-llm.cmd"
+    launcher.parent.mkdir(parents=True)
+    launcher.touch()
+    other = tmp_path / "thv-llm.cmd"
+    other.touch()
+    for found, is_right in ((launcher, True), (other, False), (None, False), ("thv-llm.cmd", False)):
+        monkeypatch.setattr(shutil, "which", lambda *_, found=found, **__: found and str(found))
+        assert (local.path_advice(environ, "thv-llm.pyz") == "") is is_right

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from thv_llm import system
+from thv_llm.commands import parser
 from thv_llm.commands.parser import Parser, add_format
 from thv_llm.errors import UsageError
 
 
 def made() -> Parser:
-    parser = Parser(prog="thv-llm verb", description="do it", examples="thv-llm verb NAME   with a name")
-    parser.add_argument("name", nargs="?", metavar="NAME")
-    parser.add_argument("rest", nargs="*", metavar="REST")
-    parser.add_argument("--quick", action="store_true")
-    add_format(parser)
-    return parser
+    one = Parser(prog="thv-llm verb", description="do it", examples="thv-llm verb NAME   with a name")
+    one.add_argument("name", nargs="?", metavar="NAME")
+    one.add_argument("rest", nargs="*", metavar="REST")
+    one.add_argument("--quick", action="store_true")
+    add_format(one)
+    return one
 
 
 def test_help_leads_with_what_it_is_and_examples() -> None:
@@ -38,3 +40,10 @@ def test_errors_are_raised_not_printed_and_name_the_help(
 
     assert caught.value.next_step == "thv-llm verb --help"
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_example_can_be_typed_in_the_usual_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = "thv-llm verb \\\n  --quick\nthv-llm stop && thv-llm start"
+    assert parser.lines(example) == ["thv-llm verb \\", "  --quick", "thv-llm stop && thv-llm start"]
+    monkeypatch.setattr(system, "NAME", "win32")
+    assert parser.lines(example) == ["thv-llm verb `", "  --quick", "thv-llm stop; thv-llm start"]

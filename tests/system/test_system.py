@@ -74,3 +74,9 @@ def test_a_command_with_a_variable_set_is_what_each_shell_takes(monkeypatch: pyt
     assert system.with_setting("X", "/a b", "thv-llm teardown") == "X='/a b' thv-llm teardown"
     monkeypatch.setattr(system, "NAME", "win32")
     assert system.with_setting("X", r"C:\a", "thv-llm teardown") == r"$env:X = 'C:\a'; thv-llm teardown"
+
+
+def test_two_commands_are_one_line_for_each_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert system.one_after_the_other("a b", "c") == "a b && c"
+    monkeypatch.setattr(system, "NAME", "win32")
+    assert system.one_after_the_other("a b", "c") == "a b; c"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -64,8 +65,9 @@ def path_advice(environ: Mapping[str, str], program: str) -> str:
         program: the file that runs; from a checkout nobody types `thv-llm`.
     """
     found = shutil.which("thv-llm", path=environ.get("PATH", ""))
-    if system.NEEDS_INTERPRETER:
-        return "" if found else _advice_for_windows(environ)
+    if system.NEEDS_INTERPRETER:  # a relative one is in the current directory, which is looked into first
+        is_own = found and os.path.isabs(found) and _is_launcher(found, paths.find(environ).launcher)
+        return "" if is_own else _advice_for_windows(environ)
     if program.endswith("thv_llm.py") or (found and _starts(found, program)):
         return ""
     directory, steps = os.path.dirname(program), []
@@ -88,6 +90,12 @@ def _starts(command: str, program: str) -> bool:
     except OSError:
         return False
     return start.startswith(b"#!") and os.fsencode(program) in start
+
+
+def _is_launcher(command: str, launcher: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samefile(command, launcher)
+    return False
 
 
 def _advice_for_windows(environ: Mapping[str, str]) -> str:

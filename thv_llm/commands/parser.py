@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from thv_llm import settings
+from thv_llm import settings, system
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
@@ -25,6 +25,14 @@ class Command:
     EXAMPLES: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Context], ExitCode]
+
+
+def lines(examples: str) -> list[str]:
+    """Return examples as lines that can be typed in the usual shell of this system."""
+    text = examples.strip()
+    if system.NAME == "win32":
+        text = text.replace(" \\\n", " `\n").replace(" && ", system.one_after_the_other("", ""))
+    return text.splitlines()
 
 
 class Parser(argparse.ArgumentParser):
@@ -45,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """Return description, examples, then usage and options."""
-        examples = "".join(f"  {line}\n" for line in self.examples.strip().splitlines())
+        examples = "".join(f"  {line}\n" for line in lines(self.examples))
         formatter = self._get_formatter()
         formatter.add_usage(self._short_usage(), (), ())
         for group in self._action_groups:

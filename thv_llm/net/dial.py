@@ -15,7 +15,6 @@ Rule 4: a kind of proxy that we cannot use is an error: a direct connection inst
 from __future__ import annotations
 
 import base64
-import os
 import socket
 import time
 from collections.abc import Mapping

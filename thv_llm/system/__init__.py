@@ -125,10 +125,15 @@ def _for_powershell(word: str) -> str:
 def with_setting(name: str, value: str, command: str) -> str:
     """Return the command line that runs a command with a variable set."""
     if NAME == "win32":
-        return f"{setting_of(name, value)}; {command}"
+        return one_after_the_other(setting_of(name, value), command)
     import shlex
 
     return f"{name}={shlex.quote(value)} {command}"
+
+
+def one_after_the_other(*commands: str) -> str:
+    """Return commands as one line for the usual shell; that of Windows has no `&&` before version 7."""
+    return ("; " if NAME == "win32" else " && ").join(commands)
 
 
 def setting_of(name: str, value: str) -> str:
