@@ -16,7 +16,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import canaries
+from tests import canaries, environs
 from tests.logged_in import LoggedIn, logged_in
 from tests.service.lab import Lab, opened
 from tests.tokens.rig import Rig, rigged
@@ -41,16 +41,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Explain our own marker."""
+    """Explain our own markers."""
     config.addinivalue_line("markers", "root: needs root, to be another user or to see all of a process")
+    config.addinivalue_line("markers", "posix: about what Windows has not: modes, links, signals, sh, D-Bus")
+    config.addinivalue_line("markers", "many_files: thousands of them, which take minutes under Wine")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs root where we are not: `-m root` runs that by itself."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        left_out = [item for item in items if item.get_closest_marker("root")]
-        items[:] = [item for item in items if item not in left_out]
-        config.hook.pytest_deselected(items=left_out)
+    """Leave out what cannot be here: what needs root (`-m root` runs that by itself), or POSIX.
+
+    On Windows services are started by `windows_journey` alone, which ends them with their machine.
+    """
+    is_posix = sys.platform != "win32"
+    marks = {"root"} - ({"root"} if is_posix and os.geteuid() == 0 else set())
+    marks |= set() if is_posix else {"posix", "many_files"}
+    fixtures = set() if is_posix else {"lab"}
+    left_out = [
+        item
+        for item in items
+        if any(map(item.get_closest_marker, marks)) or fixtures & {*getattr(item, "fixturenames", ())}
+    ]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_sessionstart() -> None:
@@ -114,7 +126,8 @@ def _silentlys_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for name in list(os.environ):
             if name.startswith(OURS) or name.lower() in PROXIES:
                 patch.delenv(name)
-        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        for name, value in environs.user(tmp_path_factory.mktemp("home")).items():
+            patch.setenv(name, value)
         patch.setenv("BROWSER", "false")
         yield
         canaries.RUN.files(tmp_path_factory.getbasetemp())

@@ -7,6 +7,7 @@ The session is in an encrypted file below a home of its own. `User` can be any p
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from tests import canaries
+from tests import canaries, environs
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import ServerResponse
 from thv_llm import paths, tokens
@@ -90,11 +91,11 @@ class User(HasSession):
     ) -> None:
         self.provider = provider
         self.program = program
-        self.environ = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environ}
+        self.environ = environs.user(home, PATH=environs.SYSTEM_PATH, **environ)
         self.paths = paths.find(self.environ)
         os.makedirs(self.paths.directory, 0o700)
         Path(self.paths.settings).write_text(
-            f'gateway_url = "https://llm.example"\nca_file = "{provider.ca_file}"\n'
+            f'gateway_url = "https://llm.example"\nca_file = {json.dumps(provider.ca_file)}\n'
             f'token_store = "{"keyring" if keyring else "file"}"\n'
             f'[oidc]\nissuer = "{provider.issuer}"\nclient_id = "{provider.client_id}"\n'
         )

@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 
+from tests import environs
 from tests.commands.homes import Stream
 from thv_llm import __version__, cli
 from thv_llm.context import Context
@@ -21,7 +22,7 @@ from thv_llm.errors import ExitCode, LoginRequiredError
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    environ = {"HOME": str(tmp_path), "PATH": "/nonexistent"}
+    environ = environs.user(tmp_path, PATH="/nonexistent")
     return Context(environ, io.StringIO(), io.StringIO(), io.StringIO())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import struct
@@ -446,7 +445,7 @@ def test_a_file_that_only_looks_like_one_of_ours_stays(old: Path, name: str) -> 
 def test_a_recorded_left_over_goes_but_not_while_its_writer_is_at_work(old: Path) -> None:
     left = Path(files.temporary_name(str(old)))
     with left.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        file_system.try_lock(file.fileno())
         files.remove_temporary(str(left), str(old))
         assert left.exists()
     files.remove_temporary(str(left), str(old))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import plistlib
-import pwd
 from pathlib import Path
 
 import pytest
 
-from thv_llm import policy, settings
+from thv_llm import policy, settings, system
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.policy import Policy
+from thv_llm.system import file_system
 
-OWNERS = {0, os.getuid()}
+OWNERS = {0, system.user_id()}
 TEXT = """
 gateway_url = "https://llm.example.com"
 locked = ["gateway_url", "oidc.audience"]
@@ -203,8 +202,9 @@ def test_managed_preferences_of_macos_come_last(tmp_path: Path) -> None:
         policy.load(str(tmp_path / "llm.toml"), str(tmp_path), user="jo", owners=OWNERS)
 
 
+@pytest.mark.posix
 def test_no_variable_says_whose_preferences_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / pwd.getpwuid(os.getuid()).pw_name
+    own = tmp_path / file_system.account()
     own.mkdir()
     (own / "com.stacklok.thv-llm.plist").write_bytes(plistlib.dumps({"locked": ["models"]}))
     (own / "com.stacklok.thv-llm.plist").chmod(0o644)

@@ -135,6 +135,7 @@ def test_an_edited_record_is_said_to_be_edited(ours: paths.Paths) -> None:
     assert caught.value.why == "its checksum is wrong: it was edited by hand, or is damaged"
 
 
+@pytest.mark.many_files
 def test_each_flipped_bit_is_noticed(ours: paths.Paths) -> None:
     state.update(ours, lambda _: FULL)
     whole = Path(ours.state).read_bytes()

@@ -11,13 +11,13 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import re
 import selectors
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +29,7 @@ from tests import canaries, windows
 from tests.e2e.machine import Done, free_port
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
+from tests.fakes.web import ServerResponse
 from tests.matrix import TOP
 
 PYTHON = windows.windows_path(windows.PYTHON)
@@ -38,11 +39,9 @@ POLL_S = 0.05
 ENDING_S = 70.0
 """A worker that a killed helper left behind stays for a minute at most."""
 HELPERS, ROUNDS = 50, 5
-KILLS, KILLING_S = 100, 120.0
-"""So many, or as many as there is time for."""
-FEWEST_KILLS = 20
-REFRESH_S = 0.15
-MEASURE_EVERY = 20
+KILLS, KILLED_AT_ONCE, KILLING_S = 100, 5, 240.0
+GONE_S, STALE_S = 2.5, 1.0
+"""By then the worker of a helper has left; its token is too old."""
 
 CLAUDE = b'{\r\n  "model": "opus",\r\n  "env": {"EDITOR": "notepad"}\r\n}\r\n'
 OPENCODE = b'\xef\xbb\xbf{\r\n  // my own colours\r\n  "theme": "gruvbox",\r\n}\r\n'
@@ -113,7 +112,7 @@ class Windows:
         assert "Traceback" not in done.err, done.said
         return done
 
-    def setup(self) -> Done:
+    def setup(self, *more: str) -> Done:
         """Set it up as the administrator says."""
         options = {
             "--gateway-url": self.gateway.url,
@@ -122,7 +121,7 @@ class Windows:
             "--ca-file": windows.windows_path(Path(self.provider.ca_file)),
             "--proxy-port": str(self.port),
         }
-        return self.thv("setup", *(word for option in options.items() for word in option))
+        return self.thv("setup", *(word for option in options.items() for word in option), *more)
 
     @property
     def helper(self) -> list[str]:
@@ -215,13 +214,11 @@ def gateway(provider: FakeProvider) -> Iterator[FakeGateway]:
 def machine(place: Path, provider: FakeProvider, gateway: FakeGateway) -> Iterator[Windows]:
     """Provide a new computer; what it left behind is looked at in the end."""
     prefix = place / "prefix"
-    shutil.copytree(windows.PREFIX, prefix, symlinks=True)
-    with windows.wine_server(prefix):
+    with windows.machine(prefix):
         found = Windows(prefix, provider, gateway)
         found.prepare()
         yield found
         canaries.RUN.files(found.home)
-    shutil.rmtree(prefix, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -373,34 +370,41 @@ def is_good(provider: FakeProvider, token: str) -> bool:
 def test_helpers_that_are_killed_in_the_refresh_cost_no_session(
     computer: Windows, provider: FakeProvider
 ) -> None:
-    """Without a service, so that each has to refresh; what one has lost, the next would miss."""
-    computer.thv("proxy", "stop")
-    provider.access_lifetime_s = 2.0  # or a worker that lingers serves many with one refresh
-    provider.latency_s = REFRESH_S
-    refreshes, chance = provider.count("refresh"), random.Random(5)
-    kills = turn = 0
-    window_s = 0.0
-    problems: list[str] = []
-    until = time.monotonic() + KILLING_S
-    while kills < KILLS and len(problems) < 3 and time.monotonic() < until:
-        if turn % MEASURE_EVERY == 0:
-            began = time.monotonic()
-            done = computer.run(*computer.helper)
-            window_s = time.monotonic() - began
-            if done.code:
-                problems.append(done.said)
-        process = computer.start(*computer.helper)
-        time.sleep(chance.uniform(0, window_s))
-        process.kill()
-        ended(process)
-        kills += process.returncode == -signal.SIGKILL
-        turn += 1
-    provider.latency_s = 0.0
+    """Without a service, so that helpers refresh; what one has lost, the next would miss.
 
-    assert problems == []
-    print(f"{kills} kills, {provider.count('refresh') - refreshes} refreshes of {turn}")
-    assert kills >= FEWEST_KILLS
-    assert provider.count("refresh") - refreshes > kills // 10, "the kills came too early to matter"
+    Several at once are killed as the provider answers: the old refresh token is dead, the new one on its
+    way. By turns the worker of those before is still there, or has left.
+    """
+    computer.thv("proxy", "stop")
+    provider.access_lifetime_s = 1.0  # or one refresh would serve many
+    reuses, refreshes = provider.grants.reuses, provider.count("refresh")
+    running: list[subprocess.Popen[bytes]] = []
+    started, arrived = threading.Event(), threading.Event()
+
+    def strike(response: ServerResponse) -> ServerResponse:
+        started.wait(TIMEOUT_S)
+        for process in running:
+            process.kill()
+        arrived.set()
+        return response
+
+    provider.alter["refresh"] = strike
+    kills = rounds = 0
+    until = time.monotonic() + KILLING_S
+    while kills < KILLS and time.monotonic() < until:
+        started.clear()
+        arrived.clear()
+        running[:] = [computer.start(*computer.helper) for _ in range(KILLED_AT_ONCE)]
+        started.set()
+        assert arrived.wait(TIMEOUT_S), [ended(process).said for process in running]
+        kills += sum(ended(process).code == -signal.SIGKILL for process in running)
+        rounds += 1
+        time.sleep(GONE_S if rounds % 2 else STALE_S)
+    del provider.alter["refresh"]
+
+    print(f"{kills} kills in {rounds} rounds, {provider.count('refresh') - refreshes} refreshes")
+    assert provider.grants.reuses == reuses
+    assert kills >= KILLS
     assert computer.run(*computer.helper).code == 0
     provider.access_lifetime_s = 3600.0
     computer.thv("proxy", "start", "--background")
@@ -424,7 +428,13 @@ def test_teardown_and_uninstall_leave_every_byte_as_it_was(
     assert computer.processes("thv-llm") == []
 
 
-CLAUDE_PACKAGE, CODEX_PACKAGE = windows.TOOLS
+NO_NETWORK = {
+    "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    "OPENCODE_DISABLE_AUTOUPDATE": "1",
+    "OPENCODE_DISABLE_MODELS_FETCH": "1",
+    "npm_config_registry": "http://127.0.0.1:9/",
+}
+"""Of the tools, for what is not about the question."""
 QUESTION = "say pong"
 ANSWER = "Pong: seventeen green parrots."
 
@@ -434,19 +444,19 @@ def test_real_tools_reach_the_gateway_with_tokens_of_the_program(
 ) -> None:
     gateway.text = ANSWER
     with machine(tmp_path, provider, gateway) as computer:
-        claude, codex = windows.tool(CLAUDE_PACKAGE), windows.tool(CODEX_PACKAGE)
-        computer.add_to_path(claude.parent, codex.parent)
+        computer.add_to_path(*(windows.tool(package).parent for package in windows.TOOLS))
         computer.file(
             ".codex/installation_id", b"00000000-0000-4000-8000-000000000000"
         )  # Wine cannot lock it
-        computer.environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+        computer.environ.update(NO_NETWORK)
         computer.environ["CODEX_CA_CERTIFICATE"] = windows.windows_path(Path(provider.ca_file))
-        done = computer.setup()
-        assert "Found Claude Code, Codex." in done.err, done.said
+        done = computer.setup("--models", "m-1")
+        assert "Found Claude Code, Codex, OpenCode." in done.err, done.said
 
         for route, command in {
             "/anthropic/v1/messages": ("claude", "-p", QUESTION),
             "/v1/responses": ("codex", "exec", "--skip-git-repo-check", QUESTION),
+            "/v1/chat/completions": ("opencode", "run", "-m", "thv-llm/m-1", QUESTION),
         }.items():
             before = len(gateway.served(route))
             done = computer.run(*command)

@@ -23,6 +23,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -38,7 +39,7 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.tools import engine
 
 COUNT, SEED, WRITES = 500, 1, 12
-IS_ROOT = os.geteuid() == 0
+IS_ROOT = sys.platform != "win32" and os.geteuid() == 0
 TOOLS = [tool for tool in engine.TOOLS if tool.edits]
 MODES = (0o600, 0o640, 0o644, 0o660, 0o664, 0o700, 0o755, 0o2640)
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"

@@ -65,7 +65,7 @@ def test_settings_that_are_missing(lab: Lab) -> None:
     fault = one_fault(lab)
 
     assert fault.name == "settings"
-    assert fault.next_step.startswith("thv-llm setup --gateway-url")
+    assert fault.next_step.startswith("thv-llm setup URL (the gateway's), or ")
 
 
 @pytest.mark.parametrize("key", ["tls_skip_verify", "proxy__require_key"])

@@ -6,11 +6,12 @@ import atexit
 import io
 import secrets
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import canaries
+from tests import canaries, environs
 from thv_llm import cli, paths, settings
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode
@@ -36,7 +37,7 @@ class Home:
 
     path: Path
     environ: Mapping[str, str]
-    platform: str = "linux"
+    platform: str = environs.PLATFORM
     is_terminal: bool = False
     now: float = NOW
 
@@ -111,9 +112,10 @@ def free_port() -> int:
     """
     while True:
         port = FIRST_PORT + 2 * secrets.randbelow(PORTS // 2)
-        claim = socket.socket(socket.AF_UNIX)
+        claim = socket.socket(getattr(socket, "AF_UNIX", socket.AF_INET))
         try:
-            claim.bind(f"\0thv-llm tests {port}")  # a name of Linux that is gone with its process
+            if sys.platform == "linux":
+                claim.bind(f"\0thv-llm tests {port}")  # a name that is gone with its process
             for number in (port, port + 1):
                 socket.create_server(("127.0.0.1", number)).close()
         except OSError:
@@ -128,5 +130,8 @@ def free_port() -> int:
 def make(path: Path, **environ: str) -> Home:
     """Return a home directory whose environment holds nothing but what is given."""
     return Home(
-        path, {"HOME": str(path), "THV_LLM_HOME": str(path / "toolhive"), "PATH": "/usr/bin:/bin", **environ}
+        path,
+        environs.user(
+            path, **{"THV_LLM_HOME": str(path / "toolhive"), "PATH": environs.SYSTEM_PATH, **environ}
+        ),
     )

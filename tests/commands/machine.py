@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import environs
 from tests.commands import homes
 from tests.commands.homes import Run, Stream
 from tests.fakes.browser import FakeBrowser
@@ -53,6 +55,9 @@ class Machine:
     def install(self, *programs: str) -> None:
         (self.home / "bin").mkdir(exist_ok=True)
         for name in programs:
+            if sys.platform == "win32":
+                (self.home / "bin" / f"{name}.cmd").write_bytes(b"@exit /b 0\r\n")
+                continue
             path = self.home / "bin" / name
             path.write_text("#!/bin/sh\nexit 0\n")
             path.chmod(0o755)
@@ -72,7 +77,7 @@ class Machine:
             stderr=stderr,
             sleep=lambda seconds: time.sleep(min(seconds, 0.05)),
             open_browser=self.open_browser,
-            platform="linux",
+            platform=environs.PLATFORM,
         )
         code = cli.bounded(list(arguments), context)
         return homes.ran(arguments, ExitCode(code), stdout, stderr)
@@ -116,7 +121,7 @@ def machine(home: Path) -> Iterator[Machine]:
         FakeBrowser(str(provider.ca_file)) as browser,
     ):
         made = Machine(home, provider, gateway, browser, browser.open, homes.free_port())
-        made.environ = {"HOME": str(home), "PATH": f"{home}/bin"}
+        made.environ = environs.user(home, PATH=str(home / "bin"))
         made.install("claude", "opencode")
         made.write(made.claude, CLAUDE)
         made.write(made.opencode, OPENCODE)

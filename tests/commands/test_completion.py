@@ -3,7 +3,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import pty
 import re
 import select
 import shutil
@@ -105,6 +104,8 @@ def test_fish_offers(root: Node, tmp_path: Path, typed: list[str], offered: list
 
 def typed_into(command: Sequence[str], keys: Sequence[str], until: str, **environ: str) -> str:
     """Type into a program on a terminal of its own; return what it showed up to `until`."""
+    import pty  # which Windows has not
+
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(command[0], list(command), {**os.environ, "TERM": "dumb", **environ})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import environs
 from tests.commands import homes
 from tests.commands.machine import Machine
 from tests.fakes.browser import FakeBrowser
@@ -71,7 +72,7 @@ def machine(home: Path, shape: str) -> Iterator[Machine]:
     ):
         made.url += path
         here = Machine(home, provider, made, browser, browser.open, homes.free_port())
-        here.environ = {"HOME": str(home), "PATH": f"{home}/bin"}
+        here.environ = environs.user(home, PATH=f"{home}/bin")
         here.install(*TOOLS)
         yield here
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import time
 from dataclasses import replace
@@ -224,7 +223,10 @@ def test_json_of_a_new_user_is_complete_too(tmp_path: Path) -> None:
     assert document["tools"] == []
 
 
+@pytest.mark.posix
 def test_it_is_there_at_once(lab: Lab) -> None:
+    import resource  # which Windows has not
+
     wire(lab, "claude-code")
     lab.start()
     times = []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
+from tests import environs
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import ServerResponse
 from tests.oidc.client import Client
@@ -40,7 +40,7 @@ def test_the_document_is_kept_for_a_day(client: Client, cache: str, age_s: float
 
     assert first == second
     assert client.provider.count("discovery") == fetches
-    assert stat.S_IMODE(os.stat(cache).st_mode) == 0o600
+    assert environs.is_private(cache)
 
 
 def test_what_is_kept_is_all_that_is_used(client: Client, cache: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import environs
 from tests.fakes.browser import no_browser
 from thv_llm.errors import ThvLlmError
 from thv_llm.oidc.interaction import Interaction
@@ -124,12 +124,12 @@ def test_the_url_is_for_this_user_only_and_is_gone_afterwards(lock_path: str) ->
     old = os.umask(0)
     try:
         holder = Holder(lock_path)
-        mode = stat.S_IMODE(os.stat(url_path).st_mode)
+        is_private = environs.is_private(url_path)
         holder.join()
     finally:
         os.umask(old)
 
-    assert mode == 0o600
+    assert is_private
     assert not os.path.exists(url_path)
 
 

@@ -418,6 +418,7 @@ def test_a_client_that_leaves_behind_a_pipelined_request_is_noticed_too() -> Non
         assert gone.wait(1)
 
 
+@pytest.mark.posix
 def test_a_client_that_leaves_behind_more_than_is_read_ahead_is_noticed_within_5_s() -> None:
     gone = threading.Event()
 
@@ -434,6 +435,7 @@ def test_a_client_that_leaves_behind_more_than_is_read_ahead_is_noticed_within_5
         assert run.entry().outcome == Outcome.CLIENT
 
 
+@pytest.mark.posix
 def test_a_client_that_leaves_while_its_upload_is_stalled_is_noticed_within_5_s() -> None:
     gone, left = threading.Event(), threading.Event()
 

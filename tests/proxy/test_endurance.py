@@ -61,6 +61,7 @@ def resources() -> tuple[int, int, int]:
     )
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="counted on Linux only")
 def test_many_requests_half_of_them_bad_leave_nothing_behind() -> None:
     with running(script) as run:

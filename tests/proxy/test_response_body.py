@@ -249,6 +249,7 @@ def test_a_response_without_a_length_that_is_cut_is_not_complete_either() -> Non
     assert not found.endswith(b"0\r\n\r\n")
 
 
+@pytest.mark.posix
 def test_an_old_client_sees_a_reset_where_nothing_else_could_tell() -> None:
     with running(once(CHUNKED, b"5\r\nhello\r\n", cut=True, pause=0.05)) as run:  # type: ignore[arg-type]
         with run.connect() as client:
@@ -415,6 +416,7 @@ def half_close(client: Client) -> None:
     client.sock.shutdown(socket.SHUT_WR)
 
 
+@pytest.mark.posix
 def test_a_half_closed_client_gets_its_response() -> None:
     asked, go_on = threading.Event(), threading.Event()
 
@@ -440,6 +442,7 @@ def test_a_half_closed_client_gets_its_response() -> None:
         assert run.entry(2).outcome == Outcome.OK
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("first", [b"", CHUNKED + b"5\r\nhello\r\n"], ids=["before a response", "in it"])
 def test_a_half_closed_client_that_leaves_ends_its_request_within_5_s(first: bytes) -> None:
     gone = threading.Event()

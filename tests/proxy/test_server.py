@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import socket
 import threading
 import time
@@ -92,6 +91,8 @@ def test_200_connections_at_once_are_all_accepted() -> None:
 
 @contextlib.contextmanager
 def few_descriptors() -> Iterator[None]:
+    import resource  # which Windows has not
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 20, hard))
@@ -101,6 +102,7 @@ def few_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 def test_it_survives_running_out_of_descriptors() -> None:
     with running(responding(OK)) as run:

@@ -240,6 +240,7 @@ def test_waiting_ends_at_its_deadline_or_with_the_event() -> None:
         transport.close()
 
 
+@pytest.mark.posix
 def test_a_broken_end_can_be_told_from_a_clean_one() -> None:
     for broken in (False, True):
         with socket.create_server(("127.0.0.1", 0)) as listener:

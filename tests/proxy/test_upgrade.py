@@ -112,6 +112,7 @@ def test_a_response_that_the_client_has_to_see_passes(status: int) -> None:
             assert client.until(b"wait") == response
 
 
+@pytest.mark.posix
 def test_a_client_that_leaves_while_the_gateway_takes_nothing_is_noticed() -> None:
     gone = threading.Event()
 

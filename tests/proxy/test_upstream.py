@@ -83,6 +83,7 @@ def test_a_gateway_that_closes_idle_connections_soon_is_believed() -> None:
             assert run.gateway.connections == connections
 
 
+@pytest.mark.posix
 def test_both_sides_notice_a_network_that_drops_packets() -> None:
     with running(responding(OK)) as run, run.connect() as client:
         client.send(run.head())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import environs
 from thv_llm import __version__, paths
 from thv_llm.paths import Paths
 from thv_llm.service import pid_file
@@ -15,7 +16,7 @@ from thv_llm.tokens import source
 
 @pytest.fixture
 def where(tmp_path: Path) -> Paths:
-    return paths.find({"HOME": str(tmp_path), "THV_LLM_HOME": str(tmp_path)})
+    return paths.find(environs.user(tmp_path, THV_LLM_HOME=str(tmp_path)))
 
 
 def test_what_was_written_is_read_again(where: Paths) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests import environs
 from tests.fakes.provider import FakeProvider
 from tests.fakes.web import ServerResponse
 from tests.logged_in import HasSession
@@ -52,7 +53,7 @@ class Rig(HasSession):
     provider: FakeProvider
 
     def __init__(self, directory: Path, provider: FakeProvider, clock: FakeTime) -> None:
-        self.environ = {"HOME": str(directory)}
+        self.environ = environs.user(directory)
         self.paths = paths.find(self.environ)
         self.provider = provider
         self.clock = clock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import canaries
+from tests import canaries, environs
 from tests.fakes.secret_service import FakeSecretService
 from thv_llm import paths
 from thv_llm.secret import Secret
@@ -23,7 +23,7 @@ def bus(tmp_path: Path) -> Iterator[FakeSecretService]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    return {"HOME": str(tmp_path / "home")}
+    return environs.user(tmp_path / "home")
 
 
 def chosen(environ: dict[str, str], wanted: str = "", recorded: str = "", platform: str = "linux") -> str:
@@ -31,6 +31,7 @@ def chosen(environ: dict[str, str], wanted: str = "", recorded: str = "", platfo
     return store.name
 
 
+@pytest.mark.posix
 def test_on_linux_the_secret_service_is_used_when_there_is_one_else_the_file(
     home: dict[str, str], bus: FakeSecretService
 ) -> None:
@@ -42,6 +43,7 @@ def test_on_macos_it_is_the_keychain(home: dict[str, str]) -> None:
     assert chosen(home, platform="darwin") == "keyring"
 
 
+@pytest.mark.posix
 def test_a_setting_decides_before_anything_else(home: dict[str, str], bus: FakeSecretService) -> None:
     environ = {**home, **bus.environ}
 
@@ -61,6 +63,7 @@ def test_a_backend_named_to_keyring_wins_over_the_systems_own(home: dict[str, st
     assert chosen(home) == "keyring"
 
 
+@pytest.mark.posix
 def test_the_store_of_the_last_login_stays_the_store(home: dict[str, str], bus: FakeSecretService) -> None:
     assert chosen(home, recorded="secret-service") == "secret-service"
     assert chosen({**home, **bus.environ}, recorded="file") == "file"
@@ -75,6 +78,7 @@ def test_a_session_in_a_keyring_that_is_out_of_reach_is_an_error_not_an_empty_fi
         store.load("key")
 
 
+@pytest.mark.posix
 def test_a_silent_or_locked_keyring_is_not_passed_over(home: dict[str, str], bus: FakeSecretService) -> None:
     bus.locked = True
     environ = {**home, **bus.environ}

@@ -66,6 +66,7 @@ def test_a_passing_failure_is_of_those_who_waited_for_it(path: Path) -> None:
     assert memory(path, NOW).why_ended() is None
 
 
+@pytest.mark.many_files
 @pytest.mark.parametrize(
     ("error", "longest_s"),
     [

@@ -22,6 +22,7 @@ def test_opening_reads_and_asks_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.posix
 def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, tmp_path: Path) -> None:
     rig.source.adopt(login_result("at-1", "rt-1", rig.clock.now() + 60))
     directory = tmp_path / "d"
@@ -39,6 +40,7 @@ def test_a_login_into_another_store_leaves_no_session_in_the_old_one(rig: Rig, t
         assert "Secret Service" in source.describe()
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("backend", ["LastingKeyring", "DesktopKeyring"])
 def test_a_login_after_a_keyring_was_named_is_kept_where_that_keyring_keeps_it(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
@@ -63,6 +65,7 @@ def test_a_login_after_a_keyring_was_named_is_kept_where_that_keyring_keeps_it(
     keyrings.LastingKeyring.kept.clear()
 
 
+@pytest.mark.posix
 def test_a_login_that_is_killed_while_it_moves_the_session_has_moved_it(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +111,7 @@ def test_a_refreshed_identity_must_be_the_one_that_logged_in(rig: Rig) -> None:
     assert rig.refresh_token == before
 
 
+@pytest.mark.posix
 def test_a_broken_record_leads_to_the_session_all_the_same(rig: Rig, tmp_path: Path) -> None:
     Path(rig.paths.state).write_text("{broken")
     (tmp_path / "d").mkdir()

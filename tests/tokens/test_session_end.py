@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from tests import canaries
 from tests.fakes.secret_service import FakeSecretService
 from tests.tokens.rig import Rig, login_result
-from thv_llm import sessions, state, tokens
+from thv_llm import sessions, state, system, tokens
 from thv_llm.errors import LoginRequiredError
 from thv_llm.secret import Secret
 from thv_llm.sessions import Sessions
@@ -79,6 +80,7 @@ def test_a_session_that_was_not_recorded_is_sought_by_the_settings(rig: Rig) -> 
     assert refreshes(end(rig)) == ["rt-1"]
 
 
+@pytest.mark.posix
 def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Path) -> None:
     log_in(rig, "rt-1")
     (tmp_path / "d").mkdir()
@@ -94,6 +96,7 @@ def test_each_session_is_sought_in_the_store_of_its_login(rig: Rig, tmp_path: Pa
     assert not Path(rig.paths.session_file).exists()
 
 
+@pytest.mark.posix
 def test_a_keyring_that_was_named_since_does_not_hide_the_session(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,7 @@ def test_a_keyring_that_was_named_since_does_not_hide_the_session(
         assert bus.items == {}
 
 
+@pytest.mark.posix
 def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None:
     log_in(rig, "rt-1")
     log_in(rig, "rt-2", client_id="other")
@@ -131,7 +135,7 @@ def test_a_store_that_is_out_of_reach_does_not_keep_the_others(rig: Rig) -> None
 def test_what_cannot_be_read_stays_and_the_error_says_how_to_be_rid_of_it(rig: Rig) -> None:
     Path(rig.paths.session_file).write_bytes(b"garbage")
 
-    with pytest.raises(DamagedError, match=f"rm {rig.paths.session_file}"):
+    with pytest.raises(DamagedError, match=re.escape(system.removal_of(rig.paths.session_file))):
         end(rig)
     assert Path(rig.paths.session_file).read_bytes() == b"garbage"
 

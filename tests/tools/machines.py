@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests import environs
 from thv_llm import paths, state
 from thv_llm.secret import Secret
 from thv_llm.tools import engine
@@ -31,7 +33,7 @@ class Machine:
 
     top: Path
     environ: dict[str, str] = field(default_factory=dict)
-    platform: str = "linux"
+    platform: str = environs.PLATFORM
     values: Values = VALUES
 
     def __post_init__(self) -> None:
@@ -43,7 +45,7 @@ class Machine:
 
     @property
     def place(self) -> engine.Place:
-        environ = {"HOME": str(self.home), "PATH": str(self.top / "bin"), **self.environ}
+        environ = environs.user(self.home, **{"PATH": str(self.top / "bin"), **self.environ})
         return engine.Place(environ, str(self.home), self.platform, root=str(self.top / "root"))
 
     @property
@@ -80,6 +82,10 @@ class Machine:
 
     def program(self, name: str, says: str = "") -> Path:
         """Put a program on PATH that responds to `--version`."""
+        if sys.platform == "win32":
+            path = self.top / "bin" / f"{name}.cmd"
+            self.write({path: f"@echo {says}\r\n"})
+            return path
         path = self.top / "bin" / name
         self.write({path: f"#!/bin/sh\necho '{says}'\n"})
         path.chmod(0o755)
@@ -87,7 +93,7 @@ class Machine:
 
     def snapshot(self) -> dict[str, tuple[int, bytes]]:
         """Return everything below the home directory: mode, and bytes or a link's target."""
-        return {str(path.relative_to(self.home)): _facts(path) for path in sorted(self.home.rglob("*"))}
+        return {path.relative_to(self.home).as_posix(): _facts(path) for path in sorted(self.home.rglob("*"))}
 
 
 def _facts(path: Path) -> tuple[int, bytes]:

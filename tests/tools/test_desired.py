@@ -203,6 +203,7 @@ def test_all_profiles_of_an_editor_are_wired_and_undone(machine: Machine) -> Non
     assert machine.snapshot() == before
 
 
+@pytest.mark.posix
 def test_a_dangling_link_is_an_error_and_stays(machine: Machine, settings: Path) -> None:
     settings.parent.mkdir()
     settings.symlink_to("nowhere")

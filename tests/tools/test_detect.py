@@ -30,7 +30,7 @@ def test_proof_wins_over_a_mere_directory(machine: Machine) -> None:
     (machine.home / ".x").mkdir()
     found = detect(TOOL, machine.place)
     assert found is not None
-    assert (found.how, found.where, found.directory_only) == (How.DIRECTORY, f"{machine.home}/.x", True)
+    assert (found.how, found.where, found.directory_only) == (How.DIRECTORY, str(machine.home / ".x"), True)
     extension = machine.home / ".vscode/extensions/vendor.x-1.2"
     extension.mkdir(parents=True)
     found = detect(TOOL, machine.place)
@@ -47,6 +47,7 @@ def test_another_program_of_the_same_name_is_not_taken_for_it(machine: Machine) 
     assert detect(TOOL, machine.place) is None
 
 
+@pytest.mark.posix
 def test_a_program_whose_package_proves_it_is_not_run(machine: Machine) -> None:
     program = machine.program("x", says="does not matter")
     package = machine.top / "lib/@vendor/x/x.js"
@@ -128,6 +129,7 @@ def test_a_proxy_without_an_exception_for_loopback_is_named(
     assert said(machine, CLAUDE) == ""
 
 
+@pytest.mark.posix
 def test_the_exception_to_add_keeps_those_that_are_there() -> None:
     (text,) = loopback_through_proxy({"HTTP_PROXY": "http://user:s3cret@p", "NO_PROXY": "corp.example"})
     assert "export NO_PROXY=corp.example,127.0.0.1,localhost" in text
@@ -140,6 +142,7 @@ def test_unchecked_certificates_are_said_loudly(machine: Machine) -> None:
     assert said(machine, OPENCODE, tls_skip_verify=True) == ""
 
 
+@pytest.mark.posix
 def test_a_tool_without_a_setting_for_authorities_names_its_variable(machine: Machine) -> None:
     assert said(machine, CLAUDE, ca_file="/a b/ca.pem") == ""
     assert "export CODEX_CA_CERTIFICATE='/a b/ca.pem'" in said(machine, CODEX, ca_file="/a b/ca.pem")

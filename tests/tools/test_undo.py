@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -257,6 +258,7 @@ def test_a_file_that_is_gone_is_no_failure(machine: Machine, settings: Path) -> 
     assert not settings.exists()
 
 
+@pytest.mark.posix
 def test_a_file_of_ours_that_the_user_put_behind_a_link_is_emptied_and_the_link_goes(
     machine: Machine,
 ) -> None:
@@ -284,6 +286,7 @@ def test_a_file_that_does_not_parse_any_more_is_kept_in_the_record_and_the_other
     assert succeeded(machine.teardown())
 
 
+@pytest.mark.posix
 def test_the_files_of_a_tool_are_undone_in_the_reverse_order(machine: Machine) -> None:
     machine.setup(engine.by_name("claude-desktop"))
     names = [Path(file.path).name for file in machine.teardown()]
@@ -352,10 +355,10 @@ OUTSIDE = '{"apiKeyHelper": "/home/me/.config/toolhive/bin/thv-llm-token", "x": 
         "{top}/outside/settings.json",
         "{home}/../outside/settings.json",
         "{home}/.ssh/authorized_keys",
-        "{home}/link/settings.json",
-        "{home}/linked/settings.json",
-        "{home}/named/settings.json",
-        "{home}/a.fifo/settings.json",
+        pytest.param("{home}/link/settings.json", marks=pytest.mark.posix),
+        pytest.param("{home}/linked/settings.json", marks=pytest.mark.posix),
+        pytest.param("{home}/named/settings.json", marks=pytest.mark.posix),
+        pytest.param("{home}/a.fifo/settings.json", marks=pytest.mark.posix),
         "settings.json",
         "",
     ],
@@ -369,17 +372,19 @@ def test_a_tampered_path_is_refused_and_nothing_is_touched(
             machine.home / ".ssh" / "authorized_keys": OUTSIDE,
         }
     )
-    (machine.home / "link").symlink_to(machine.top / "outside")
-    (machine.home / "linked").mkdir()
-    (machine.home / "linked" / "settings.json").symlink_to(machine.top / "outside" / "settings.json")
-    (machine.home / "named").mkdir()
-    (machine.home / "named" / "settings.json").symlink_to(machine.home / ".ssh" / "authorized_keys")
-    (machine.home / "a.fifo").mkdir()
-    os.mkfifo(machine.home / "a.fifo" / "settings.json")
+    for name in ("linked", "named", "a.fifo"):
+        (machine.home / name).mkdir()
+    fifo = machine.home / "a.fifo" / "settings.json"
+    if sys.platform == "win32":
+        fifo.touch()
+    else:
+        os.mkfifo(fifo)
+        (machine.home / "link").symlink_to(machine.top / "outside")
+        (machine.home / "linked" / "settings.json").symlink_to(machine.top / "outside" / "settings.json")
+        (machine.home / "named" / "settings.json").symlink_to(machine.home / ".ssh" / "authorized_keys")
     machine.setup(CLAUDE)
     tampered = path.format(home=machine.home, top=machine.top)
     edit_state(machine, lambda file: file.update(path=tampered))
-    fifo = machine.home / "a.fifo" / "settings.json"
     fifo.rename(machine.top / "fifo")
     before = machine.snapshot()
     (machine.top / "fifo").rename(fifo)

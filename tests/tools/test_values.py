@@ -89,6 +89,7 @@ def test_the_proxy_is_named_by_its_address() -> None:
     ]
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     "name",
     ["plain", "two words", "quote'", 'double"', "$HOME", "`id`", "a;b", "a&b", "~", "*", "ünï", "a\\b", "-x"],
