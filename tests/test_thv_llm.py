@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests import matrix
 from thv_llm import __version__
@@ -102,3 +106,38 @@ def test_the_old_pythons_of_this_machine_can_read_it() -> None:
 
         assert told.stdout == f"thv-llm {__version__}\n" or "is needed" in told.stderr, python
         assert "Traceback" not in told.stderr
+
+
+def _loaded() -> Any:
+    spec = importlib.util.spec_from_file_location("launcher", LAUNCHER)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("attribute", ["executable", "base_prefix"])
+def test_the_python_of_microsofts_store_is_refused(monkeypatch: pytest.MonkeyPatch, attribute: str) -> None:
+    launcher = _loaded()
+    launcher.refuse_store()
+    monkeypatch.setattr(sys, attribute, r"C:\Users\me\AppData\Local\Microsoft\WindowsApps\python3.13")
+
+    with pytest.raises(SystemExit, match=r"Python from the Microsoft Store(?s:.*)next: install Python from"):
+        launcher.refuse_store()
+
+
+def test_on_windows_an_old_python_becomes_the_newest_that_py_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def call(command: list[str], **_: object) -> int:
+        started.append(command)
+        return 7 if "-c" not in command else 0 if command[1] in ("-3.11", "-3.13") else 103
+
+    monkeypatch.setattr(subprocess, "call", call)
+    monkeypatch.setattr(sys, "argv", ["thv_llm.py", "token"])
+    with pytest.raises(SystemExit) as caught:
+        _loaded().start_newer_on_windows()
+
+    assert caught.value.code == 7
+    assert started[-1] == ["py", "-3.13", "-I", str(LAUNCHER), "token"]

@@ -119,6 +119,36 @@ def test_a_server_of_another_user_is_not_trusted(
         assert not client.is_own_user()
 
 
+def test_a_client_of_another_user_is_not_served(
+    tmp_path: Path, listener: windows_pipe.Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with windows_pipe.connect(str(tmp_path / "llm.sock"), WAIT_S):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.is_own_user()
+            monkeypatch.setattr(windows, "sid_of", lambda pid: "S-1-5-21-1-2-3-1001")
+            assert not connection.is_own_user()
+
+
+def test_no_other_machine_can_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = windows.library("kernel32"), []
+
+    class Asked:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def CreateNamedPipeW(self, *values: Any) -> Any:
+            asked.append(values)
+            return real.CreateNamedPipeW(*values)
+
+    windows.private_descriptor()
+    monkeypatch.setattr(windows, "library", lambda name: Asked())
+    windows_pipe.Listener(str(tmp_path / "llm.sock")).close()
+    ((_, opened, mode, *_),) = asked
+    assert opened & windows_pipe.FIRST
+    assert mode == windows_pipe.LOCAL_ONLY
+
+
 # --- files ---
 
 
@@ -358,6 +388,13 @@ def test_a_process_is_known_by_its_creation_and_only_that_one_is_ended() -> None
         assert processes.kill(found)
         child.wait(WAIT_S)
     assert processes.look(child.pid) is None
+
+
+def test_a_process_that_this_user_may_not_open_is_unknown(refuse: Callable[..., None]) -> None:
+    refuse("kernel32", OpenProcess=(0, windows.ACCESS_DENIED))
+
+    assert processes.look(4) is None
+    assert windows.sid_of(4) == ""
 
 
 @pytest.mark.parametrize(
