@@ -275,7 +275,7 @@ def overriding_variables(tool: Tool, environ: Mapping[str, str]) -> tuple[str, .
 def managing_files(tool: Tool, place: Place) -> tuple[str, ...]:
     """Return the administrators' files that have the last word over ours."""
     paths = [place.expand(managed.path) for managed in tool.managed_by]
-    return tuple(f"{path} is managed by your organisation and wins" for path in paths if os.path.exists(path))
+    return tuple(f"{path} is managed by your organization and wins" for path in paths if os.path.exists(path))
 
 
 def loopback_through_proxy(environ: Mapping[str, str]) -> tuple[str, ...]:
