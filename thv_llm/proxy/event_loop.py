@@ -229,19 +229,18 @@ class EventLoop:
                     pass  # closed because of another event of this round
                 elif transport.task is None:
                     transport.on_idle_event()
-                elif transport.pump is None or not self._pump(transport, transport.pump):
-                    transport.ready = events & transport.watched
-                    self._resume(transport.task, transport.task.steps.__next__)
-                    transport.ready = 0
+                else:
+                    try:
+                        waits_on = transport.pump and transport.pump()
+                    except Exception:  # as in `_resume`
+                        self._end(transport.task)
+                        continue
+                    if not waits_on:
+                        transport.ready = events & transport.watched
+                        self._resume(transport.task, transport.task.steps.__next__)
+                        transport.ready = 0
             if time.monotonic() >= self._next_look:
                 self._end_late()
-
-    def _pump(self, transport: Transport, pump: Callable[[], bool]) -> bool:
-        try:
-            return pump()
-        except Exception:  # as in `_resume`
-            self._end(transport.task)
-            return True
 
     def _take_arrivals(self) -> None:
         with contextlib.suppress(OSError):

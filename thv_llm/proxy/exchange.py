@@ -166,12 +166,14 @@ class Exchange:
         """Write and read until the head of the final response is there."""
         client, upstream = self._client, self.upstream
         while True:
-            self.write()
+            if not self.sent:
+                self.write()
             if self.response.status:
                 return
             upstream.wants = READ
-            client.wants = READ if client.has_room and self._body.done else 0
-            self.want()
+            client.wants = READ if self._body.done and client.has_room else 0
+            if not self.sent:
+                self.want()
             deadline = self.active_at + (self._limits.head if self.sent else self._limits.idle)
             if client.wants & READ:
                 yield deadline
@@ -302,7 +304,8 @@ class RequestBody:
         self._max_bytes = max_bytes
         self._announced = announced
         too_large = isinstance(decoder, ContentLengthBody) and decoder.left > MAX_KEPT_BYTES
-        self._kept = None if too_large else _Kept()
+        self._keeps = not too_large
+        self._kept: _Kept | None = None
         self._came_with_head = b""
         self.done = decoder.done
         if client.ahead and not self.done:
@@ -321,7 +324,7 @@ class RequestBody:
     @property
     def can_repeat(self) -> bool:
         """Whether all that was passed on is still here."""
-        return self._kept is not None
+        return self._keeps
 
     def from_start(self) -> bytes:
         """Return what has arrived so far, encoded for the gateway; of what is not kept, what came first."""
@@ -332,6 +335,7 @@ class RequestBody:
         if self._kept is not None:
             self._kept.release()
         self._kept = None
+        self._keeps = False
         self._came_with_head = b""
 
     def read(self) -> bytes | None:
@@ -361,11 +365,12 @@ class RequestBody:
                 payload += LAST_CHUNK
         if decoder.done:
             self._client.ahead = decoder.rest
-        if self._kept is not None:
+        if self._keeps:
+            self._kept = self._kept or _Kept()
             self._kept.append(payload)
             if self.size > MAX_KEPT_BYTES:
                 self._kept.release()
-                self._kept = None
+                self._kept, self._keeps = None, False
         return payload
 
 

@@ -166,7 +166,8 @@ class Forwarder:
             if 300 <= status < 400:
                 self._refuse_login_page(request, done.response)
             relay, stays = self._relay(request, done, entry)
-            yield from relay.run(self._gateway.limits.idle)
+            if not (relay.over and done.sent):
+                yield from relay.run(self._gateway.limits.idle)
             entry.bytes_out = relay.sent
             kept = relay.reusable and self._keep(done)
             if relay.failure:

@@ -42,7 +42,6 @@ TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrs
 VISIBLE = bytes(range(0x21, 0x7F))
 TEXT = b"\t " + VISIBLE + bytes(range(0x80, 0x100))
 """What a field's value may hold; the upper half is RFC 9110's obs-text, for user agents in UTF-8."""
-TEXT_AND_BREAKS = TEXT + b"\r\n"
 
 HEX = frozenset(b"0123456789abcdefABCDEF")
 KEY_PARAMETER = b"key"
@@ -73,15 +72,24 @@ class Fields(list[Field]):
     __slots__ = ("named",)
 
     def __init__(self, fields: Iterable[Field] = ()) -> None:
-        super().__init__(fields)
         self.named: dict[bytes, list[bytes]] = {}
-        named = self.named
-        for name, value in self:
-            lower = _lower(name)
+        self._take((field, _lower(field[0])) for field in fields)
+
+    def _take(self, fields: Iterable[tuple[Field, bytes]]) -> None:
+        named, append = self.named, self.append
+        for field, lower in fields:
+            append(field)
             if lower in named:
-                named[lower].append(value)
+                named[lower].append(field[1])
             else:
-                named[lower] = [value]
+                named[lower] = [field[1]]
+
+    @classmethod
+    def of(cls, fields: Iterable[tuple[Field, bytes]]) -> Fields:
+        """Return fields whose names in lower case are given with them."""
+        found = cls()
+        found._take(fields)
+        return found
 
     def values(self, name: bytes) -> Sequence[bytes]:
         """Return the values of every field with this name, given in lower case."""
@@ -224,21 +232,21 @@ def parse_fields(block: bytes) -> Fields:
     if not block:
         return NO_FIELDS
     lines = block.split(b"\r\n")
-    breaks = len(lines) - 1
-    if block.translate(None, TEXT_AND_BREAKS) or block.count(b"\r") != breaks or block.count(b"\n") != breaks:
-        raise Rejected(400, "control byte or bare line break in a header")
-    if breaks >= MAX_FIELDS:
+    if len(lines) > MAX_FIELDS:
         raise Rejected(431, "too many header fields")
     # A folded line begins with white space, which no name may hold, so it is refused by this as well.
-    return Fields(map(_field if len(block) <= MAX_REMEMBERED_BYTES else _field.__wrapped__, lines))
+    return Fields.of(map(_field if len(block) <= MAX_REMEMBERED_BYTES else _field.__wrapped__, lines))
 
 
 @lru_cache(maxsize=512)
-def _field(line: bytes) -> Field:
+def _field(line: bytes) -> tuple[Field, bytes]:
+    """Return a line's field, and its name in lower case."""
+    if line.translate(None, TEXT):
+        raise Rejected(400, "control byte or bare line break in a header")
     name, colon, value = line.partition(b":")
     if not colon:
         raise Rejected(400, "malformed header")
-    return name, value.strip(b" \t")
+    return (name, value.strip(b" \t")), _lower(name)
 
 
 class HeadReader:

@@ -85,7 +85,6 @@ class Relay:
     def run(self, idle_s: float) -> Steps[None]:
         """Go on until it is over; give it up when nothing moves for `idle_s`."""
         client, upstream, exchange = self.client, self.upstream, self._exchange
-        upstream.pump = self._pump
         try:
             while not self.failure and (not self.over or exchange.sending):
                 upstream.wants = 0 if self.pending or self.over else READ
@@ -94,6 +93,7 @@ class Relay:
                     client.wants |= WRITE
                 if exchange.sending:
                     exchange.want()
+                upstream.pump = None if exchange.sending else self._pump
                 yield from self._step(idle_s)
         finally:
             upstream.pump = None
@@ -122,8 +122,6 @@ class Relay:
 
     def _pump(self) -> bool:
         """Pass an event on while the task waits on, which is most of its cost."""
-        if self._exchange.sending:
-            return False
         self._on_upstream()
         return not self.pending and not self.over
 

@@ -146,6 +146,8 @@ class Transport:
             self.sock.close()
 
 
+RECORD_BYTES = 16 * 1024
+"""Of the data in one TLS record, at most."""
 WRITE_BYTES = 64 * 1024
 """Encrypted at a time. What a connection keeps for that stays with it."""
 
@@ -259,7 +261,7 @@ class UpstreamConnection(Transport):
         """Return what all whole records hold; how the connection ended is left for the next read."""
         pieces = []
         try:
-            while piece := self._tls.read(READ_BYTES):
+            while piece := self._tls.read(RECORD_BYTES):
                 pieces.append(piece)
                 if not self._received.pending:  # the usual case; asking once more costs an exception
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -282,9 +284,12 @@ class UpstreamConnection(Transport):
             OSError: the connection broke.
         """
         if not self._taken:
-            with memoryview(data) as part:
-                while self._taken < min(len(part), WRITE_BYTES):
-                    self._taken += self._tls.write(part[self._taken : WRITE_BYTES])
+            if len(data) <= RECORD_BYTES:
+                self._taken = self._tls.write(data)
+            else:
+                with memoryview(data) as part:
+                    while self._taken < min(len(part), WRITE_BYTES):
+                        self._taken += self._tls.write(part[self._taken : WRITE_BYTES])
             self._unsent = self._to_send.read()
         sent = super().write(self._unsent)
         if sent < len(self._unsent):

@@ -168,12 +168,9 @@ class Gateway:
             upstream: UpstreamConnection = yield Job(self.connect, UpstreamConnection.close)
         finally:
             self._connecting -= 1
-            self._wake_one()
+            if self._waiting:
+                self._waiting.popleft().wake()
         return upstream
-
-    def _wake_one(self) -> None:
-        if self._waiting:
-            self._waiting.popleft().wake()
 
     def pooled(self) -> UpstreamConnection | None:
         """Return the connection that was used last and is alive; None when there is none."""
@@ -191,7 +188,8 @@ class Gateway:
         now = upstream.idle_since = time.monotonic()
         upstream.task, upstream.pool = None, self._idle
         self._idle.append(upstream)
-        self._wake_one()
+        if self._waiting:
+            self._waiting.popleft().wake()
         # Whoever brings one looks at the oldest, so no timer is needed to end those left over.
         while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
             self._idle.popleft().close()
