@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import screens as machine_screens
+from tests.e2e import scripts
 from tests.e2e.prompts import PROMPTS, SILENT, SLOW
 from tests.e2e.real_providers import BEHAVIOR
 from tests.states import table
@@ -56,6 +57,14 @@ def said() -> str:
                 SILENT: "nothing: it tries again for minutes",
             }.get(one.stopped, f"`{one.stopped}`")
             lines.append(f"| {titles[one.tool]} | `{one.logged_out}` | {stopped} |")
+    return "\n".join(lines)
+
+
+def clients() -> str:
+    """Return which clients work by environment variables alone, and why the others do not."""
+    lines = ["| client | version | works | why not |", "|---|---|---|---|"]
+    for one in scripts.ALL:
+        lines.append(f"| {one.name} | {one.version} | {'no' if one.why else 'yes'} | {one.why} |")
     return "\n".join(lines)
 
 
@@ -200,6 +209,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "json": json,
     "states": table.page,
     "said": said,
+    "clients": clients,
 }
 
 

@@ -32,6 +32,7 @@ def test_it_exports_what_the_libraries_look_for(home: Home) -> None:
         "export OPENAI_BASE_URL=http://127.0.0.1:14000/v1",
         "export OPENAI_API_BASE=http://127.0.0.1:14000/v1",
         f"export OPENAI_API_KEY={key}",
+        "export OPENAI_AGENTS_DISABLE_TRACING=1",
         "export ANTHROPIC_BASE_URL=http://127.0.0.1:14000/anthropic",
         "export ANTHROPIC_API_BASE=http://127.0.0.1:14000/anthropic",
         "export ANTHROPIC_API_URL=http://127.0.0.1:14000/anthropic",
@@ -41,6 +42,13 @@ def test_it_exports_what_the_libraries_look_for(home: Home) -> None:
         "export GEMINI_API_BASE=http://127.0.0.1:14000/v1beta",
         f"export GEMINI_API_KEY={key}",
     ]
+
+
+def test_what_only_keeps_requests_from_going_elsewhere_yields_to_the_users_own(tmp_path: Path) -> None:
+    home = homes.make(tmp_path, OPENAI_AGENTS_DISABLE_TRACING="0")
+    home.configure()
+
+    assert "OPENAI_AGENTS_DISABLE_TRACING" not in home.run("env", "--shell", "sh").out
 
 
 def wire_claude_code(home: Home) -> None:

@@ -48,6 +48,9 @@ DEBIAN = {
 PYTHON_TOOLS = {"llm": "3.11", "aider": "3.11", "vibe": "3.12", "sgpt": "3.11", "keyring": "3.11"}
 """Program → the Python its lock file was made with."""
 
+CLIENTS = HERE / "clients"
+"""What SDKs from npm `scripts` has, pinned; those from PyPI are in a lock file as the others."""
+
 PROVIDERS = {"canaille": "3.11", "django": "3.11"}
 """Provider in a virtual environment of its own → the Python its lock file was made with."""
 
@@ -93,19 +96,24 @@ def debian() -> None:
 
 def npm() -> None:
     """Install the Node programs, and make one directory on PATH for each."""
-    files = [HERE / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    if not _is_fresh(NPM, files):
-        shutil.rmtree(NPM, ignore_errors=True)
-        NPM.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, NPM)
-        # Not `npm ci`: it insists on binaries of other platforms that the lock file leaves out.
-        run("npm", "install", "--no-save", "--loglevel=error", cwd=NPM)
-        _mark(NPM, files)
+    node_modules(NPM, HERE)
     for name, script in SCRIPTS.items():
         command(name, f'#!/bin/sh\nexec "{NODE}" "{_present(MODULES / script)}" "$@"\n')
     for name, program in BINARIES.items():
         link(name, _present(MODULES / program))
+
+
+def node_modules(place: Path, source: Path) -> None:
+    """Install what a lock file names."""
+    files = [source / "package.json", source / "package-lock.json", HERE / ".npmrc"]
+    if not _is_fresh(place, files):
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, place)
+        # Not `npm ci`: it insists on binaries of other platforms that the lock file leaves out.
+        run("npm", "install", "--no-save", "--loglevel=error", cwd=place)
+        _mark(place, files)
 
 
 def python_tool(name: str) -> None:

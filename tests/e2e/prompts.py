@@ -35,6 +35,8 @@ class Prompt:
             of the same name.
         logged_out: of what it prints without a login, what leads to the right command.
         stopped: the same when the service is stopped; "" = it works, since the helper gets the token.
+        works: words of `ask` besides with which it runs commands without a question, for the loops of
+            tool calls; None where there is no such test.
     """
 
     tool: str
@@ -46,6 +48,7 @@ class Prompt:
     named: str = ""
     logged_out: str = LOGGED_OUT
     stopped: str = ""
+    works: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -72,6 +75,7 @@ PROMPTS: tuple[Prompt, ...] = (
         "/anthropic/v1/messages",
         {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
         logged_out="next: thv-llm login",
+        works=("--allowedTools", "Bash"),
     ),
     Prompt(
         "codex",
@@ -80,6 +84,7 @@ PROMPTS: tuple[Prompt, ...] = (
         "/v1/responses",
         ca_variable="CODEX_CA_CERTIFICATE",
         logged_out="next: thv-llm login",
+        works=("--dangerously-bypass-approvals-and-sandbox",),
     ),
     Prompt(
         "pi",
@@ -88,6 +93,7 @@ PROMPTS: tuple[Prompt, ...] = (
         CHAT,
         ca_variable="NODE_EXTRA_CA_CERTS",
         logged_out="API key auth failed for provider thv-llm",
+        works=(),
     ),
     Prompt(
         "copilot-cli",
@@ -95,6 +101,7 @@ PROMPTS: tuple[Prompt, ...] = (
         ("copilot", "--version"),
         CHAT,
         stopped="Could not connect to local model provider",
+        works=(),
     ),
     Prompt(
         "opencode",
@@ -102,6 +109,7 @@ PROMPTS: tuple[Prompt, ...] = (
         ("opencode", "debug", "config"),
         CHAT,
         stopped=SILENT,
+        works=(),
     ),
     Prompt(
         "kilo",
@@ -116,6 +124,7 @@ PROMPTS: tuple[Prompt, ...] = (
         ("gemini", "--version"),
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
         stopped="Retrying with backoff... Error: exception TypeError: fetch failed",
+        works=("--yolo",),
     ),
     Prompt(
         "qwen-code",

@@ -1,10 +1,12 @@
 """Run the newest version of every AI tool through what setup writes, and say what came of it.
 
-    python3 -m tests.e2e.release [--write] [TOOL ...]
+    python3 -m tests.e2e.release [--write] [TOOL ...] [clients]
 
 Prints a table: tool, version, result. Each tool of `prompts` is installed anew in `.cache/release/`,
 not pinned; install scripts of packages never run. `--write` puts version and day of what worked into
 the entries (`checked=`). A tool that cannot be installed is a result, too.
+
+`clients` are the SDKs and scripts of the manual's table (`scripts`), pinned, through `thv-llm run`.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.e2e import install
 from tests.e2e.install import BINARIES, HERE, PYTHON_TOOLS, SCRIPTS, InstallError
 from tests.e2e.prompts import PROMPTS, SLOW
+from tests.e2e.scripts import ALL
 from tests.matrix import CACHE, TOP, interpreter
 
 RELEASE = CACHE / "release"
@@ -117,6 +120,17 @@ def output(*words: str) -> str:
     return done.stdout
 
 
+TESTS = tuple(
+    f"tests/e2e/test_tools.py::{name}"
+    for name in (
+        "test_a_real_tool_works_through_setup_and_is_as_before_after_teardown",
+        "test_a_real_tool_without_session_or_service_prints_what_the_manual_has",
+        "test_four_at_once_work_on_while_their_tokens_expire",
+    )
+)
+"""The last one for those alone that are let run commands."""
+
+
 def installed(program: str) -> tuple[str, str]:
     """Install one program; return its version and "", or "" and why it could not be installed."""
     step: Callable[[str], str] = npm if program in NPM else pypi
@@ -129,20 +143,14 @@ def installed(program: str) -> tuple[str, str]:
     return version, ""
 
 
-def tried(names: Iterable[str]) -> dict[str, str]:
-    """Run the test of these tools; return for each "ok", or the first line of what went wrong."""
+def tried(only: Iterable[str], **environ: str) -> dict[str, str]:
+    """Run tests with these variables; return "ok" or the first line of what went wrong, by parameter."""
     report = RELEASE / "report.xml"
+    report.parent.mkdir(exist_ok=True)
     report.unlink(missing_ok=True)
-    only = [f"tests/e2e/test_tools.py::{test}[{name}]" for name in names for test in TESTS]
     words = [sys.executable, str(TOP / "tests" / "matrix.py"), "--first", *only, f"--junitxml={report}"]
-    subprocess.run(words, cwd=TOP, env={**os.environ, "THV_LLM_E2E_TOOLS": str(BIN)}, check=False)
+    subprocess.run(words, cwd=TOP, env={**os.environ, **environ}, check=False)
     return results(report.read_text()) if report.is_file() else {}
-
-
-TESTS = (
-    "test_a_real_tool_works_through_setup_and_is_as_before_after_teardown",
-    "test_a_real_tool_without_session_or_service_prints_what_the_manual_has",
-)
 
 
 def results(report: str) -> dict[str, str]:
@@ -167,22 +175,20 @@ def with_version(source: str, tool: str, version: str, day: str) -> str:
     return source[: found.start()] + line + source[found.end() :]
 
 
-def main(words: list[str]) -> int:
-    """Install, run, print the table; 1 when a tool does not work."""
-    only = [word for word in words if word != "--write"]
+def tools(only: Sequence[str], *, writes: bool) -> bool:
+    """Install and run the tools, print their table; return whether all work."""
     chosen = [one for one in (*PROMPTS, *SLOW) if not only or one.tool in only]
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(installed, [one.program for one in chosen]))
-    done = tried(one.name for one, (version, _) in zip(chosen, found, strict=True) if version)
+    here = [one for one, (version, _) in zip(chosen, found, strict=True) if version]
+    tests = [f"{test}[{one.name}]" for one in here for test in TESTS[: 2 if one.works is None else 3]]
+    done = tried(tests, THV_LLM_E2E_TOOLS=str(BIN))
     rows = [
         (one, version, why or done.get(one.name, "not run"))
         for one, (version, why) in zip(chosen, found, strict=True)
     ]
-    width = max(len(one.name) for one in chosen)
-    print(f"\n{'tool':<{width}}  {'version':<12}  result")
-    for one, version, result in rows:
-        print(f"{one.name:<{width}}  {version or '-':<12}  {result}")
-    if "--write" in words:
+    table("tool", ((one.name, version, result) for one, version, result in rows))
+    if writes:
         day = time.strftime("%Y-%m-%d", time.gmtime())
         for path in REGISTRY.glob("*.py"):
             source = before = path.read_text()
@@ -191,7 +197,41 @@ def main(words: list[str]) -> int:
                     source = with_version(source, one.tool, version, day)
             if source != before:
                 path.write_text(source)
-    return 0 if all(result == "ok" for _, _, result in rows) else 1
+    return all(result == "ok" for _, _, result in rows)
+
+
+def clients() -> bool:
+    """Install and run the clients, print their table; return whether each does what the manual says."""
+    install.environment("clients", install.PYTHON_TOOLS["llm"])
+    install.node_modules(install.E2E / "npm-clients", install.CLIENTS)
+    done = tried(["tests/e2e/test_scripts.py"], THV_LLM_E2E_CLIENTS="1")
+    results = {one: done.get(one.id, "not run") for one in ALL}
+    said = {
+        one: f"does not: {one.why}" if one.why and result == "ok" else result
+        for one, result in results.items()
+    }
+    table("client", ((one.name, one.version, said[one]) for one in ALL))
+    return all(result == "ok" for result in results.values())
+
+
+def table(kind: str, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Print what came of the runs."""
+    whole = [(kind, "version", "result"), *((name, version or "-", result) for name, version, result in rows)]
+    width = max(len(name) for name, _, _ in whole)
+    print()
+    for name, version, result in whole:
+        print(f"{name:<{width}}  {version:<12}  {result}")
+
+
+def main(words: list[str]) -> int:
+    """Install, run, print the tables; 1 when something does not do what the manual says."""
+    only = [word for word in words if word not in ("--write", "clients")]
+    works = True
+    if only or "clients" not in words:
+        works = tools(only, writes="--write" in words)
+    if not only or "clients" in words:
+        works = clients() and works
+    return 0 if works else 1
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ def pieces(text: str) -> list[str]:
 
 def chat(model: str, text: str) -> Iterator[Event]:
     """OpenAI chat completions, streamed."""
-    yield "", _chunk(model, {"role": "assistant", "content": ""})
+    yield "", chunk(model, {"role": "assistant", "content": ""})
     for piece in pieces(text):
-        yield "", _chunk(model, {"content": piece})
-    yield "", _chunk(model, {}, "stop")
+        yield "", chunk(model, {"content": piece})
+    yield "", chunk(model, {}, "stop")
     yield "", "[DONE]"
 
 
@@ -49,8 +49,9 @@ def whole_chat(model: str, text: str) -> dict[str, Any]:
     }
 
 
-def _chunk(model: str, delta: dict[str, str], finish: str | None = None) -> str:
-    chunk: dict[str, Any] = {
+def chunk(model: str, delta: dict[str, Any], finish: str | None = None) -> str:
+    """Return the data of one event of streamed chat completions."""
+    event: dict[str, Any] = {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
         "created": 1,
@@ -58,8 +59,8 @@ def _chunk(model: str, delta: dict[str, str], finish: str | None = None) -> str:
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
     }
     if finish:
-        chunk["usage"] = _chat_usage()
-    return json.dumps(chunk)
+        event["usage"] = _chat_usage()
+    return json.dumps(event)
 
 
 def _chat_usage() -> dict[str, int]:

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.fakes import completions
+from tests.fakes import completions, tool_calls
 from tests.fakes.web import CA_FILE, Request, ServerResponse, WebServer
 
 TEXT = "The gateway says hello to you."
@@ -82,6 +82,8 @@ class FakeGateway(WebServer):
         fault: asked, in the thread of each admitted request, what goes wrong with its response.
         published: by path, what is sent to every client; {} for a gateway that says nothing of itself.
         challenge: the `WWW-Authenticate` of its 401.
+        command: called with how many results a conversation has; what the model has the tool's shell run
+            next, "" when it says its text.
     """
 
     ca_file = CA_FILE
@@ -114,6 +116,7 @@ class FakeGateway(WebServer):
         self.fault: Callable[[Received], Fault | None] = _none
         self.published: dict[str, ServerResponse | Callable[[Request], ServerResponse]] = {}
         self.challenge = "Bearer"
+        self.command: Callable[[int], str] = lambda _: ""
 
     def publish(self, document: Mapping[str, object], path: str = METADATA_PATH) -> None:
         """Send this document to every client; `resource` is the gateway unless it names another."""
@@ -185,14 +188,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _route(self, path: str) -> Callable[[dict[str, Any]], None] | None:
         for prefix in self.gateway.anthropic_paths:
             if path == f"{prefix}/v1/messages":
-                return lambda asked: self._complete(asked, completions.messages, completions.whole_messages)
+                return lambda asked: self._complete(asked, "messages")
             if path == f"{prefix}/v1/messages/count_tokens":
                 return lambda _: self._json({"input_tokens": completions.INPUT_TOKENS})
         for prefix in self.gateway.openai_paths:
             if path == f"{prefix}/v1/chat/completions":
-                return lambda asked: self._complete(asked, completions.chat, completions.whole_chat)
+                return lambda asked: self._complete(asked, "chat")
             if path == f"{prefix}/v1/responses":
-                return lambda asked: self._complete(asked, completions.responses, completions.whole_responses)
+                return lambda asked: self._complete(asked, "responses")
             if path == f"{prefix}/v1/models":
                 return lambda _: self._json(completions.models(self.gateway.models))
         for prefix in self.gateway.gemini_paths:
@@ -210,23 +213,25 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         model, verb = found.groups()
         verbs: dict[str, Callable[[dict[str, Any]], None]] = {
-            "streamGenerateContent": lambda _: self._stream(completions.gemini(model, self.gateway.text)),
+            "streamGenerateContent": lambda asked: self._stream(self._events_of("gemini", model, asked)),
             "generateContent": lambda _: self._json(completions.whole_gemini(model, self.gateway.text)),
             "countTokens": lambda _: self._json({"totalTokens": completions.INPUT_TOKENS}),
         }
         return verbs.get(verb)
 
-    def _complete(
-        self,
-        asked: dict[str, Any],
-        streamed: Callable[[str, str], Iterable[completions.Event]],
-        whole: Callable[[str, str], dict[str, Any]],
-    ) -> None:
+    def _complete(self, asked: dict[str, Any], api: str) -> None:
         model = str(asked.get("model", self.gateway.models[0]))
         if asked.get("stream"):
-            self._stream(streamed(model, self.gateway.text))
+            self._stream(self._events_of(api, model, asked))
         else:
-            self._json(whole(model, self.gateway.text))
+            self._json(getattr(completions, f"whole_{api}")(model, self.gateway.text))
+
+    def _events_of(self, api: str, model: str, asked: dict[str, Any]) -> Iterable[completions.Event]:
+        command = self.gateway.command(tool_calls.results(asked))
+        call = tool_calls.wanted(asked, command) if command else None
+        streamed, what = (tool_calls, call) if call else (completions, self.gateway.text)
+        events: Iterable[completions.Event] = getattr(streamed, api)(model, what)
+        return events
 
     def _stream(self, events: Iterable[completions.Event]) -> None:
         self.send_response(200)

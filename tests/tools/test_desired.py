@@ -215,7 +215,7 @@ def test_a_dangling_link_is_an_error_and_stays(machine: Machine, settings: Path)
 
 
 def test_an_invented_tool_needs_an_entry_and_nothing_else(machine: Machine) -> None:
-    invented = replace(CLAUDE, id="invented", title="Invented", overridden_by=(), managed_by=())
+    invented = replace(CLAUDE, id="invented", title="Invented", overridden_by={}, managed_by=())
     assert succeeded(machine.setup(invented))
     assert succeeded(machine.teardown("invented", tools=(invented,)))
     assert machine.snapshot() == {}

@@ -306,10 +306,10 @@ def environment(here: Installation) -> Iterator[Check]:
             tool = engine.by_name(wired.tool)
         except UsageError:  # wired by a version that knew it
             continue
-        for override in tool.overridden_by:
-            if here.environ.get(override.env):
+        for name, effect in tool.overridden_by.items():
+            if here.environ.get(name):
                 is_clear = False
-                yield warn(wired.tool, f"{override.env} is set: {override.effect}", ("unset", override.env))
+                yield warn(wired.tool, f"{name} is set: {effect}", ("unset", name))
         for policy in machine.managing_files(tool, place):
             is_clear = False
             yield warn(wired.tool, policy, "contact the administrator of this machine")

@@ -22,7 +22,7 @@ from thv_llm.settings import Settings
 from thv_llm.system import processes
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Mode
-from thv_llm.tools.model import Binary, Template, Value
+from thv_llm.tools.model import Binary, IfAbsent, Template, Value
 from thv_llm.tools.registry.proxy import CLIENTS
 from thv_llm.tools.values import leaves, resolve
 
@@ -92,6 +92,11 @@ def _variables(context: Context, found: Settings, tool: str | None, *, command: 
             for name, template in members.items()
             if kind not in left_out
         }
+    templates = {
+        name: template
+        for name, template in templates.items()
+        if not (isinstance(template, IfAbsent) and name in context.environ)
+    }
     # A tool that variables configure has a key of its own, as one has that files configure.
     name = tool if tool in {one.id for one in engine.TOOLS} else command
     state.keys(context.paths, [name])
@@ -109,7 +114,7 @@ def _overriding(context: Context) -> dict[str, str]:
         for tool in engine.TOOLS
         if tool.id in configured and engine.mode(tool) is Mode.DIRECT
         for kind, names in CLIENTS.items()
-        if names.keys() & {override.env for override in tool.overridden_by}
+        if names.keys() & tool.overridden_by.keys()
     }
 
 

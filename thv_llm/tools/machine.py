@@ -266,15 +266,13 @@ def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tupl
 def overriding_variables(tool: Tool, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the variables that are set and make the tool ignore what we write."""
     return tuple(
-        f"{override.env} is set: {override.effect}"
-        for override in tool.overridden_by
-        if environ.get(override.env)
+        f"{name} is set: {effect}" for name, effect in tool.overridden_by.items() if environ.get(name)
     )
 
 
 def managing_files(tool: Tool, place: Place) -> tuple[str, ...]:
     """Return the administrators' files that have the last word over ours."""
-    paths = [place.expand(managed.path) for managed in tool.managed_by]
+    paths = [place.expand(path) for path in tool.managed_by]
     return tuple(f"{path} is managed by your organization and wins" for path in paths if os.path.exists(path))
 
 

@@ -227,21 +227,6 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Overrides:
-    """An environment variable that makes the tool ignore what we write."""
-
-    env: str
-    effect: str
-
-
-@dataclass(frozen=True)
-class Managed:
-    """A file of an administrator's that has the last word."""
-
-    path: str
-
-
-@dataclass(frozen=True)
 class Tool:
     """One AI tool: how to find it, what to write, what to say.
 
@@ -251,6 +236,8 @@ class Tool:
         edits: files in the order in which they are written; undone the other way round.
         snippet: what to paste, for a tool or a file that we cannot write to.
         afterwards: what the user must still do.
+        managed_by: files of an administrator's that have the last word; paths as in `App`.
+        overridden_by: environment variables that make it ignore what we write, and what each does.
         reason: why it cannot be wired; set only for those.
         reason_on_windows: why not there.
         remedy: what the user can do instead.
@@ -269,8 +256,8 @@ class Tool:
     edits: tuple[Edit, ...] = ()
     snippet: Text | None = None
     afterwards: tuple[str, ...] = ()
-    overridden_by: tuple[Overrides, ...] = ()
-    managed_by: tuple[Managed, ...] = ()
+    overridden_by: Mapping[str, str] = field(default_factory=dict)
+    managed_by: tuple[str, ...] = ()
     reason: str = ""
     reason_on_windows: str = ""
     remedy: str = ""

@@ -13,8 +13,6 @@ from thv_llm.tools.model import (
     Edit,
     Folder,
     IfAbsent,
-    Managed,
-    Overrides,
     Text,
     Tool,
     Value,
@@ -80,16 +78,16 @@ CLAUDE_CODE = Tool(
         ),
     ),
     afterwards=("running sessions pick it up at the next turn",),
-    overridden_by=(
-        Overrides("ANTHROPIC_API_KEY", "Claude Code sends it instead of our token"),
-        Overrides("ANTHROPIC_AUTH_TOKEN", "Claude Code sends it instead of our token"),
-        Overrides("CLAUDE_CODE_USE_BEDROCK", "Claude Code goes to Amazon Bedrock instead"),
-        Overrides("CLAUDE_CODE_USE_VERTEX", "Claude Code goes to Google Vertex instead"),
-    ),
+    overridden_by={
+        "ANTHROPIC_API_KEY": "Claude Code sends it instead of our token",
+        "ANTHROPIC_AUTH_TOKEN": "Claude Code sends it instead of our token",
+        "CLAUDE_CODE_USE_BEDROCK": "Claude Code goes to Amazon Bedrock instead",
+        "CLAUDE_CODE_USE_VERTEX": "Claude Code goes to Google Vertex instead",
+    },
     managed_by=(
-        Managed("/etc/claude-code/managed-settings.json"),
-        Managed("%PROGRAMFILES%/ClaudeCode/managed-settings.json"),
-        Managed("/Library/Application Support/ClaudeCode/managed-settings.json"),
+        "/etc/claude-code/managed-settings.json",
+        "%PROGRAMFILES%/ClaudeCode/managed-settings.json",
+        "/Library/Application Support/ClaudeCode/managed-settings.json",
     ),
     note="its VS Code extension uses the same file; set claudeCode.disableLoginPrompt there. It repeats a "
     "request twice instead of ten times (CLAUDE_CODE_MAX_RETRIES): errors show within seconds, and an "
@@ -174,7 +172,7 @@ CLAUDE_DESKTOP = Tool(
         ),
     ),
     afterwards=("quit Claude Desktop and open it again; had it been open, quit it and run setup once more",),
-    managed_by=(Managed("/Library/Managed Preferences/com.anthropic.claudefordesktop.plist"),),
+    managed_by=("/Library/Managed Preferences/com.anthropic.claudefordesktop.plist",),
     reason_on_windows="it starts one program without arguments, and a Python script needs an interpreter",
     checked="from documentation and source, 2026-11-23; the program was not run",
 )
@@ -251,7 +249,7 @@ GOOSE_CLI = Tool(
         ),
     ),
     afterwards=("choose it: goose configure, Configure Providers, thv-llm gateway",),
-    overridden_by=(Overrides("GOOSE_PROVIDER", "goose uses that provider"),),
+    overridden_by={"GOOSE_PROVIDER": "goose uses that provider"},
     ca_env="SSL_CERT_FILE",
     note="needs a goose whose custom providers take auth.command; a program called goose is no proof, "
     "because a database tool has that name, too",

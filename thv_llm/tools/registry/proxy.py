@@ -16,7 +16,6 @@ from thv_llm.tools.model import (
     Folder,
     IfAbsent,
     ModelMap,
-    Overrides,
     PerModel,
     Template,
     Text,
@@ -74,6 +73,13 @@ AICHAT = Folder(
     mac="~/Library/Application Support/aichat",
     windows="%APPDATA%/aichat",
 )
+
+
+def _instead(title: str, *, key: str = "", url: str = "", model: str = "") -> dict[str, str]:
+    """Return what variables do to a tool; names of one kind are separated by spaces."""
+    effects = {key: "sends it instead of our key", url: "goes there instead", model: "uses that model"}
+    return {name: f"{title} {effect}" for names, effect in effects.items() for name in names.split()}
+
 
 OPENCODE_PROVIDER: Template = {
     "npm": "@ai-sdk/openai-compatible",
@@ -139,11 +145,8 @@ GEMINI_CLI = Tool(
     afterwards=(
         "trust the folders you work in when asked: ~/.gemini/.env is read only there (or --skip-trust)",
     ),
-    overridden_by=(
-        Overrides("GEMINI_API_KEY", "Gemini CLI sends it instead of our key"),
-        Overrides("GOOGLE_GEMINI_BASE_URL", "Gemini CLI goes there instead"),
-        Overrides("GOOGLE_GENAI_USE_VERTEXAI", "Gemini CLI goes to Google Vertex instead"),
-    ),
+    overridden_by=_instead("Gemini CLI", key="GEMINI_API_KEY", url="GOOGLE_GEMINI_BASE_URL")
+    | {"GOOGLE_GENAI_USE_VERTEXAI": "Gemini CLI goes to Google Vertex instead"},
     checked="Gemini CLI 0.61.0, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -177,7 +180,7 @@ COPILOT_CLI = Tool(
         ),
     ),
     afterwards=("restart copilot",),
-    overridden_by=(Overrides("COPILOT_MODEL", "Copilot uses that model"),),
+    overridden_by=_instead("Copilot", model="COPILOT_MODEL"),
     no_token_status=400,  # a 401 becomes “Authentication failed”, without our text
     snippet=Text(
         "# direct, without the proxy, by environment variables:\nexport COPILOT_PROVIDER_TYPE=openai\n",
@@ -238,11 +241,7 @@ AIDER_CLI = Tool(
         ),
     ),
     afterwards=("name models with openai/ before them: aider --model openai/MODEL",),
-    overridden_by=(
-        Overrides("OPENAI_BASE_URL", "aider goes there instead"),
-        Overrides("AIDER_OPENAI_API_BASE", "aider goes there instead"),
-        Overrides("AIDER_OPENAI_API_KEY", "aider sends it instead of our key"),
-    ),
+    overridden_by=_instead("aider", key="AIDER_OPENAI_API_KEY", url="OPENAI_BASE_URL AIDER_OPENAI_API_BASE"),
     checked="aider 0.86.2, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -271,7 +270,7 @@ QWEN_CODE = Tool(
         ),
     ),
     afterwards=("restart qwen",),
-    overridden_by=(Overrides(KEY_VARIABLE, "Qwen Code sends it instead of our key"),),
+    overridden_by=_instead("Qwen Code", key=KEY_VARIABLE),
     checked="Qwen Code 0.24.4, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -433,10 +432,7 @@ GPTME_CLI = Tool(
         ),
     ),
     afterwards=("another model: gptme --model thv-llm/MODEL",),
-    overridden_by=(
-        Overrides("MODEL", "gptme uses that model"),
-        Overrides("GPTME_MODEL", "gptme uses that model"),
-    ),
+    overridden_by=_instead("gptme", model="MODEL GPTME_MODEL"),
     checked="gptme 0.35.1, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -484,10 +480,7 @@ GROK_CLI = Tool(
         ),
     ),
     afterwards=("name a model, because it makes a .grok/settings.json in each project: grok --model MODEL",),
-    overridden_by=(
-        Overrides("GROK_API_KEY", "Grok CLI sends it instead of our key"),
-        Overrides("GROK_BASE_URL", "Grok CLI goes there instead"),
-    ),
+    overridden_by=_instead("Grok CLI", key="GROK_API_KEY", url="GROK_BASE_URL"),
     note="the one of the npm package @vibe-kit/grok-cli; others of this name do not read its file",
     checked="Grok CLI 0.0.34, run headless against a recording gateway, 2026-11-29",
 )
@@ -505,10 +498,7 @@ CECLI = Tool(
         ),
     ),
     afterwards=("name models with openai/ before them: cecli --model openai/MODEL",),
-    overridden_by=(
-        Overrides("CECLI_OPENAI_API_BASE", "cecli goes there instead"),
-        Overrides("CECLI_OPENAI_API_KEY", "cecli sends it instead of our key"),
-    ),
+    overridden_by=_instead("cecli", key="CECLI_OPENAI_API_KEY", url="CECLI_OPENAI_API_BASE"),
     checked="cecli 1.10.0, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -529,11 +519,7 @@ SHELL_GPT_CLI = Tool(
         ),
     ),
     afterwards=("another model: sgpt --model MODEL",),
-    overridden_by=(
-        Overrides("OPENAI_API_KEY", "ShellGPT sends it instead of our key"),
-        Overrides("API_BASE_URL", "ShellGPT goes there instead"),
-        Overrides("DEFAULT_MODEL", "ShellGPT uses that model"),
-    ),
+    overridden_by=_instead("ShellGPT", key="OPENAI_API_KEY", url="API_BASE_URL", model="DEFAULT_MODEL"),
     checked="ShellGPT 1.5.1, run headless against a recording gateway, 2026-11-29",
 )
 
@@ -556,12 +542,8 @@ OPENCOMMIT = Tool(
     ),
     afterwards=("its first run can bring the file up to date, and ask to be run again",),
     no_token_status=400,  # a 401 becomes “Your openai API key is invalid or expired.”
-    overridden_by=(
-        Overrides("OCO_API_KEY", "OpenCommit sends it instead of our key"),
-        Overrides("OCO_API_URL", "OpenCommit goes there instead"),
-        Overrides("OCO_AI_PROVIDER", "OpenCommit uses that provider"),
-        Overrides("OCO_MODEL", "OpenCommit uses that model"),
-    ),
+    overridden_by=_instead("OpenCommit", key="OCO_API_KEY", url="OCO_API_URL", model="OCO_MODEL")
+    | {"OCO_AI_PROVIDER": "OpenCommit uses that provider"},
     note="a project's .env with OCO_ variables comes first",
     checked="OpenCommit 3.3.10, run headless against a recording gateway, 2026-11-29",
 )
@@ -606,11 +588,11 @@ MINI_SWE_AGENT = Tool(
         ),
     ),
     afterwards=("another model: mini --model openai/MODEL",),
-    overridden_by=(
-        Overrides("OPENAI_API_KEY", "mini-SWE-agent sends it instead of our key"),
-        Overrides("OPENAI_API_BASE", "mini-SWE-agent goes there instead"),
-        Overrides("OPENAI_BASE_URL", "mini-SWE-agent goes there instead"),
-        Overrides("MSWEA_MODEL_NAME", "mini-SWE-agent uses that model"),
+    overridden_by=_instead(
+        "mini-SWE-agent",
+        key="OPENAI_API_KEY",
+        url="OPENAI_API_BASE OPENAI_BASE_URL",
+        model="MSWEA_MODEL_NAME",
     ),
     checked="mini-SWE-agent 2.4.6, run headless against a recording gateway, 2026-11-29",
 )
@@ -692,7 +674,7 @@ AICHAT_CLI = Tool(
         Value.MODEL,
     ),
     afterwards=("another model: aichat --model thv-llm:MODEL",),
-    overridden_by=(Overrides("AICHAT_MODEL", "AIChat uses that model"),),
+    overridden_by=_instead("AIChat", model="AICHAT_MODEL"),
     checked="AIChat 0.30.0, run headless against a recording gateway, 2026-11-28",
 )
 
@@ -726,6 +708,7 @@ CLIENTS: Mapping[str, Mapping[str, Template]] = {
         "OPENAI_BASE_URL": Value.PROXY_OPENAI,
         "OPENAI_API_BASE": Value.PROXY_OPENAI,
         "OPENAI_API_KEY": Value.LOCAL_KEY,
+        "OPENAI_AGENTS_DISABLE_TRACING": IfAbsent("1"),  # else prompts and key go to OpenAI
     },
     "anthropic": {
         "ANTHROPIC_BASE_URL": Value.PROXY_ANTHROPIC,
