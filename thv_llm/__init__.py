@@ -83,8 +83,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tools.desired               what a tool's files should be: texts in, texts out
 4  tools.engine                find, plan, apply and undo the wiring of any tool; show it; knows none by name
 4  tools.machine               this machine: where things are, which tools it has, what may stand in their way
-4  tools.ownership             whose values are in a tool's file when no record tells
-4  tools.undo                  put back what setup changed, from the undo record alone
+4  tools.undo                  put back what setup changed: by the undo record, or by what is ours in a file
 4  tools.values                turn an entry's templates into plain values
 5  context                     what tests replace, as one value: environment, streams, clock, browser
 5  gateway                     what the gateway says of itself: its models, where it serves Anthropic's API

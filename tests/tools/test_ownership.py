@@ -12,7 +12,7 @@ from tests.tools.machines import VALUES, Machine, succeeded
 from thv_llm import system
 from thv_llm.secret import Secret
 from thv_llm.tools import engine
-from thv_llm.tools.ownership import ForeignError
+from thv_llm.tools.undo import ForeignError
 
 TOOLS = tuple(tool for tool in engine.TOOLS if tool.edits)
 KEY = Secret("thv-" + "k" * 43)

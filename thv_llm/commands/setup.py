@@ -25,7 +25,7 @@ from thv_llm.service import autostart, background
 from thv_llm.settings import Settings
 from thv_llm.tools import engine
 from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool, Values
-from thv_llm.tools.ownership import ForeignError
+from thv_llm.tools.undo import ForeignError
 
 PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
 

@@ -29,9 +29,18 @@ from thv_llm.state import Edition, State, WiredFile, WiredTool
 from thv_llm.tools import values as templates
 from thv_llm.tools.machine import Place, warnings
 from thv_llm.tools.model import Edit, IfAbsent, Mode, PerModel, Template, Tool, Values
-from thv_llm.tools.ownership import ForeignError, Owned, foreign, models_held, owned
 from thv_llm.tools.registry import TOOLS
-from thv_llm.tools.undo import decoded, digest, lost_keys, original
+from thv_llm.tools.undo import (
+    ForeignError,
+    Owned,
+    decoded,
+    digest,
+    foreign,
+    lost_keys,
+    models_held,
+    original,
+    owned,
+)
 from thv_llm.tools.values import Absent
 
 Read = Callable[[str], bytes | None]

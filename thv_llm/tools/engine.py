@@ -29,7 +29,7 @@ from thv_llm.errors import ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.paths import Paths
 from thv_llm.secret import Secret
 from thv_llm.state import State, WiredFile, WiredTool
-from thv_llm.tools import ownership
+from thv_llm.tools import undo
 from thv_llm.tools.desired import Condition, Drift, Plan, PlannedFile, Unrecorded, drift, plan, unrecorded
 from thv_llm.tools.machine import Detection, How, Place, detect, loopback_through_proxy
 from thv_llm.tools.model import Mode, Text, Tool, Values
@@ -256,7 +256,7 @@ def _own_texts(tool: Tool, values: Values) -> Iterator[str]:
     for edit in tool.edits:
         for template in edit.templates:
             value = resolve(template, values)
-            yield from () if isinstance(value, Absent) else ownership.texts(value)
+            yield from () if isinstance(value, Absent) else undo.texts(value)
 
 
 def diff_of_undo(undone: Undone, values: Values) -> str:
