@@ -6,7 +6,7 @@ import argparse
 import subprocess
 from typing import TYPE_CHECKING
 
-from thv_llm import checks, paths, system
+from thv_llm import paths, system
 from thv_llm.commands import screen
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode
@@ -58,6 +58,8 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _checked(context: Context, *, is_shown: bool) -> list[Check]:
+    from thv_llm import checks
+
     here = checks.Installation(
         context.environ, context.paths, context.platform, context.now, context.progress
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from importlib import resources
 
 from thv_llm import __version__, paths
 from thv_llm.commands.parser import Command
@@ -92,6 +91,8 @@ def _reflowed(lines: Sequence[str]) -> list[str]:
 
 def topics() -> dict[str, str]:
     """Return the title of each page of the manual by its topic."""
+    from importlib import resources  # which costs `--version` more than all the rest of it
+
     names = sorted(file.name for file in resources.files("thv_llm").joinpath("manual").iterdir())
     found = [name.removesuffix(".md") for name in names if name.endswith(".md")]
     return {topic: page(topic).partition("\n")[0].removeprefix("# ") for topic in found}
@@ -99,6 +100,8 @@ def topics() -> dict[str, str]:
 
 def page(topic: str) -> str:
     """Return the Markdown text of a page."""
+    from importlib import resources
+
     return resources.files("thv_llm").joinpath("manual", f"{topic}.md").read_text("utf-8")
 
 

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import sessions, settings, state, tokens
+from thv_llm import sessions, settings, state
 from thv_llm.commands import connection, screen
 from thv_llm.commands.parser import Command, add_format
 from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError, shown
@@ -80,6 +80,8 @@ def begin(
         before_login: called when a login is needed; may raise to prevent it.
         is_published: the gateway itself has named settings, so the token must be for it.
     """
+    from thv_llm import tokens
+
     passphrase = _Passphrase(context)
     if wanted.oidc.grant != "user":
         from thv_llm.service import cold_token
@@ -144,6 +146,8 @@ def begin(
 
 def stored(context: Context, wanted: Settings) -> Begun | None:
     """Return a token of the session that is stored, without a user; None when there is none to be had."""
+    from thv_llm import tokens
+
     try:
         source = tokens.open(wanted, context.paths, context.environ, now=context.now)
         return _tried(context, wanted, _Passphrase(context)) if source.has_session() else None
@@ -163,6 +167,7 @@ def _is_stored(source: TokenSource) -> bool:
 
 def _tried(context: Context, wanted: Settings, passphrase: _Passphrase) -> Begun | None:
     """Return a token that the session gave just now; None when it gives none."""
+    from thv_llm import tokens
     from thv_llm.service import cold_token
 
     context.progress("Trying the session …")
@@ -358,6 +363,8 @@ def end(context: Context, saved: Settings) -> None:
     Args:
         saved: may lack issuer and client id: then there are only the sessions of earlier settings.
     """
+    from thv_llm import tokens
+
     is_terminal = terminal.is_one(context.stdin)
     found = tokens.end_all(
         saved,

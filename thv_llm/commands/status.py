@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thv_llm import checks, settings, state
+from thv_llm import settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode, ThvLlmError
@@ -141,6 +141,8 @@ def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str
 
 
 def _check(context: Context) -> list[Check]:
+    from thv_llm import checks
+
     here = checks.Installation(
         context.environ, context.paths, context.platform, context.now, context.progress
     )
