@@ -72,7 +72,7 @@ def test_with_check_it_sends_requests_to_provider_and_gateway(lab: Lab) -> None:
 def test_a_new_user_is_told_what_to_type(tmp_path: Path) -> None:
     out = homes.make(tmp_path).run("status").out
 
-    assert "gateway   thv-llm is not configured\n            next: thv-llm setup --gateway-url" in out
+    assert "gateway   thv-llm is not configured\n            next: thv-llm setup URL (the gateway's)" in out
     assert "session   not logged in\nservice   " in out  # a login needs the settings first
     assert "service   not running" in out
     assert "tools     none configured\n            next: thv-llm setup" in out
