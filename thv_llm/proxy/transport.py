@@ -35,9 +35,6 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP
 and how many go without a reply: a network that drops packets without a word (a VPN that went down, a
 NAT entry that was forgotten) is noticed after 90 s, not after the idle limit."""
 
-Poll = getattr(selectors, "PollSelector", selectors.SelectSelector)
-"""For one look; Windows has no poll."""
-
 MAX_AHEAD_BYTES = 64 * 1024
 """Of pipelined requests, read only in order to notice that the client disconnects behind them."""
 LOOK_S = 2.0
@@ -113,18 +110,6 @@ class Transport:
             yield deadline
             left = left[self.write(left) :]
         self.wants = READ
-
-    def block(self, events: int, deadline: float) -> None:
-        """Block until one of these events comes, or an error; never in the loop.
-
-        Raises:
-            DeadlineExceeded: nothing happened by then.
-        """
-        left = deadline - time.monotonic()
-        with Poll() as poll:
-            poll.register(self.fd, events)
-            if left <= 0 or not poll.select(left):
-                raise DeadlineExceeded
 
     def on_idle_event(self) -> None:
         """Take notice of an event while no task has this transport."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-from thv_llm import files, state
+from thv_llm import files, state, system
 from thv_llm.edit import Format, editor
 from thv_llm.edit.document import Editor
 from thv_llm.edit.model import MISSING, Item, Json, Missing, contains, lookup
@@ -43,6 +43,8 @@ from thv_llm.tools.registry import RETIRED_NAMES, TOOLS
 NAMED = re.compile(rf"{NAME}(?:[/: ].*)?")
 """A provider of ours, or a model by it."""
 HELPERS = ("thv-llm-token", "thv-llm-token.py")
+ABSOLUTE = re.compile(r"/|[A-Za-z]:[/\\]")
+"""How an absolute path begins, on this system or on that of the machine that settings were synced from."""
 KEY = re.compile(r"(?<![\w-])thv-[A-Za-z0-9_-]{40,}")
 LOOPBACK = re.compile(r"//(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})(?!\d)")
 LOCK_TIMEOUT_S = 30.0
@@ -122,7 +124,7 @@ def owned(
     for helper in helpers:
         if os.path.realpath(helper) != os.path.realpath(values.helper_path) and os.path.exists(helper):
             home = os.path.dirname(os.path.dirname(helper))
-            undo = f"THV_LLM_HOME={shlex.quote(home)} thv-llm teardown"
+            undo = system.with_setting("THV_LLM_HOME", home, "thv-llm teardown")
             return Owned(ours, is_proved, f"the thv-llm of {home}", undo)
     known = {key.reveal() for key in (values.local_key, *values.keys.values())}
     if is_proved and not helpers and known.isdisjoint(keys) and values.proxy_port not in ports:
@@ -175,7 +177,7 @@ def _helpers(found: tuple[str, ...]) -> list[str]:
 
 def _is_helper(word: str) -> bool:
     directory, name = os.path.split(word)
-    return name in HELPERS and os.path.basename(directory) == "bin" and os.path.isabs(word)
+    return name in HELPERS and os.path.basename(directory) == "bin" and bool(ABSOLUTE.match(word))
 
 
 def _words(text: str) -> list[str]:
