@@ -13,6 +13,7 @@ import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -140,6 +141,17 @@ def test_every_module_opens_with_its_purpose() -> None:
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert not [name for name in modules() if set(name.split(".")) & VAGUE]
+
+
+def test_no_class_has_the_name_of_another_one() -> None:
+    named = Counter(
+        node.name
+        for path in modules().values()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    )
+
+    assert [name for name, times in named.items() if times > 1] == []
 
 
 def test_the_top_level_holds_what_was_agreed_and_nothing_else() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from thv_llm import files, policy, validation
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.policy import Policy
-from thv_llm.validation import Value
+from thv_llm.validation import SettingValue
 
 if TYPE_CHECKING:
     from thv_llm.paths import Paths
@@ -151,12 +151,12 @@ class Settings(NamedTuple):
         digest = hashlib.sha256(json.dumps([*parts, later] if later else parts, sort_keys=True).encode())
         return f"{self.oidc.client_id} {self.oidc.issuer} {digest.hexdigest()[:16]}"
 
-    def get(self, row: Row) -> Value | None:
+    def get(self, row: Row) -> SettingValue | None:
         """Return the value of one row."""
-        value: Value | None = getattr(self.oidc if row.in_oidc else self, row.field)
+        value: SettingValue | None = getattr(self.oidc if row.in_oidc else self, row.field)
         return value
 
-    def with_value(self, row: Row, value: Value | None) -> Settings:
+    def with_value(self, row: Row, value: SettingValue | None) -> Settings:
         """Return the settings with one row changed."""
         change: dict[str, Any] = {row.field: value}
         return self._replace(oidc=self.oidc._replace(**change)) if row.in_oidc else self._replace(**change)
@@ -180,7 +180,7 @@ class Row(NamedTuple):
     key: str
     option: str
     help: str
-    check: Callable[[Value], Value] = validation.anything
+    check: Callable[[SettingValue], SettingValue] = validation.anything
     required: bool = False
     parameter: str = ""
     is_identity: bool = False
@@ -213,7 +213,7 @@ class Row(NamedTuple):
         return self.field in OidcSettings._fields
 
     @property
-    def default(self) -> Value | None:
+    def default(self) -> SettingValue | None:
         """The value when the file does not name the key; None where absence means more."""
         return Settings().get(self)
 
@@ -413,7 +413,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 
-def checked(row: Row, value: object, source: str = "") -> Value:
+def checked(row: Row, value: object, source: str = "") -> SettingValue:
     """Return a value as the setting takes it; an empty one stands for the default, if there is one.
 
     Args:
@@ -581,11 +581,11 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
     return settings
 
 
-def _toml(value: Value | None) -> Any:
+def _toml(value: SettingValue | None) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _unordered(value: Value | None) -> Any:
+def _unordered(value: SettingValue | None) -> Any:
     return sorted(value) if isinstance(value, tuple) else value
 
 

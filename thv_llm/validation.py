@@ -12,7 +12,7 @@ import os
 import re
 from urllib.parse import SplitResult, unquote, urlsplit
 
-Value = str | int | bool | tuple[str, ...]
+SettingValue = str | int | bool | tuple[str, ...]
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 NETWORK_VARIABLES = ("HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What an environment says of the network it is in."""
@@ -31,7 +31,7 @@ ENDPOINTS = ("/messages", "/chat/completions", "/completions", "/responses", "/m
 DOT_SEGMENT = re.compile(r"(^|[/\\])\.{1,2}($|[/\\;])")
 
 
-def anything(value: Value) -> Value:
+def anything(value: SettingValue) -> SettingValue:
     """Take any value of the right type."""
     return value
 
@@ -41,7 +41,7 @@ def _plain(value: str, wanted: str) -> None:
         raise ValueError(f"{wanted}, without spaces or control characters")
 
 
-def _url(value: Value, wanted: str) -> SplitResult:
+def _url(value: SettingValue, wanted: str) -> SplitResult:
     """Return the parts of a URL with a host and nothing that could hide another one."""
     assert isinstance(value, str)
     _plain(value, wanted)
@@ -55,7 +55,7 @@ def _url(value: Value, wanted: str) -> SplitResult:
     return parts
 
 
-def gateway_url(value: Value) -> Value:
+def gateway_url(value: SettingValue) -> SettingValue:
     """Take an https URL; a trailing slash goes."""
     wanted = "an https URL with a host and without user info, query, fragment or dot segments"
     parts = _url(value, wanted)
@@ -77,7 +77,7 @@ def gateway_root(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-def issuer(value: Value) -> Value:
+def issuer(value: SettingValue) -> SettingValue:
     """Take an issuer identifier, unchanged: it is compared character for character."""
     wanted = (
         "an https URL (http only for a loopback host) with a host and without user info, query or fragment"
@@ -88,7 +88,7 @@ def issuer(value: Value) -> Value:
     return value
 
 
-def resource(value: Value) -> Value:
+def resource(value: SettingValue) -> SettingValue:
     """Take a resource indicator. Source: RFC 8707 section 2."""
     wanted = "an absolute URI without a fragment (RFC 8707)"
     _plain(str(value), wanted)
@@ -101,13 +101,13 @@ def resource(value: Value) -> Value:
     return value
 
 
-def word(value: Value) -> Value:
+def word(value: SettingValue) -> SettingValue:
     """Take visible ASCII without spaces."""
     _plain(str(value), "one word")
     return value
 
 
-def words(value: Value) -> Value:
+def words(value: SettingValue) -> SettingValue:
     """Take a list of words."""
     assert isinstance(value, tuple)
     for item in value:
@@ -117,7 +117,7 @@ def words(value: Value) -> Value:
     return value
 
 
-def auth_params(value: Value) -> Value:
+def auth_params(value: SettingValue) -> SettingValue:
     """Take `NAME=VALUE` of additional parameters of an authorization request; the last of a name counts."""
     assert isinstance(value, tuple)
     found: dict[str, str] = {}
@@ -131,7 +131,7 @@ def auth_params(value: Value) -> Value:
     return tuple(f"{name}={rest}" for name, rest in found.items())
 
 
-def headers(value: Value) -> Value:
+def headers(value: SettingValue) -> SettingValue:
     """Take headers as `Name: value`; the last of a name counts. Source: RFC 9110 section 5."""
     assert isinstance(value, tuple)
     found: dict[str, str] = {}
@@ -146,21 +146,21 @@ def headers(value: Value) -> Value:
     return tuple(found.values())
 
 
-def seconds(value: Value) -> Value:
+def seconds(value: SettingValue) -> SettingValue:
     """Take a time limit that a model can keep and that ends on the same day."""
     if not isinstance(value, int) or not 10 <= value <= 86_400:
         raise ValueError("a number of seconds from 10 to 86400")
     return value
 
 
-def port(value: Value) -> Value:
+def port(value: SettingValue) -> SettingValue:
     """Take a port that needs no privilege."""
     if not isinstance(value, int) or not 1024 <= value <= 65535:
         raise ValueError("a port from 1024 to 65535")
     return value
 
 
-def port_or_any(value: Value) -> Value:
+def port_or_any(value: SettingValue) -> SettingValue:
     """Take a port, or 0 for any free one."""
     try:
         return value if value == 0 else port(value)
@@ -168,12 +168,12 @@ def port_or_any(value: Value) -> Value:
         raise ValueError(f"{error}, or 0 for any free one") from None
 
 
-def path_prefix(value: Value) -> Value:
+def path_prefix(value: SettingValue) -> SettingValue:
     """Take the path below which an API's `/v1` is; a final `/v1` or slash goes, empty means the root."""
     return gateway_root(str(path(value)))
 
 
-def path(value: Value) -> Value:
+def path(value: SettingValue) -> SettingValue:
     """Take an absolute path; a trailing slash goes, empty means the root."""
     _plain(str(value), "a path such as /anthropic")
     found = str(value).rstrip("/")
@@ -182,19 +182,19 @@ def path(value: Value) -> Value:
     return found
 
 
-def absolute(value: Value) -> Value:
+def absolute(value: SettingValue) -> SettingValue:
     """Take the path of a file, which becomes absolute; it need not be there yet."""
     if not str(value).isprintable():
         raise ValueError("the path of a file")
     return os.path.abspath(os.path.expanduser(str(value)))
 
 
-def file_or_stored(value: Value) -> Value:
+def file_or_stored(value: SettingValue) -> SettingValue:
     """Take the path of a file, or the word that says where setup has put what was in it."""
     return value if value == "stored" else absolute(value)
 
 
-def ca_file(value: Value) -> Value:
+def ca_file(value: SettingValue) -> SettingValue:
     """Take a PEM file that can be read; its path becomes absolute."""
     path = os.path.abspath(os.path.expanduser(str(value)))
     try:
@@ -215,14 +215,14 @@ class OneOf:
     def __init__(self, *choices: str) -> None:
         self.choices = choices
 
-    def __call__(self, value: Value) -> Value:
+    def __call__(self, value: SettingValue) -> SettingValue:
         """Return the value, or raise ValueError."""
         if value not in self.choices:
             raise ValueError(f"one of: {', '.join(self.choices)}")
         return value
 
 
-def network(value: Value) -> Value:
+def network(value: SettingValue) -> SettingValue:
     """Take `NAME=VALUE` of network variables; the parts of NO_PROXY that a flag has split are joined."""
     wanted = f"NAME=VALUE with NAME one of {', '.join(NETWORK_VARIABLES)}"
     assert isinstance(value, tuple)

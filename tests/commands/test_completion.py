@@ -16,7 +16,7 @@ import pytest
 from tests.commands import homes
 from thv_llm import cli
 from thv_llm.commands import completion
-from thv_llm.commands.completion import Node
+from thv_llm.commands.completion import CommandNode
 from thv_llm.errors import UsageError
 from thv_llm.settings import ROWS
 from thv_llm.validation import OneOf
@@ -38,7 +38,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def root() -> Node:
+def root() -> CommandNode:
     return completion.describe(cli.build_parser(), WORDS)
 
 
@@ -61,7 +61,7 @@ def existing(words: Sequence[str]) -> list[str]:
     return sorted(word for word in words if not word.startswith("/") or os.path.exists(word))
 
 
-def test_the_tree_holds_every_command(root: Node) -> None:
+def test_the_tree_holds_every_command(root: CommandNode) -> None:
     names = [node.name for node in root.all()]
 
     assert "proxy restart" in names
@@ -69,7 +69,7 @@ def test_the_tree_holds_every_command(root: Node) -> None:
     assert "token" in names
 
 
-def test_hidden_options_are_left_out(root: Node) -> None:
+def test_hidden_options_are_left_out(root: CommandNode) -> None:
     start = next(node for node in root.all() if node.name == "proxy start")
     flags = {flag for option in start.options for flag in option.flags}
 
@@ -78,7 +78,7 @@ def test_hidden_options_are_left_out(root: Node) -> None:
 
 
 @pytest.mark.parametrize(("typed", "offered"), CASES)
-def test_bash_offers(root: Node, tmp_path: Path, typed: list[str], offered: list[str]) -> None:
+def test_bash_offers(root: CommandNode, tmp_path: Path, typed: list[str], offered: list[str]) -> None:
     script = tmp_path / "script"
     words = " ".join(f"'{word}'" for word in ["thv-llm", *typed])
     script.write_text(
@@ -91,7 +91,7 @@ def test_bash_offers(root: Node, tmp_path: Path, typed: list[str], offered: list
 
 
 @pytest.mark.parametrize(("typed", "offered"), CASES)
-def test_fish_offers(root: Node, tmp_path: Path, typed: list[str], offered: list[str]) -> None:
+def test_fish_offers(root: CommandNode, tmp_path: Path, typed: list[str], offered: list[str]) -> None:
     script = tmp_path / "script.fish"
     script.write_text(completion.fish(root))
     line = " ".join(["thv-llm", *typed])
@@ -137,7 +137,9 @@ def typed_into(command: Sequence[str], keys: Sequence[str], until: str, **enviro
     ],
 )
 @pytest.mark.parametrize("name", ["bash", "zsh"])
-def test_the_tab_key_completes(root: Node, tmp_path: Path, name: str, typed: str, becomes: str) -> None:
+def test_the_tab_key_completes(
+    root: CommandNode, tmp_path: Path, name: str, typed: str, becomes: str
+) -> None:
     (tmp_path / "completion").write_text(completion.SHELLS[name](root))
     prepare = f'. {tmp_path}/completion; thv-llm() {{ echo RAN:"$*":END; }}'
     (tmp_path / ".zshrc").write_text(f"autoload -Uz compinit; compinit -u -d {tmp_path}/dump\n{prepare}\n")
@@ -151,7 +153,7 @@ def test_the_tab_key_completes(root: Node, tmp_path: Path, name: str, typed: str
     assert f"RAN:{becomes}" in shown
 
 
-def test_zsh_finds_it_on_its_path_of_functions(root: Node, tmp_path: Path) -> None:
+def test_zsh_finds_it_on_its_path_of_functions(root: CommandNode, tmp_path: Path) -> None:
     functions = tmp_path / "functions"
     functions.mkdir()
     (functions / "_thv-llm").write_text(completion.zsh(root))
@@ -209,7 +211,7 @@ def test_another_shell_is_a_usage_error(tmp_path: Path) -> None:
         homes.make(tmp_path).run("completion", "tcsh")
 
 
-def test_powershell_gets_every_command_option_and_value_in_quotes(root: Node) -> None:
+def test_powershell_gets_every_command_option_and_value_in_quotes(root: CommandNode) -> None:
     script = completion.powershell(root)
 
     assert "'proxy logs' = @(@(), @(" in script

@@ -4,7 +4,7 @@ import pytest
 
 from thv_llm.edit.model import EditError, Item
 from thv_llm.edit.toml import Places
-from thv_llm.edit.toml_lex import Place
+from thv_llm.edit.toml_lex import TomlPlace
 
 TEXT = """\
 top.dotted.a = 1
@@ -29,14 +29,14 @@ id = "y"
 def test_a_value_is_found_however_it_is_written() -> None:
     places = Places(TEXT)
 
-    there: list[Place] = [
+    there: list[TomlPlace] = [
         ("top", "dotted", "a"),
         ("inline", "x", "y"),
         ("inline", "z", "w"),
         ("l", 0, "sub", "n"),
     ]
     assert all(places.find(place) is not None for place in there)
-    elsewhere: list[Place] = [("table",), ("super",), ("top", "dotted"), ("no",)]
+    elsewhere: list[TomlPlace] = [("table",), ("super",), ("top", "dotted"), ("no",)]
     assert all(places.find(place) is None for place in elsewhere)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.hostile_gateway import HostileGateway, responding
 from tests.proxy.running import OK, PATIENCE_S, Running, running, until
-from thv_llm.proxy.server import Connection
+from thv_llm.proxy.server import ClientConnection
 from thv_llm.proxy.transport import UpstreamConnection
 from thv_llm.proxy.upstream import MAX_CONNECTING, Gateway, GatewayError, Limits, after
 from thv_llm.settings import Settings
@@ -89,7 +89,9 @@ def test_both_sides_notice_a_network_that_drops_packets() -> None:
         client.send(run.head())
         client.until(b"hi")
         until(lambda: bool(run.proxy._shared.gateway._idle))
-        of_client = next(task for task in run.proxy._loop.tasks if isinstance(task, Connection)).client.sock
+        of_client = next(
+            task for task in run.proxy._loop.tasks if isinstance(task, ClientConnection)
+        ).client.sock
         of_gateway = run.proxy._shared.gateway._idle[0].sock
 
         for sock in (of_client, of_gateway):

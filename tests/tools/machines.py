@@ -65,7 +65,7 @@ class Machine:
         """Whether setup would change nothing of a tool's."""
         return engine.diff(self.plan(tool, **changes)) == ""
 
-    def setup(self, *tools: Tool, **changes: object) -> tuple[engine.Outcome, ...]:
+    def setup(self, *tools: Tool, **changes: object) -> tuple[engine.Applied, ...]:
         return engine.apply([self.plan(tool, **changes) for tool in tools], self.paths)
 
     def teardown(self, *names: str, tools: Sequence[Tool] = engine.TOOLS) -> tuple[engine.Undone, ...]:
@@ -103,7 +103,7 @@ def _facts(path: Path) -> tuple[int, bytes]:
     return mode, b"" if stat.S_ISDIR(mode) else path.read_bytes()
 
 
-def succeeded(outcomes: Sequence[engine.Outcome | engine.Undone]) -> bool:
+def succeeded(outcomes: Sequence[engine.Applied | engine.Undone]) -> bool:
     """Whether nothing failed; the first failure is raised, for the test's report."""
     for outcome in outcomes:
         if outcome.error:

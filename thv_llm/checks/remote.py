@@ -22,7 +22,7 @@ from thv_llm.settings import ROWS
 from thv_llm.tokens.failure import FailureMemory
 from thv_llm.tools.engine import TOOLS
 from thv_llm.tools.values import used
-from thv_llm.validation import Value, gateway_root
+from thv_llm.validation import SettingValue, gateway_root
 
 LONG_TOKEN = 6144
 """Bytes that still fit into a header line of 8 KiB, the default of nginx and Kong."""
@@ -176,7 +176,7 @@ def published(here: Installation) -> Iterator[Check]:
         yield ok("published", f"{found.url} agrees with the settings")
 
 
-def _words(value: Value | None) -> Value | None:
+def _words(value: SettingValue | None) -> SettingValue | None:
     return " ".join(value) if isinstance(value, tuple) else value
 
 

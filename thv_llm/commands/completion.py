@@ -80,7 +80,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Node:
+class CommandNode:
     """One command.
 
     Attributes:
@@ -91,9 +91,9 @@ class Node:
     help: str
     options: tuple[Option, ...] = ()
     positionals: tuple[Option, ...] = ()
-    children: tuple[Node, ...] = ()
+    children: tuple[CommandNode, ...] = ()
 
-    def all(self) -> Iterator[Node]:
+    def all(self) -> Iterator[CommandNode]:
         """Yield this command and all below it."""
         yield self
         for child in self.children:
@@ -110,7 +110,7 @@ def describe(
     words: Mapping[str, Sequence[str]],
     *,
     path: tuple[str, ...] = (),
-) -> Node:
+) -> CommandNode:
     """Return the tree of a parser.
 
     Args:
@@ -118,7 +118,7 @@ def describe(
     """
     options: list[Option] = []
     positionals: list[Option] = []
-    children: list[Node] = []
+    children: list[CommandNode] = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, child in action.choices.items():
@@ -126,7 +126,7 @@ def describe(
         elif action.help != argparse.SUPPRESS:
             (options if action.option_strings else positionals).append(_option(action, words))
     about = (parser.description or "").strip()
-    return Node(path, about, tuple(options), tuple(positionals), tuple(children))
+    return CommandNode(path, about, tuple(options), tuple(positionals), tuple(children))
 
 
 def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Option:
@@ -144,17 +144,17 @@ def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Opti
     )
 
 
-def _words_at(node: Node) -> list[tuple[str, str]]:
+def _words_at(node: CommandNode) -> list[tuple[str, str]]:
     """Return what is not an option: subcommands and values of positional arguments, with help."""
     named = [(child.path[-1], child.help) for child in node.children]
     return named + [(value, "") for positional in node.positionals for value in positional.values]
 
 
-def _flags_at(node: Node) -> list[tuple[str, str]]:
+def _flags_at(node: CommandNode) -> list[tuple[str, str]]:
     return [(flag, option.about(flag)) for option in node.options for flag in option.flags if flag != "-h"]
 
 
-def _with_value(root: Node) -> Iterator[tuple[list[str], Option]]:
+def _with_value(root: CommandNode) -> Iterator[tuple[list[str], Option]]:
     """Yield options that want a word after them, as "PATH FLAG"; those that want the same together."""
     found: dict[tuple[bool, tuple[str, ...]], tuple[list[str], Option]] = {}
     for node in root.all():
@@ -173,7 +173,7 @@ def _pattern(paths: Sequence[str]) -> str:
     return " | ".join(_quoted(path) for path in paths)
 
 
-def _bash_cases(root: Node) -> tuple[str, str]:
+def _bash_cases(root: CommandNode) -> tuple[str, str]:
     """Return the branches for options' values, and those for words and flags."""
     values = []
     for places, option in _with_value(root):
@@ -191,7 +191,7 @@ def _bash_cases(root: Node) -> tuple[str, str]:
     return "\n".join(values), "\n".join(words)
 
 
-def bash(root: Node) -> str:
+def bash(root: CommandNode) -> str:
     """Return the script for bash 3.2 (macOS) and later."""
     values, words = _bash_cases(root)
     return f"""\
@@ -233,7 +233,7 @@ def _described(pairs: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _zsh_cases(root: Node) -> tuple[str, str]:
+def _zsh_cases(root: CommandNode) -> tuple[str, str]:
     """Return the branches for options' values, and those for words and flags."""
     values = []
     for places, option in _with_value(root):
@@ -249,7 +249,7 @@ def _zsh_cases(root: Node) -> tuple[str, str]:
     return "\n".join(values), "\n".join(words)
 
 
-def zsh(root: Node) -> str:
+def zsh(root: CommandNode) -> str:
     """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
     values, words = _zsh_cases(root)
     return f"""\
@@ -287,7 +287,7 @@ fi
 """
 
 
-def fish(root: Node) -> str:
+def fish(root: CommandNode) -> str:
     """Return the script for fish."""
     paths = " ".join(_fish_quoted(node.name) for node in root.all() if node.path)
     lines = [
@@ -307,12 +307,12 @@ def fish(root: Node) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _all_fish_lines(root: Node) -> Iterator[str]:
+def _all_fish_lines(root: CommandNode) -> Iterator[str]:
     for node in root.all():
         yield from _fish_lines(node)
 
 
-def _fish_lines(node: Node) -> Iterator[str]:
+def _fish_lines(node: CommandNode) -> Iterator[str]:
     here = f"-n {_fish_quoted('__thv_llm_at ' + _fish_quoted(node.name))}"
     for word, about in _words_at(node):
         yield f"{here} -a {_fish_quoted(word)}" + (f" -d {_fish_quoted(about)}" if about else "")
@@ -330,7 +330,7 @@ def _fish_quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def powershell(root: Node) -> str:
+def powershell(root: CommandNode) -> str:
     """Return the script for PowerShell; where it offers nothing, PowerShell offers files.
 
     In ASCII: what programs print, and profiles, it reads in the encoding of the machine.

@@ -15,7 +15,7 @@ from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, show
 from thv_llm.settings import ROWS, Settings
 from thv_llm.state import State
 from thv_llm.tools import engine
-from thv_llm.validation import Value
+from thv_llm.validation import SettingValue
 
 SUMMARY = "settings by hand: set, show, get, reset"
 EXAMPLES = """
@@ -151,7 +151,7 @@ def _show_text(
         context.show(f"{'configured':<24}none")
 
 
-def _text(value: Value | None) -> str:
+def _text(value: SettingValue | None) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):

@@ -55,7 +55,7 @@ SHOWN = {
 """What may be found besides the issuer, and what it is called."""
 
 
-class Connection(NamedTuple):
+class Connected(NamedTuple):
     """The settings of a connection.
 
     Attributes:
@@ -114,7 +114,7 @@ def typed_url(args: argparse.Namespace) -> None:
 
 def complete(
     args: argparse.Namespace, context: Context, changes: dict[str, object], wanted: Settings
-) -> Connection:
+) -> Connected:
     """Return the settings with what the gateway publishes and the user answers, put into `changes`, too.
 
     Raises:
@@ -122,12 +122,12 @@ def complete(
         InvalidResponseError: what the gateway publishes cannot be used.
     """
     if wanted.oidc.grant != "user":
-        return Connection(wanted)
+        return Connected(wanted)
     run = _Run(args, context, changes, policy.load())
     if not (args.url and run.may_find) and not wanted.missing():
-        return Connection(wanted)
+        return Connected(wanted)
     if not (args.url or context.has_terminal or GATEWAY in run.decided.values):
-        return Connection(wanted)  # a script's flags are all that it means
+        return Connected(wanted)  # a script's flags are all that it means
     return run.complete(wanted if wanted.gateway_url else run.asked(wanted, GATEWAY))
 
 
@@ -166,7 +166,7 @@ class _Run:
         """Whether issuer or client id is still to be found."""
         return not {ISSUER, CLIENT_ID} <= self.named
 
-    def complete(self, wanted: Settings) -> Connection:
+    def complete(self, wanted: Settings) -> Connected:
         """Find, confirm, and ask for the rest."""
         from thv_llm.oidc import published
 
@@ -184,7 +184,7 @@ class _Run:
             tried.append(f"{found.url}: it is for the issuer {shown(names, 200)}, not for yours")
             found = None
         if found is None:
-            return Connection(self._without(wanted, tried))
+            return Connected(self._without(wanted, tried))
         issuer = wanted.oidc.issuer if wanted.oidc.issuer in found.issuers else self._chosen(found, wanted)
         if self.decided.forbids(ISSUER, issuer):  # before anything is sent there
             self._set(wanted, {ISSUER: issuer})
@@ -204,7 +204,7 @@ class _Run:
                 client_id = published.register(metadata, wanted.oidc, wanted.ca_file, context.environ)
                 context.say(f"Registered the client {shown(client_id)} at {issuer}.")
             wanted = self._set(wanted, {CLIENT_ID: client_id})
-        return Connection(wanted, values)
+        return Connected(wanted, values)
 
     def asked(self, wanted: Settings, key: str) -> Settings:
         """Ask the user for one setting."""

@@ -24,7 +24,7 @@ from thv_llm.providers import IdentityProvider
 from thv_llm.service import autostart, background
 from thv_llm.settings import Settings
 from thv_llm.tools import engine
-from thv_llm.tools.engine import Detection, Mode, Outcome, Place, Plan, Tool, Values
+from thv_llm.tools.engine import Applied, Detection, Mode, Place, Plan, Tool, Values
 from thv_llm.tools.undo import ForeignError
 
 PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
@@ -436,7 +436,7 @@ class Setup:
             if manager.kind == "systemd" and autostart.goes_with_the_last_session(environ):
                 say("It ends when you log out of this machine; to keep it: loginctl enable-linger")
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: Applied) -> None:
         result = "failed" if outcome.error else "configured" if outcome.lines else "unchanged"
         self.context.note(
             "tools",

@@ -38,7 +38,7 @@ from thv_llm.edit.document import (
     whole_lines,
 )
 from thv_llm.edit.model import MISSING, Change, EditError, Item, Json, Missing, Path, drop, lookup
-from thv_llm.edit.toml_lex import Pair, Place, Section, dotted, key_of, literal, steps, table
+from thv_llm.edit.toml_lex import Pair, Section, TomlPlace, dotted, key_of, literal, steps, table
 from thv_llm.errors import shown
 
 _BLANK_LINE = re.compile(r"(?:\A|\n)[ \t]*\r?\n\Z")
@@ -46,7 +46,7 @@ Span = tuple[int, int]
 
 
 @dataclass
-class Value:
+class _Written:
     """A value in the text: the pair it belongs to, and the way to it inside brackets."""
 
     pair: Pair
@@ -73,7 +73,7 @@ class Places:
         self.comments = lexer.comments
         self._text = text
 
-    def place(self, path: Path) -> Place:
+    def place(self, path: Path) -> TomlPlace:
         """Return the place of a path; an item that is not there gets the index after the last."""
         place: list[str | int] = []
         for count, step in enumerate(path):
@@ -101,15 +101,15 @@ class Places:
             if count and isinstance(path[count - 1], Item) and not isinstance(holder, dict):
                 raise EditError(f"{name} is not there")
 
-    def find(self, place: Place) -> Value | None:
+    def find(self, place: TomlPlace) -> _Written | None:
         """Return where a value is written; None for what has headers or dotted keys, or is not there."""
         for pair in self.pairs():
             trail = _descend(pair.place, pair.node, place)
             if trail is not None:
-                return Value(pair, trail)
+                return _Written(pair, trail)
         return None
 
-    def holder(self, place: Place) -> tuple[Place, Node] | None:
+    def holder(self, place: TomlPlace) -> tuple[TomlPlace, Node] | None:
         """Return the innermost pair of brackets around a place, and the place that it is."""
         found = None
         for at, node in self._values():
@@ -117,7 +117,7 @@ class Places:
                 found = at, node
         return found
 
-    def dotted_home(self, place: Place) -> tuple[Section, Pair] | None:
+    def dotted_home(self, place: TomlPlace) -> tuple[Section, Pair] | None:
         """Return the section, and the last pair in it, by whose dotted key a table around a place exists."""
         for count in range(len(place) - 1, 0, -1):
             table = place[:count]
@@ -130,11 +130,11 @@ class Places:
                 return None
         return None
 
-    def section(self, place: Place) -> Section | None:
+    def section(self, place: TomlPlace) -> Section | None:
         """Return the section with the header of a table; the first section for the top level."""
         return next((section for section in self.sections if section.place == place), None)
 
-    def last_relative(self, place: Place) -> Section:
+    def last_relative(self, place: TomlPlace) -> Section:
         """Return the section that a new header follows best: the last one that is under the same roof."""
         for count in range(len(place) - 1, 0, -1):
             near = [section for section in self.sections if section.place[:count] == place[:count]]
@@ -143,7 +143,7 @@ class Places:
                 return near[-1]
         return self.sections[-1]
 
-    def lines_of(self, place: Place) -> list[Span]:
+    def lines_of(self, place: TomlPlace) -> list[Span]:
         """Return the lines of a table: its sections (one span where nothing is between), its pairs."""
         spans: list[Span] = []
         for section in self.sections:
@@ -163,7 +163,7 @@ class Places:
             section.start <= start < section.end for start, _ in self.comments
         )
 
-    def vanishing(self, path: Path, gone: Collection[Place]) -> Path:
+    def vanishing(self, path: Path, gone: Collection[TomlPlace]) -> Path:
         """Return how much of a path the parsed text loses with it: tables nobody else writes go, too.
 
         Args:
@@ -181,9 +181,9 @@ class Places:
         for section in self.sections:
             yield from section.pairs
 
-    def _values(self) -> Iterator[tuple[Place, Node]]:
+    def _values(self) -> Iterator[tuple[TomlPlace, Node]]:
         for pair in self.pairs():
-            pending: list[tuple[Place, Node]] = [(pair.place, pair.node)]
+            pending: list[tuple[TomlPlace, Node]] = [(pair.place, pair.node)]
             while pending:
                 at, node = pending.pop()
                 yield at, node
@@ -191,7 +191,7 @@ class Places:
                     ((*at, *(entry.names or (i,))), entry.node) for i, entry in enumerate(node.entries)
                 ]
 
-    def _written(self) -> Iterator[Place]:
+    def _written(self) -> Iterator[TomlPlace]:
         yield from (section.place for section in self.sections)
         yield from (at for at, _ in self._values())
 
@@ -200,7 +200,7 @@ def _is_item(value: Json, step: Item) -> bool:
     return isinstance(value, dict) and value.get(step.name) == step.value
 
 
-def _descend(at: Place, node: Node, place: Place) -> list[tuple[Node, Entry]] | None:
+def _descend(at: TomlPlace, node: Node, place: TomlPlace) -> list[tuple[Node, Entry]] | None:
     if at == place:
         return []
     if place[: len(at)] != at:
@@ -296,11 +296,11 @@ class TomlDocument:
             spans[:1] = [(self._without_lead(start, extra), end) for start, end in spans[:1]]
         return self._cut(spans), self._without(path, ())
 
-    def _without(self, path: Path, gone: Collection[Place]) -> Json | Missing:
+    def _without(self, path: Path, gone: Collection[TomlPlace]) -> Json | Missing:
         return drop(self.model, self._places.vanishing(path, gone))
 
     def _insert_inline(
-        self, at: Place, node: Node, path: Path, value: Json, earlier: Sequence[Change]
+        self, at: TomlPlace, node: Node, path: Path, value: Json, earlier: Sequence[Change]
     ) -> tuple[str, dict[str, str]]:
         names = _names(self._places.place(path)[len(at) :])  # none for an item of an array
         body = f"{dotted(names)} = {literal(value)}" if names else literal(value)
@@ -376,7 +376,7 @@ class TomlDocument:
         line = line + self._eol if not before or before.endswith("\n") else self._eol + line
         return splice(self.text, [(position, position, line)])
 
-    def _insert_table(self, place: Place, value: dict[str, Json]) -> tuple[str, str]:
+    def _insert_table(self, place: TomlPlace, value: dict[str, Json]) -> tuple[str, str]:
         """Put in a table with its header; return the text and the white space before the header."""
         anchor = self._places.sections.index(self._places.last_relative(place))
         position = len(self.text)
@@ -409,19 +409,19 @@ class TomlDocument:
     def _line_before(self, position: int) -> str:
         return self.text[self.text.rfind("\n", 0, position - 1) + 1 : position]
 
-    def _remove_inline(self, found: Value, path: Path, extra: Mapping[str, str]) -> str:
+    def _remove_inline(self, found: _Written, path: Path, extra: Mapping[str, str]) -> str:
         node, entry = found.trail[-1]
         count = len(path) - max(len(entry.names), 1)
         close = extra.get("close", "") if extra.get("at") == key_of(path[:count]) else ""
         return remove_entry(self.text, node, entry, close=close, line_comments=self._line_comments())
 
-    def _holds_only(self, array: str, item: Value | None) -> bool:
+    def _holds_only(self, array: str, item: _Written | None) -> bool:
         """Tell whether an array that we wrote has nothing in it but one item, or nothing."""
         found = self._places.find(self._places.place(steps(array)))
         entry = item.trail[-1][1] if item and item.trail else None
         return found is not None and all(other is entry for other in found.node.entries)
 
-    def _made(self, found: Value | None, extra: Mapping[str, str]) -> Section | None:
+    def _made(self, found: _Written | None, extra: Mapping[str, str]) -> Section | None:
         """Return the section that we made for a key and that has nothing else in it."""
         if "made" not in extra:
             return None
@@ -472,7 +472,7 @@ def _spellings(space: str) -> tuple[str, ...]:
     return space, plain, plain.replace("\n", "\r\n")
 
 
-def _names(place: Place) -> tuple[str, ...]:
+def _names(place: TomlPlace) -> tuple[str, ...]:
     return tuple(name for name in place if isinstance(name, str))
 
 

@@ -108,7 +108,7 @@ def table(names: tuple[str, ...], value: dict[str, Json], *, is_item: bool = Fal
     return "".join(lines + tables)
 
 
-Place: TypeAlias = tuple[str | int, ...]
+TomlPlace: TypeAlias = tuple[str | int, ...]
 """Where a value is in the parsed text: names of tables, and indices of array items."""
 
 # Each character can be read in one way only, so that a failing match does not try others.
@@ -130,7 +130,7 @@ _PLACE = re.compile(r"(.*?) *\(at (?:line (\d+), column (\d+)|end of document)\)
 class Pair:
     """A line `key = value`; from the start of its line to behind the line end."""
 
-    place: Place
+    place: TomlPlace
     names: tuple[str, ...]
     start: int
     node: Node
@@ -144,7 +144,7 @@ class Section:
     `end` is behind the last line of the section that says something.
     """
 
-    place: Place
+    place: TomlPlace
     start: int
     end: int
     pairs: list[Pair] = field(default_factory=list)
@@ -169,7 +169,7 @@ class Lexer:
         self.text = text
         self.start = self._position = len(BOM) if text.startswith(BOM) else 0
         self._last = 0
-        self._counts: dict[Place, int] = {}
+        self._counts: dict[TomlPlace, int] = {}
         self.comments: list[tuple[int, int]] = []
         self.sections = [Section((), self._position, self._position)]
         while self._position < len(text):
@@ -197,13 +197,13 @@ class Lexer:
         stop = self.text.find("\n", self._position)
         self._position = len(self.text) if stop < 0 else stop + 1
 
-    def _header(self) -> Place:
+    def _header(self) -> TomlPlace:
         is_array = self._at("[[")
         self._position += 2 if is_array else 1
         names = self._key()
         self._take(_SPACE)
         self._position += 2 if is_array else 1
-        place: Place = ()
+        place: TomlPlace = ()
         for name in names[:-1]:
             place = self._entered((*place, name))
         place = (*place, names[-1])
@@ -212,7 +212,7 @@ class Lexer:
         self._counts[place] = self._counts.get(place, 0) + 1
         return self._entered(place)
 
-    def _entered(self, place: Place) -> Place:
+    def _entered(self, place: TomlPlace) -> TomlPlace:
         """Return the last item of an array of tables, or the table itself."""
         return (*place, self._counts[place] - 1) if place in self._counts else place
 

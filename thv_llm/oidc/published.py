@@ -28,7 +28,7 @@ from thv_llm.oidc import device, discovery
 from thv_llm.oidc.discovery import Metadata
 from thv_llm.oidc.http import checked_url, describe
 from thv_llm.settings import ROWS, OidcSettings
-from thv_llm.validation import LOOPBACK_HOSTS, Value, gateway_root
+from thv_llm.validation import LOOPBACK_HOSTS, SettingValue, gateway_root
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 PROBE_PATH = "/v1/models"
@@ -102,7 +102,7 @@ class Published(NamedTuple):
 
     url: str
     issuers: tuple[str, ...]
-    values: Mapping[str, Value]
+    values: Mapping[str, SettingValue]
     ca_sha256: str = ""
 
 
@@ -274,7 +274,7 @@ def _as_server(document: JsonObject, url: str, gateway_url: str, named: Collecti
 
 def proposed(
     found: Published, issuer: str, metadata: Metadata, *, named: Collection[str] = ()
-) -> dict[str, Value]:
+) -> dict[str, SettingValue]:
     """Return the settings, by key, that come from what was found; never those that are named otherwise."""
     values = {**found.values, "oidc.issuer": issuer, "oidc.scopes": _scopes(found, metadata)}
     return {key: value for key, value in values.items() if key not in named}
@@ -359,7 +359,7 @@ def _domain(host: str) -> str:
     return host if is_numeric else ".".join(labels[-3 if has_second_level else -2 :])
 
 
-def _values(document: JsonObject, gateway_url: str, named: Collection[str]) -> dict[str, Value]:
+def _values(document: JsonObject, gateway_url: str, named: Collection[str]) -> dict[str, SettingValue]:
     said: dict[str, tuple[str, object]] = {}
     for key, members in MEMBERS.items():
         for member in members:
@@ -377,7 +377,7 @@ def _values(document: JsonObject, gateway_url: str, named: Collection[str]) -> d
     }
 
 
-def _value(gateway_url: str, key: str, member: str, value: object) -> Value:
+def _value(gateway_url: str, key: str, member: str, value: object) -> SettingValue:
     row = next(row for row in ROWS if row.key == key)
     if isinstance(value, dict):
         value = [f"{name}: {text}" for name, text in value.items()]

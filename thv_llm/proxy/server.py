@@ -114,7 +114,7 @@ class Shared:
         self.passed[like] = passed
 
 
-class Connection:
+class ClientConnection:
     """A client's connection.
 
     Attributes:
@@ -420,7 +420,7 @@ class Proxy:
         """Serve an accepted connection; 503 when there are too many."""
         with contextlib.suppress(OSError):  # it is closed already
             if self._loop.count - len(self._listeners) < self._max_connections:
-                self._loop.begin(Connection(sock, self._shared))
+                self._loop.begin(ClientConnection(sock, self._shared))
                 return
             sock.settimeout(0)
             sock.send(error_responses.error(Rejected(503, "too many connections")))

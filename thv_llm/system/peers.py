@@ -32,7 +32,7 @@ UID_AT = 16 + 4 + 48 + 12
 """In the response: behind its header, four bytes of state, the addresses, and three counters."""
 
 
-class Row(NamedTuple):
+class _Row(NamedTuple):
     """A line of /proc/net/tcp: addresses and state as the table writes them. Source: proc(5)."""
 
     local: str
@@ -169,14 +169,14 @@ def _read_table(sock: socket.socket) -> Owner | None:
     return next((Owner(row.uid, row.inode) for row in rows if (row.local, row.remote) == wanted), None)
 
 
-def _rows(family: int) -> Iterator[Row]:
+def _rows(family: int) -> Iterator[_Row]:
     """Read the kernel's table of TCP sockets, as far as it can be read."""
     try:
         with open(TABLES[socket.AddressFamily(family)], encoding="ascii") as table:
             for line in table:
                 words = line.split(None, 10)
                 if len(words) > 9 and words[0] != "sl":
-                    yield Row(words[1], words[2], words[3], int(words[7]), int(words[9]))
+                    yield _Row(words[1], words[2], words[3], int(words[7]), int(words[9]))
     except (OSError, KeyError, ValueError):
         return
 

@@ -49,13 +49,13 @@ from thv_llm.tools.values import of as values_of
 
 __all__ = (
     "TOOLS",
+    "Applied",
     "Condition",
     "Detection",
     "Done",
     "Drift",
     "How",
     "Mode",
-    "Outcome",
     "Place",
     "Plan",
     "Tool",
@@ -139,7 +139,7 @@ def by_name(name: str) -> Tool:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Applied:
     """What became of one plan.
 
     Attributes:
@@ -157,7 +157,7 @@ class Outcome:
         return self.plan.tool
 
 
-def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Outcome, ...]:
+def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Applied, ...]:
     """Carry out plans, in order; one tool's failure never stops another.
 
     Raises:
@@ -169,24 +169,24 @@ def apply(plans: Sequence[Plan], paths: Paths) -> tuple[Outcome, ...]:
         return tuple(_carry_out(planned, paths) for planned in plans)
 
 
-def _carry_out(planned: Plan, paths: Paths) -> Outcome:
+def _carry_out(planned: Plan, paths: Paths) -> Applied:
     before = state.load(paths.state).tool(planned.tool.id)
     try:
         return repeatedly(lambda: _try(planned, paths))
     except ThvLlmError as error:
         if before is None:
             _take_back(planned, paths)
-        return Outcome(planned, error=error)
+        return Applied(planned, error=error)
 
 
-def _try(planned: Plan, paths: Paths) -> Outcome:
+def _try(planned: Plan, paths: Paths) -> Applied:
     known = state.load(paths.state)
     fresh = plan(planned.tool, planned.place, planned.values, known, take_over=planned.take_over)
     lines = tuple(line for file in fresh.files for line in _write(fresh, file, paths))
     wired = known.tool(planned.tool.id)
     if wired and wired.models != planned.values.models:
         state.update(paths, lambda old: _with_models(old, planned))
-    return Outcome(fresh, lines)
+    return Applied(fresh, lines)
 
 
 def _with_models(old: State, planned: Plan) -> State:
