@@ -66,7 +66,8 @@ def node(code: str) -> tuple[str, ...]:
 
 @cache
 def _pinned() -> dict[str, str]:
-    lines = [line.split()[0] for name in (*PYTHON_TOOLS, "clients") for line in (HERE / f"{name}.txt").open()]
+    text = "".join((HERE / f"{name}.txt").read_text() for name in (*PYTHON_TOOLS, "clients"))
+    lines = [line.split()[0] for line in text.splitlines()]
     return {name: version for name, is_pin, version in (line.partition("==") for line in lines) if is_pin}
 
 

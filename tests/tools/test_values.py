@@ -255,6 +255,10 @@ def test_an_option_that_does_nothing_is_named_with_the_reason(
     assert not list(without_effect(found, {"proxy.listen_port"}, tools, engine.TOOLS))
 
 
+def test_an_option_of_an_earlier_command_line_is_not_spoken_of() -> None:
+    assert not list(without_effect(Settings(models=("a",)), {"bedrock.compat"}, [CLAUDE], engine.TOOLS))
+
+
 @pytest.mark.parametrize("part", ["set", "new_file", "beside"])
 def test_every_part_of_an_edit_counts(part: str) -> None:
     def tool(template: Template) -> Tool:

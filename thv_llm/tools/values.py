@@ -410,7 +410,8 @@ def without_effect(
             f"--bedrock-compat has no effect here: it is for {titles}, which is not among the tools",
             next_step,
         )
-    if wanted.models and tools and not is_used and not any(map(takes_models, tools)):
+    is_new = "models" in given and bool(wanted.models)
+    if is_new and tools and not is_used and not any(map(takes_models, tools)):
         names = ", ".join(tool.title for tool in tools)
         yield f"--models has no effect here: no model ids are written for {names}", "thv-llm tools"
     if is_used:
