@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import shlex
 import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -201,6 +204,36 @@ def test_a_file_whose_attributes_cannot_be_kept_is_left_alone(
     assert f"cannot keep the access list and the attributes of {old}" in str(caught.value)
     assert (old.read_bytes(), attributes(old)) == (OLD, {name: acl()})
     assert os.listdir(old.parent) == [old.name]
+
+
+@pytest.mark.parametrize("access_list", [None, 0x7F00_DEAD_BEEF])
+def test_a_file_whose_access_list_macos_would_lose_is_left_alone(
+    old: Path, monkeypatch: pytest.MonkeyPatch, access_list: int | None
+) -> None:
+    """acl_get_file(3) of macOS returns a pointer that must be freed, NULL when there is no list."""
+    asked: list[tuple[object, ...]] = []
+    freed: list[int | None] = []
+
+    def get(*arguments: object) -> int | None:
+        asked.append(arguments)
+        return access_list
+
+    library = SimpleNamespace(acl_get_file=get, acl_free=lambda pointer: freed.append(pointer.value))
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+
+    if access_list is None:
+        files.require_writable(str(old))
+        files.replace(str(old), NEW)
+        assert old.read_bytes() == NEW
+    else:
+        for write in (files.require_writable, lambda path: files.replace(path, NEW)):
+            with pytest.raises(ThvLlmError, match="an access list, which cannot be kept on macOS") as caught:
+                write(str(old))
+            assert f"chmod -N {shlex.quote(str(old))}" in caught.value.next_step
+        assert (old.read_bytes(), os.listdir(old.parent)) == (OLD, [old.name])
+    assert asked == [(os.fsencode(old), 0x100)] * 2
+    assert freed == ([] if access_list is None else [access_list] * 2)
 
 
 @pytest.mark.parametrize("call", ["listxattr", "getxattr"])

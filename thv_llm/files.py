@@ -336,6 +336,9 @@ def _replaceable(path: str, *, is_ours: bool = False) -> tuple[str, os.stat_resu
         raise _refused(path, NOT_REGULAR)
     if found.st_nlink > 1:
         raise _refused(path, f"it has {found.st_nlink} hard links, and replacing it would part them")
+    if file_system.loses_access_list(target):
+        remove = f"remove the list (chmod -N {shlex.quote(target)}) and run it again"
+        raise _refused(path, "it has an access list, which cannot be kept on macOS", remove)
     # The owner's bit is asked for by itself, because access() lets root write anything.
     is_writable = found.st_mode & stat.S_IWUSR and os.access(target, os.W_OK)
     if not is_writable and not (is_ours and file_system.is_own(found) and not os.path.islink(path)):

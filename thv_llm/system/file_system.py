@@ -51,6 +51,9 @@ ACCESS_LISTS = (ACCESS_LIST, "system.nfs4_acl", "system.cifs_acl")
 ACL_MASK, ACL_OTHER = 0x10, 0x20
 """Entries of a POSIX access list: what users and groups that are named in it get at most, and the rest."""
 
+MAC_ACCESS_LIST = 0x100
+"""ACL_TYPE_EXTENDED of macOS' sys/acl.h."""
+
 LINUX_HERE = -100
 """AT_FDCWD: paths are as for every other call."""
 
@@ -110,7 +113,7 @@ def dress(descriptor: int, old: os.stat_result | None, mode: int) -> None:
 def attributes(path: str) -> dict[str, bytes]:
     """Return the access list and the user's extended attributes of a file, by name.
 
-    Linux only: on Windows the swap keeps the list of the old file; on macOS they are not looked at.
+    Linux only: on Windows the swap keeps the list of the old file; on macOS attributes are not looked at.
     """
     found = {}
     if sys.platform == "linux":
@@ -119,6 +122,20 @@ def attributes(path: str) -> dict[str, bytes]:
                 if name.startswith("user.") or name in ACCESS_LISTS:
                     found[name] = os.getxattr(path, name)
     return found
+
+
+def loses_access_list(path: str) -> bool:
+    """Tell whether a file has an access list that a new file in its place would not get: macOS'."""
+    if sys.platform == "darwin":
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        library.acl_get_file.restype = ctypes.c_void_p
+        found = library.acl_get_file(os.fsencode(path), MAC_ACCESS_LIST)
+        if found:
+            library.acl_free(ctypes.c_void_p(found))
+        return bool(found)
+    return False
 
 
 def set_attributes(descriptor: int, wanted: Mapping[str, bytes], mode: int) -> None:
