@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_the_own_command_runs_from_anywhere(tmp_path: Path) -> None:
 
 def test_a_checkout_has_no_bundled_files() -> None:
     assert paths.bundled("LICENSES.txt") == ""
+
+
+def test_an_empty_home_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`os.path.expanduser` makes "/" of it, in which root would make a directory."""
+    monkeypatch.setenv("HOME", "")
+    assert paths.find({"HOME": ""}).home == pwd.getpwuid(os.getuid()).pw_dir
+
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(ThvLlmError, match="no home directory"):
+        paths.find({"HOME": ""})
 
 
 @pytest.mark.parametrize("home", [None, "", "relative", "~"])

@@ -189,6 +189,8 @@ def home(environ: Mapping[str, str]) -> str:
 
     On Windows `%USERPROFILE%`: HOME is what a Unix shell sets there, for its own programs.
     """
+    if os.environ.get("HOME") == "":
+        del os.environ["HOME"]  # of which `expanduser` makes "/"
     found = environ.get("USERPROFILE" if sys.platform == "win32" else "HOME") or os.path.expanduser("~")
     return found if os.path.isabs(found) else ""
 
