@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,15 +41,24 @@ def _with(**members: object) -> Callable[[ServerResponse], ServerResponse]:
     return change
 
 
-@pytest.mark.parametrize(("skew", "level"), [(-3600, Level.FAIL), (-122, Level.FAIL), (90, Level.WARN)])
-def test_a_clock_that_is_wrong(lab: Lab, skew: float, level: Level) -> None:
+@pytest.mark.parametrize(
+    ("skew", "level", "by"),
+    [
+        (-3600, Level.FAIL, r"(3599|3600) s behind"),
+        (-122, Level.FAIL, r"12[12] s behind"),
+        (90, Level.WARN, r"9[01] s ahead of"),
+        (-20 * 365 * 86400, Level.FAIL, "7300 days behind"),
+        (10 * 365 * 86400, Level.FAIL, "3650 days ahead of"),
+    ],
+)
+def test_a_clock_that_is_wrong(lab: Lab, skew: float, level: Level, by: str) -> None:
     lab.provider.alter["discovery"] = told_time
     here = Installation(lab.environ, lab.paths, "linux", lambda: time.time() + skew)
     fault = next(check for check in checks.run(here, only=("provider",)) if check.name == "clock")
 
     assert fault.level is level
     assert fault.next_step == "sudo timedatectl set-ntp true"
-    assert ("behind" if skew < 0 else "ahead of") in fault.reason
+    assert re.match(f"this clock is {by} the provider's", fault.reason)
 
 
 def test_on_windows_the_clock_is_set_as_there(lab: Lab) -> None:
@@ -161,6 +171,18 @@ def test_only_a_success_is_called_success(lab: Lab, status: int, level: Level, n
     assert f"HTTP {status} from {lab.gateway.url}/v1/models" in fault.reason
     assert "accepts" not in fault.reason
     assert next_step in fault.next_step
+
+
+@pytest.mark.parametrize("status", [302, 404])
+def test_where_nothing_is_found_the_url_alone_is_blamed(lab: Lab, status: int) -> None:
+    wire(lab, "claude-code")
+    lab.gateway.fault = lambda _: Fault(status, {"Location": "/elsewhere"})
+
+    fault = one_fault(lab, "gateway")
+
+    assert fault.level is Level.FAIL
+    assert f"HTTP {status} from {lab.gateway.url}/v1/models" in fault.reason
+    assert "thv-llm setup --gateway-url URL" in fault.next_step
 
 
 def test_success_is_named(lab: Lab) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 
-from thv_llm import tokens
+from thv_llm import system, tokens
 from thv_llm.checks.model import LOGIN, SETUP, Check, Installation, fail, failed, ok, warn
 from thv_llm.errors import InvalidResponseError, ThvLlmError, shown
 from thv_llm.gateway import PROTOCOLS, Presence, models_path, presence, probe, send, sign_in_host
@@ -34,6 +34,7 @@ ASK_AUDIENCE = (
     " thv-llm setup --audience NAME, or --gateway-token id_token"
 )
 ASK_URL = "ask the administrator of the gateway for its URL; then: thv-llm setup --gateway-url URL"
+DAY_S = 86400.0
 RETRY = "try again later; if the problem persists, contact the administrator of the gateway"
 
 
@@ -56,12 +57,10 @@ def _clock(here: Installation, date: str) -> Iterator[Check]:
         skew_s = here.now() - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return
-    remedy: tuple[str, ...] = ("sudo", "timedatectl", "set-ntp", "true")
-    if here.platform == "darwin":
-        remedy = ("sudo", "sntp", "-sS", "time.apple.com")
-    elif here.platform == "win32":
-        remedy = ("w32tm", "/resync")
-    reason = f"this clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the provider's"
+    remedy, by = system.setting_the_clock(here.platform), f"{abs(skew_s):.0f} s"
+    if abs(skew_s) > 2 * DAY_S:
+        by = f"{abs(skew_s) / DAY_S:.0f} days"
+    reason = f"this clock is {by} {'ahead of' if skew_s > 0 else 'behind'} the provider's"
     if abs(skew_s) >= id_token.LEEWAY_S:
         yield fail("clock", f"{reason}: logins fail", remedy)
     elif abs(skew_s) >= id_token.LEEWAY_S / 2:
@@ -205,18 +204,23 @@ def gateway(here: Installation) -> Iterator[Check]:
             yield failed(f"gateway rejects the token (HTTP {found.status})", error)
             return
         found = _asked(here, token)
-    if sign_in_host(found) or not 200 <= found.status < 300:
-        yield _not_accepted(gateway_root(url) + models_path(here.settings), found, without)
+    is_accepted = 200 <= found.status < 300 and not sign_in_host(found)
+    leads_elsewhere = found.status in (401, 403) or 300 <= found.status < 400 or sign_in_host(found)
+    missing, is_any_there = ([], True) if leads_elsewhere else _missing_routes(here, token)
+    if not is_accepted:
+        asked = gateway_root(url) + models_path(here.settings)
+        yield _not_accepted(asked, found, without, is_gateway=is_any_there)
     elif not is_open:
         rest = f"rejects requests without one (HTTP {without})"
         yield ok("gateway", f"{url} accepts the token (HTTP {found.status}{note}), {rest}")
-    if found.status not in (401, 403) and not sign_in_host(found):
-        yield from _routes(here, token)
+    if is_accepted or is_any_there:  # else the URL is what is wrong
+        yield from missing
 
 
-def _routes(here: Installation, token: Secret) -> Iterator[Check]:
-    """Every URL that was written into a tool's file leads somewhere."""
+def _missing_routes(here: Installation, token: Secret) -> tuple[list[Check], bool]:
+    """Ask every URL that was written into a tool's file: which lead nowhere, and whether any is right."""
     wired = {tool.tool for tool in here.state.wired}
+    missing, there = [], 0
     for protocol in PROTOCOLS:
         users = [tool.title for tool in TOOLS if tool.id in wired and used(tool) & protocol.values]
         if not users:
@@ -226,7 +230,10 @@ def _routes(here: Installation, token: Secret) -> Iterator[Check]:
         if presence(found) is Presence.ABSENT:
             url = gateway_root(here.settings.gateway_url) + prefix + protocol.path
             reason = f"HTTP {found.status} from {url}: no {protocol.title} API there for {', '.join(users)}"
-            yield fail("gateway", reason, SETUP)
+            missing.append(fail("gateway", reason, SETUP))
+        else:
+            there += 1
+    return missing, bool(there or not missing)
 
 
 def _untested(url: str, bare: Response) -> Check:
@@ -246,8 +253,12 @@ def _in_front(url: str, host: str) -> Check:
     return fail("gateway", f"{IN_FRONT}: {url} leads to the login page of {shown(host)}", ASK_IN_FRONT)
 
 
-def _not_accepted(url: str, found: Response, without: int) -> Check:
-    """Return what a response that is no success to a request with a new token means."""
+def _not_accepted(url: str, found: Response, without: int, *, is_gateway: bool) -> Check:
+    """Return what a response that is no success to a request with a new token means.
+
+    Args:
+        is_gateway: an API of a tool was found there, or none was looked for.
+    """
     status = found.status
     if host := sign_in_host(found):
         return _in_front(url, host)
@@ -258,6 +269,8 @@ def _not_accepted(url: str, found: Response, without: int) -> Check:
         return fail("gateway", f"{seen}: access denied", "ask the administrator of the gateway for access")
     if status in (404, 405, 410, 501):
         reason = f"{seen}: it lists no models there"
+        if not is_gateway:
+            return fail("gateway", f"{reason}, nor has it an API of the configured tools", ASK_URL)
         if without in (401, 403):
             return warn("gateway", f"{reason}; without a token HTTP {without}", ASK_URL)
         return fail("gateway", reason, ASK_URL)

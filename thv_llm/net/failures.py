@@ -3,7 +3,7 @@
 What decides is the class of an error and the codes of OpenSSL, never its text: texts differ from Python to
 Python, and can hold what the server sent.
 
-Pure.
+Pure, but for the date that it names.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import http.client
 import re
 import socket
 import ssl
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -141,7 +142,11 @@ def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Explanation:
     contact = f"contact the administrator of {host}"
     if code in (EXPIRED, NOT_YET_VALID):
         state = "has expired" if code == EXPIRED else "is not valid yet"
-        return Explanation(f"the certificate of {host} {state}", f"check this machine's clock; {contact}")
+        today, sets = time.strftime("%Y-%m-%d"), system.command_line(system.setting_the_clock())
+        return Explanation(
+            f"the certificate of {host} {state} (this machine's date: {today})",
+            f"if that date is wrong, set the clock: {sets}; else {contact}",
+        )
     if code in WRONG_HOST:
         return Explanation(
             f"the certificate shown is not valid for {host}",

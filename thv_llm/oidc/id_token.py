@@ -24,12 +24,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from thv_llm import system
 from thv_llm.errors import InvalidResponseError, shown
 from thv_llm.net.http_client import JsonObject, json_object
 from thv_llm.secret import Secret
 
 LEEWAY_S = 120.0  # how far the clocks of provider and client can differ
 WHAT = "cannot use the provider's ID token"
+AGAIN = "thv-llm login; if the problem persists, contact your administrator"
 MIN_KEY_BITS = 2048  # RFC 7518 section 3.3
 MAX_KEY_BITS = 16384  # above, one signature keeps the processor busy for seconds
 MAX_EXPONENT_BITS = 64  # likewise; in practice it is 65537
@@ -209,13 +211,13 @@ def _check_times(claims: JsonObject, now: float) -> None:
     expires, issued, not_before = (_number(claims, name) for name in ("exp", "iat", "nbf"))
     if expires is None or issued is None:
         raise _wrong(f"there is no {'exp' if expires is None else 'iat'}")
-    clock = "; check this machine's clock"
+    sets = f"set this machine's clock: {system.command_line(system.setting_the_clock())}; then: thv-llm login"
     if expires + LEEWAY_S <= now:
-        raise _wrong(f"it expired {now - expires:.0f} s ago (exp){clock}")
+        raise _wrong(f"it expired {now - expires:.0f} s ago (exp) by this machine's clock", sets)
     if issued - LEEWAY_S > now:
-        raise _wrong(f"it was made {issued - now:.0f} s in the future (iat){clock}")
+        raise _wrong(f"it was made {issued - now:.0f} s in the future (iat) by this machine's clock", sets)
     if not_before is not None and not_before - LEEWAY_S > now:
-        raise _wrong(f"it is not valid yet (nbf){clock}")
+        raise _wrong("it is not valid yet (nbf) by this machine's clock", sets)
 
 
 def _number(claims: JsonObject, name: str) -> float | None:
@@ -253,10 +255,8 @@ def _name(claims: JsonObject, subject: str) -> str:
     return subject if subject.isprintable() and len(subject) <= 80 else shown(subject)
 
 
-def _wrong(why: str) -> InvalidResponseError:
-    return InvalidResponseError(
-        WHAT, why=why, next_step="thv-llm login; if the problem persists, contact your administrator"
-    )
+def _wrong(why: str, next_step: str = AGAIN) -> InvalidResponseError:
+    return InvalidResponseError(WHAT, why=why, next_step=next_step)
 
 
 @dataclass(frozen=True)

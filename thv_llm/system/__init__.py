@@ -136,6 +136,12 @@ def one_after_the_other(*commands: str) -> str:
     return ("; " if NAME == "win32" else " && ").join(commands)
 
 
+def setting_the_clock(platform: str = NAME) -> tuple[str, ...]:
+    """Return the command that sets this machine's clock by the network."""
+    commands = {"darwin": ("sudo", "sntp", "-sS", "time.apple.com"), "win32": ("w32tm", "/resync")}
+    return commands.get(platform, ("sudo", "timedatectl", "set-ntp", "true"))
+
+
 def setting_of(name: str, value: str) -> str:
     """Return the command that sets a variable, as it is typed in the usual shell of this system."""
     if NAME == "win32":
