@@ -193,7 +193,7 @@ def main(program: Path) -> None:
                     demo.run()
                 finally:
                     demo.end()
-        print("\nThat was setup, token, a streamed answer and teardown. Your own files were not touched.")
+        print("\nThat was setup, token, a streamed response and teardown. Your own files were not touched.")
     finally:
         shutil.rmtree(home, ignore_errors=True)
 

@@ -40,6 +40,7 @@ WORDS = {
     r"everything for people": "messages",
     r"the first use says": "on first use, tools show an error that asks to run",
     r"a provider that answers|answers? (HTTP )?[45]\d\d": "a provider that returns HTTP …",
+    r"does not answer|process answers|(streamed|long|an|static) answers?\b|\banswers? (back|the)": "response",
     r"\band alike\b": "and similar providers",
     r"in its window only": "only in its user interface",
     r"\b(whoever|somebody|someone|nobody|anybody|those who|the person)\b": "user, caller, administrator",

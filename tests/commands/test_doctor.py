@@ -71,7 +71,11 @@ def test_fix_runs_what_needs_no_user_and_checks_again(lab: Lab) -> None:
 
     assert done.code is ExitCode.DONE, done.out + done.err
     assert "Will run:\n  chmod go= " in done.err
-    assert "\n  thv-llm setup --yes --lazy --client opencode\n" in done.err
+    once = "thv-llm setup --yes --lazy --client claude-code --client opencode\n"
+    assert [line for line in done.err.splitlines(keepends=True) if " setup " in line] == [
+        f"  {once}",
+        f"$ {once}",
+    ]
     assert done.out.endswith("\nAll is well.\n")
     assert faults(lab) == []
     assert str(lab.port) in opencode.read_text()

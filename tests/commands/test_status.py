@@ -15,9 +15,10 @@ from tests.commands import homes
 from tests.fakes.gateway import Fault
 from tests.fakes.web import ServerResponse
 from tests.service.lab import Lab, until
-from thv_llm import paths
+from thv_llm import paths, state
 from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
 from thv_llm.service import agent_protocol, background, helper
+from thv_llm.sessions import Sessions
 
 STATUS_MS = 200
 
@@ -41,6 +42,21 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
         "          requests 1 total, 1 ok",
         "tools     claude-code  direct  ok       ~/.claude/settings.json",
     ]
+
+
+def test_a_keyring_that_was_not_looked_into_is_told_with_an_age(lab: Lab) -> None:
+    latest = state.load(lab.paths.state).sessions.latest._replace(store="secret-service")
+    lab.change(sessions=Sessions(latest._replace(logged_in_at=lab.home.now - 180)))
+    assert (
+        "\n          stored in the Secret Service (your desktop's keyring) 3 min ago\n"
+        in lab.run("status").out
+    )
+
+    lab.change(sessions=Sessions(latest._replace(logged_in_at=lab.home.now + 1e8)))
+    assert "keyring) (this clock was set back since)\n" in lab.run("status").out
+
+    lab.change(sessions=Sessions(latest._replace(logged_in_at=None)))  # the record of the login was lost
+    assert "keyring) at an unknown time\n" in lab.run("status").out
 
 
 def test_it_sends_no_request_over_the_network(lab: Lab) -> None:
@@ -87,6 +103,24 @@ def test_a_session_that_the_provider_ended_is_none_and_why_is_said(lab: Lab) -> 
     assert "session   not logged in: the stored session has ended (invalid_grant)\n" in out
     assert "next: thv-llm login\n" in out
     assert json.loads(lab.run("status", "--format", "json").out)["session"]["exists"] is False
+
+
+def test_a_session_is_seen_whose_record_is_lost(lab: Lab) -> None:
+    os.unlink(lab.paths.state)
+    done = lab.run("status")
+
+    assert "session   name unknown\n          kept in the encrypted file llm-session.enc\n" in done.out
+    assert done.code is ExitCode.DONE
+    lab.log_out()
+    assert "session   not logged in\n" in lab.run("status").out
+
+
+def test_a_session_whose_provider_wants_its_user_needs_a_login(lab: Lab) -> None:
+    lab.provider.alter["refresh"] = lambda _: ServerResponse(400, {"error": "interaction_required"})
+    with pytest.raises(LoginRequiredError):
+        lab.run("token")
+
+    assert lab.run("status").code is ExitCode.LOGIN_REQUIRED
 
 
 def test_a_changed_tool_is_named_with_its_keys(lab: Lab) -> None:

@@ -90,6 +90,10 @@ class Site:
         if name == "tool":
             return self.tool()
         if name == "doctor":
+            done = self.run("doctor", "--format", "json")
+            if not done.out:  # not even the checks could begin
+                self.next_steps += re.findall(r"next: +(.*)", done.err)
+                return done.err
             found = self.faults()
             self.next_steps += [one["remedy"] for one in found]
             return "\n".join(f"{one['name']}: {one['reason']}" for one in found)

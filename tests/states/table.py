@@ -6,6 +6,8 @@ part of a printed next step. `page()` is the table for the manual.
 
 from __future__ import annotations
 
+import ctypes
+import datetime
 import functools
 import json
 import os
@@ -13,6 +15,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,20 +25,28 @@ from email.utils import formatdate
 from pathlib import Path
 from unittest import mock
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from tests.commands import homes
 from tests.fakes.cable import Cable
 from tests.fakes.connect_proxy import ConnectProxy
-from tests.fakes.gateway import Fault
+from tests.fakes.gateway import Fault, Received
 from tests.fakes.secret_service import FakeSecretService
-from tests.fakes.web import ServerResponse
+from tests.fakes.web import CA_FILE, ServerResponse, server_context
+from tests.oidc.test_bad_tls import Authority, Leaf, World
 from tests.service.lab import until
 from tests.states.site import Site
+from thv_llm import state
 from thv_llm.oidc import login
 from thv_llm.service import helper
 from thv_llm.system import processes
 
 Step = Callable[[Site], object]
 TOP = Path(__file__).resolve().parents[2]
+HANGS_S = 300.0
+NEW_MOUNTS = 0x20000
+"""CLONE_NEWNS of Linux."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,25 @@ def refresh_fails(status: int, body: object, **headers: str) -> Step:
     return lambda here: here.failing("refresh", status, body, **headers)
 
 
+def hangs(here: Site) -> None:
+    """Have the provider accept requests, and never respond."""
+    provider = here.machine.provider
+
+    def wait(good: ServerResponse) -> ServerResponse:
+        provider.stopping.wait(HANGS_S)
+        return good
+
+    here.alter("refresh", wait)
+    provider.alter["discovery"] = wait
+
+
+def gateway_hangs(here: Site) -> None:
+    def wait(_: Received) -> None:
+        here.machine.gateway.stopping.wait(HANGS_S)
+
+    here.machine.gateway.fault = wait
+
+
 def recovers(here: Site) -> None:
     here.machine.provider.alter.clear()
     here.machine.gateway.fault = lambda _: None
@@ -139,6 +169,30 @@ def skewed(seconds: float) -> Step:
         )
 
     return lambda here: here.alter("discovery", later)
+
+
+def wrong_year(years: int) -> Step:
+    """Have all around be as it is to a clock that is off by that: certificates, dates, what was recorded."""
+
+    def plant(here: Site) -> None:
+        shift = datetime.timedelta(days=-365 * years)
+        key = serialization.load_pem_private_key(Path(CA_FILE).with_name("ca.key").read_bytes(), None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        world = World(here.machine.home, Authority("thv-llm test CA", key=key))
+        begins = datetime.datetime.now(datetime.UTC) + shift
+        show(here, world.context(Leaf(begins=begins, ends=begins + datetime.timedelta(days=30))))
+        latest = state.load(here.machine.paths.state).sessions.latest
+        moved = latest._replace(logged_in_at=time.time() + shift.total_seconds())
+        state.update_sessions(here.machine.paths, lambda known: known._replace(latest=moved))
+        here.forget()
+
+    return plant
+
+
+def show(here: Site, context: ssl.SSLContext) -> None:
+    """Have provider and gateway show another certificate."""
+    for server in (here.machine.provider, here.machine.gateway):
+        server._context = context
 
 
 def revoked(here: Site) -> None:
@@ -353,6 +407,40 @@ def another_port(here: Site) -> None:
     saved("--proxy-port", str(homes.free_port()))(here)
 
 
+def own_etc(here: Site) -> Path:
+    """Give this thread and what it starts an /etc of their own, by unshare(2); return our file in it."""
+    kernel, before = ctypes.CDLL(None, use_errno=True), os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
+    here.closing.callback(os.close, before)
+    if kernel.unshare(NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    here.closing.callback(kernel.setns, before, NEW_MOUNTS)
+    copy = here.machine.home / "etc"
+    for command in (
+        ["mount", "--make-rprivate", "/"],
+        ["cp", "-a", "/etc", str(copy)],
+        ["mount", "--bind", str(copy), "/etc"],
+    ):
+        subprocess.run(command, check=True)
+    file = Path("/etc/toolhive/llm.toml")
+    file.parent.mkdir(mode=0o755)
+    return file
+
+
+def decided_centrally(here: Site) -> None:
+    """Change the administrator's file under a machine that follows it."""
+    file, cable = own_etc(here), here.closing.enter_context(Cable(here.machine.gateway.port))
+    for url in (here.machine.gateway.url, f"https://127.0.0.1:{cable.port}"):
+        here.run("setup", "--yes")
+        file.write_text(f'gateway_url = "{url}"\nlocked = ["gateway_url"]\n')
+
+
+def decided_by_anybody(here: Site) -> None:
+    file = own_etc(here)
+    file.write_text('models = ["m-1"]\n')
+    here.run("setup", "--yes")
+    file.chmod(0o666)
+
+
 def ca_gone(here: Site) -> None:
     copy = here.machine.home / "ca.pem"
     copy.write_bytes(Path(here.machine.provider.ca_file).read_bytes())
@@ -399,6 +487,17 @@ def killed(here: Site) -> None:
     victim = pid(here)
     os.kill(victim, signal.SIGKILL)
     until(lambda: processes.look(victim) is None)
+
+
+def socket_gone(here: Site) -> None:
+    """End the login session whose runtime directory the socket is in, as systemd does."""
+    runtime = here.machine.home / "run"
+    runtime.mkdir(mode=0o700)
+    here.environ["XDG_RUNTIME_DIR"] = str(runtime)
+    here.run("setup", "--yes")
+    here.own("socket").unlink()
+    until(here.own("socket").exists)  # it has just looked, and looks again in a few seconds
+    shutil.rmtree(runtime)
 
 
 def foreign_listener(here: Site) -> None:
@@ -464,6 +563,18 @@ ROWS = (
             "tool": "returned HTTP 503",
         },
         "if the problem persists, contact your administrator",
+        recovers,
+    ),
+    Row(
+        "The provider",
+        "It hangs",
+        hangs,
+        {
+            "token": "no complete response from 127.0.0.1 within 10 s",
+            "status": "no complete response from 127.0.0.1 within 10 s",
+            "doctor": "no complete response from 127.0.0.1 within 10 s",
+        },
+        "check the network",
         recovers,
     ),
     Row(
@@ -858,6 +969,19 @@ ROWS = (
     ),
     Row(
         "The gateway",
+        "It hangs",
+        gateway_hangs,
+        {
+            "token": "",
+            "status": "",
+            "doctor": "no complete response from 127.0.0.1 within 10 s",
+            "tool": "no response",
+        },
+        "check the network",
+        recovers,
+    ),
+    Row(
+        "The gateway",
         "It limits requests (HTTP 429)",
         gateway_returns(429),
         {
@@ -1039,6 +1163,32 @@ ROWS = (
     ),
     Row(
         "The clock",
+        "It is twenty years slow",
+        wrong_year(-20),
+        {
+            "token": "is not valid yet (this machine's date: ",
+            "status": "logged in (this clock was set back since)",
+            "doctor": "is not valid yet (this machine's date: ",
+            "tool": "is not valid yet (this machine's date: ",
+        },
+        "sudo timedatectl set-ntp true",
+        lambda here: show(here, server_context()),
+    ),
+    Row(
+        "The clock",
+        "It is ten years fast",
+        wrong_year(10),
+        {
+            "token": "has expired (this machine's date: ",
+            "status": "has expired (this machine's date: ",
+            "doctor": "has expired (this machine's date: ",
+            "tool": "has expired (this machine's date: ",
+        },
+        "sudo timedatectl set-ntp true",
+        lambda here: show(here, server_context()),
+    ),
+    Row(
+        "The clock",
         "It is fast",
         skewed(-7200),
         {
@@ -1121,8 +1271,8 @@ ROWS = (
             "doctor": "passphrase",
             "tool": "passphrase",
         },
-        "THV_LLM_PASSPHRASE",
-        lambda here: (here.environ.update(THV_LLM_PASSPHRASE="open sesame"), here.run("proxy", "restart")),
+        "thv-llm proxy restart",
+        lambda here: here.environ.update(THV_LLM_PASSPHRASE="open sesame"),
     ),
     Row(
         "Files of thv-llm",
@@ -1294,6 +1444,15 @@ ROWS = (
     ),
     Row(
         "The service",
+        "The directory of its socket was removed (a logout), and for some seconds there is none",
+        socket_gone,
+        {
+            "status": "has lost its socket",
+        },
+        "thv-llm setup",
+    ),
+    Row(
+        "The service",
         "Its program was replaced by another version",
         replaced_program,
         {
@@ -1403,6 +1562,33 @@ ROWS = (
     ),
     Row(
         "Settings",
+        "The administrator changed the system file",
+        decided_centrally,
+        {
+            "token": "",
+            "status": "claude-code direct outdated",
+            "doctor": "the settings or thv-llm have changed since",
+            "tool": "200",
+        },
+        "thv-llm setup",
+        needs_root=True,
+    ),
+    Row(
+        "Settings",
+        "Other users can change the system file",
+        decided_by_anybody,
+        {
+            "token": "",
+            "status": "other users than its administrator can change /etc/toolhive/llm.toml",
+            "doctor": "other users than its administrator can change /etc/toolhive/llm.toml",
+            "tool": "200",
+        },
+        "ask the administrator of this machine: it must belong to root, and be writable by root alone",
+        lambda _: Path("/etc/toolhive/llm.toml").chmod(0o644),
+        needs_root=True,
+    ),
+    Row(
+        "Settings",
         "The list of models was changed centrally",
         saved("--models", "m-1,m-2"),
         {
@@ -1438,6 +1624,19 @@ ROWS = (
             "tool": "200",
         },
         "export NO_PROXY=",
+    ),
+    Row(
+        "The environment",
+        "HOME is a relative path",
+        lambda here: here.environ.update(HOME="me"),
+        {
+            "token": "HOME is a relative path: 'me'",
+            "status": "HOME is a relative path: 'me'",
+            "doctor": "HOME is a relative path: 'me'",
+            "tool": "200",
+        },
+        "export HOME=/PATH (an absolute path)",
+        lambda here: here.environ.update(HOME=str(here.machine.home)),
     ),
     Row(
         "The environment",

@@ -133,7 +133,7 @@ def test_without_its_passphrase_the_session_is_locked_not_absent(tmp_path: Path)
     at(tmp_path, RIGHT).save(KEY, Secret("rt-1"))
     before = (tmp_path / "toolhive" / "s.enc").read_bytes()
 
-    with pytest.raises(LockedError, match="THV_LLM_PASSPHRASE"):
+    with pytest.raises(LockedError, match="set THV_LLM_PASSPHRASE, then: thv-llm proxy restart; if"):
         at(tmp_path).load(KEY)
     with pytest.raises(LockedError):
         at(tmp_path).save(KEY, Secret("rt-2"))

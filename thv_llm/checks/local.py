@@ -221,10 +221,8 @@ def service(here: Installation) -> Iterator[Check]:
     elif found is None:
         yield from _not_running(here)
     elif not found.responds:
-        reason = f"process {found.record.pid} is there but does not respond on {here.where.socket}"
-        if not here.state.local_key:
-            reason = f"process {found.record.pid} cannot be checked: there is no record of its key"
-        yield fail("service", reason, SETUP, RESTART)
+        silence = background.silence(here.where, here.state)
+        yield fail("service", f"process {found.record.pid} {silence}", SETUP, RESTART)
     else:
         reasons = background.reasons_to_restart(here.where, found.record)
         for reason in reasons:

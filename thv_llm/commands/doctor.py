@@ -12,7 +12,7 @@ from thv_llm.commands.parser import add_format
 from thv_llm.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from thv_llm.checks import Check
     from thv_llm.context import Context
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Run all checks and show each as it is done; with `--fix`, run what can be run, and check again."""
     is_text = args.format == "text"
     found = _checked(context, is_shown=is_text)
-    fixes = list(dict.fromkeys(check.fix for check in found if check.fix)) if args.fix else []
+    fixes = _merged(check.fix for check in found if check.fix) if args.fix else []
     if fixes:
         _run_all(fixes, context)
         found = _checked(context, is_shown=is_text)
@@ -69,6 +69,19 @@ def _checked(context: Context, *, is_shown: bool) -> list[Check]:
         if is_shown:
             _show(check, context)
     return found
+
+
+def _merged(fixes: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return each command once; what differs in the tools alone is one command for all of them."""
+    tools: dict[tuple[str, ...], list[str]] = {}
+    for fix in fixes:
+        pairs = [at for at, word in enumerate(fix) if word == "--client"]
+        words = tuple(word for at, word in enumerate(fix) if at not in pairs and at - 1 not in pairs)
+        tools.setdefault(words, []).extend(fix[at + 1] for at in pairs)
+    return [
+        (*words, *(word for tool in dict.fromkeys(names) for word in ("--client", tool)))
+        for words, names in tools.items()
+    ]
 
 
 def _run_all(fixes: Sequence[tuple[str, ...]], context: Context) -> None:

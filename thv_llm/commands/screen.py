@@ -42,8 +42,9 @@ def duration(seconds: float) -> str:
 
 
 def ago(now: float, then: float) -> str:
-    """Return " 3 min ago"; "" when the clock was set back since."""
-    return f" {duration(now - then)} ago" if then <= now + CLOCK_SLACK_S else ""
+    """Return " 3 min ago", or that the clock was set back since."""
+    is_past = then <= now + CLOCK_SLACK_S
+    return f" {duration(now - then)} ago" if is_past else " (this clock was set back since)"
 
 
 def size(count: float) -> str:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thv_llm import settings, state
 from thv_llm.commands import screen, watching
 from thv_llm.commands.parser import add_format
-from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError
 from thv_llm.service import background
 from thv_llm.sessions import SessionFacts
 from thv_llm.store import choice
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from thv_llm.checks import Check
     from thv_llm.context import Context
@@ -55,10 +56,11 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     from thv_llm.commands import wiring
 
     drifted = wiring.drift(context, known, found)
+    proxied = tuple(tool.tool for tool in known.wired if tool.mode == "proxy")
     has_proxy = bool(running and running.responds and running.record.port)
-    stopped = () if has_proxy else tuple(tool.tool for tool in known.wired if tool.mode == "proxy")
+    lacking = {} if has_proxy else dict.fromkeys(proxied, _without_proxy(running))
     if args.format == "json":
-        document = _document(found, known, drifted, stopped, session, facts, context.now())
+        document = _document(found, known, drifted, lacking, session, facts, context.now())
         document["service"] = watching.document(running, facts, reasons)
         document["checks"] = [
             {"level": c.level.value.lower(), "name": c.name, "reason": c.reason} for c in checked
@@ -68,16 +70,16 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         _show(context, "gateway", _gateway_lines(found))
         can_log_in = _is_configured(found)
         _show(context, "session", _session_lines(known, session, context.now(), can_log_in=can_log_in))
-        _show(context, "service", _service_lines(known, running, facts, reasons, context.now()))
-        _show(context, "tools", _tool_lines(context, known, drifted, stopped, running, facts))
+        _show(context, "service", _service_lines(context, known, running, facts, reasons, context.now()))
+        _show(context, "tools", _tool_lines(context, known, drifted, lacking, running, facts))
         for check in checked:
             said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN)
             _show(context, check.name, [said, *_next(check.next_step)])
     if not _is_configured(found):
         return ExitCode.NOT_CONFIGURED
-    if not session.exists:
+    if not session.exists or (session.needs_login and not session.token_s):
         return ExitCode.LOGIN_REQUIRED
-    is_missed = bool(stopped) or (known.service.wanted and not (running and running.responds))
+    is_missed = bool(lacking) or (known.service.wanted and not (running and running.responds))
     has_failed = session.failed and not session.token_s
     has_fault = any(check.level.value == "FAIL" for check in checked)
     return ExitCode.FAILED if is_missed or has_failed or drifted or has_fault else ExitCode.DONE
@@ -91,12 +93,14 @@ class Session(NamedTuple):
         token_s: for how long the access token in the service's memory is valid; 0 without one.
         failed: when the latest refresh failed, why, and what helps; None when none did since the latest
             token.
+        needs_login: that is because the provider wants its user.
     """
 
     facts: SessionFacts
     adopted_until: float | None
     token_s: float
     failed: tuple[float, str, str] | None
+    needs_login: bool = False
 
     @property
     def exists(self) -> bool:
@@ -116,6 +120,8 @@ def _session(found: Settings, known: State, facts: dict[str, Any], context: Cont
     failed = max(failures, default=None)
     adopted_until = facts.get("adopted_until") or 0.0
     of_session = known.sessions.of(found.session_id)
+    if not of_session.store and _is_in_file(context, found.session_id):  # the record is lost
+        of_session = SessionFacts("file")
     is_file_gone = of_session.store == "file" and not os.path.exists(context.paths.session_file)
     if is_file_gone or (failed and failed[1] == NOT_LOGGED_IN):  # seen, whatever was recorded
         of_session = SessionFacts()
@@ -126,7 +132,17 @@ def _session(found: Settings, known: State, facts: dict[str, Any], context: Cont
         adopted_until if adopted_until > context.now() else None,
         facts.get("token_remaining_s") or 0.0,
         failed,
+        latest is not None and isinstance(latest[1], LoginRequiredError),
     )
+
+
+def _is_in_file(context: Context, key: str) -> bool:
+    """Tell whether the encrypted file holds a session of which no login is recorded."""
+    if not os.path.exists(context.paths.session_file):
+        return False
+    with contextlib.suppress(ThvLlmError):
+        return choice.open_named("file", context.paths, context.environ).load(key) is not None
+    return False
 
 
 def _is_configured(found: Settings) -> bool:
@@ -182,7 +198,7 @@ def _session_lines(known: State, session: Session, now: float, *, can_log_in: bo
         since = f", logged in{screen.ago(now, facts.logged_in_at)}" if facts.logged_in_at else ""
         lines = [
             f"{facts.who or facts.subject or 'name unknown'}{since}",
-            f"kept in {choice.WORDS.get(facts.store, facts.store)}",
+            _place(facts, now),
         ]
     if facts.store and facts.ends_at and facts.ends_at > now:
         unless = " unless it is used" if facts.ends_later else ""
@@ -198,8 +214,22 @@ def _session_lines(known: State, session: Session, now: float, *, can_log_in: bo
     return lines
 
 
+def _place(facts: SessionFacts, now: float) -> str:
+    """Say where the session is; a keyring, which is not looked into here, with the age of the record."""
+    where = choice.WORDS.get(facts.store, facts.store)
+    if facts.store in ("file", "none"):  # the one was seen, the other is nothing to see
+        return f"kept in {where}"
+    age = screen.ago(now, facts.logged_in_at) if facts.logged_in_at else " at an unknown time"
+    return f"stored in {where}{age}"
+
+
 def _service_lines(
-    known: State, running: Running | None, facts: dict[str, Any], reasons: Sequence[str], now: float
+    context: Context,
+    known: State,
+    running: Running | None,
+    facts: dict[str, Any],
+    reasons: Sequence[str],
+    now: float,
 ) -> list[str]:
     if running is None:
         if known.service.wanted:
@@ -210,8 +240,8 @@ def _service_lines(
     if isinstance(facts.get("proxy"), dict):
         lines.append(f"requests {watching.summary(facts['proxy'])}")
     if not running.responds:
-        unproven = "cannot be checked: there is no record of its key"
-        lines += ["does not respond" if known.local_key else unproven, *_next("thv-llm setup")]
+        why = background.silence(context.paths, known)
+        lines += [screen.wrapped(why, COLUMN), *_next("thv-llm setup")]
     for reason in reasons:
         lines += [screen.wrapped(reason, COLUMN), *_next("thv-llm setup")]
     return lines
@@ -221,7 +251,7 @@ def _tool_lines(
     context: Context,
     known: State,
     drifted: Sequence[Drift],
-    stopped: Sequence[str],
+    lacking: Mapping[str, str],
     running: Running | None,
     facts: dict[str, Any],
 ) -> list[str]:
@@ -235,14 +265,15 @@ def _tool_lines(
     for tool in known.wired:
         lost = [one for one in drifted if one.tool == tool.tool]
         files = ", ".join(screen.short(file.path, context.paths.home) for file in tool.files)
-        condition = _condition(tool.tool, drifted, stopped)
+        condition = _condition(tool.tool, drifted, lacking)
         lines.append(f"{tool.tool:<{width}}{tool.mode:<8}{condition:<9}{files}")
         lines += [
-            screen.wrapped(f"  {screen.short(one.path, context.paths.home)}: {one}", COLUMN) for one in lost
+            f"  {screen.wrapped(f'{screen.short(one.path, context.paths.home)}: {one}', COLUMN + 2)}"
+            for one in lost
         ]
         lines += _next(lost[0].next_step) if lost else []
         for line in watching.tool_lines(_figures(facts, tool.tool), running, context.now()):
-            lines.append(screen.wrapped(f"  {line}", COLUMN))
+            lines.append(f"  {screen.wrapped(line, COLUMN + 2)}")
     if found := engine.not_configured(wiring.place(context), known):
         lines.append(f"{', '.join(tool.id for tool in found)}: found, not configured (thv-llm setup)")
     return lines
@@ -255,17 +286,21 @@ def _figures(facts: dict[str, Any], name: str) -> dict[str, Any]:
     return watching.of_tool(facts, name, is_told_apart=apart)
 
 
-def _condition(tool: str, drifted: Sequence[Drift], stopped: Sequence[str]) -> str:
-    """Return the state of a tool's files; "stopped" where these are right, but the proxy does not run."""
-    in_order = "stopped" if tool in stopped else "ok"
-    return next((one.condition.value for one in drifted if one.tool == tool), in_order)
+def _without_proxy(running: Running | None) -> str:
+    """Return the state of a tool whose proxy has not answered; one that is there may serve all the same."""
+    return "unknown" if running and running.record.port else "stopped"
+
+
+def _condition(tool: str, drifted: Sequence[Drift], lacking: Mapping[str, str]) -> str:
+    """Return the state of a tool's files; where these are right and the proxy is not, that of the proxy."""
+    return next((one.condition.value for one in drifted if one.tool == tool), lacking.get(tool, "ok"))
 
 
 def _document(
     found: Settings,
     known: State,
     drifted: Sequence[Drift],
-    stopped: Sequence[str],
+    lacking: Mapping[str, str],
     session: Session,
     seen: dict[str, Any],
     now: float,
@@ -287,7 +322,7 @@ def _document(
             {
                 "tool": tool.tool,
                 "mode": tool.mode,
-                "state": _condition(tool.tool, drifted, stopped),
+                "state": _condition(tool.tool, drifted, lacking),
                 "files": [file.path for file in tool.files],
                 "changed": [
                     key for one in drifted if one.tool == tool.tool for key in one.keys or (one.why,)

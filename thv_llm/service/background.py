@@ -282,6 +282,15 @@ def match(where: Paths, environ: Mapping[str, str]) -> str:
     return f"{'Restarted' if found else 'Started'} the service ({described(running.record)})."
 
 
+def silence(where: Paths, known: State) -> str:
+    """Say what is known of a service whose process is there and has not answered."""
+    if not known.local_key:
+        return "cannot be checked: there is no record of its key"
+    if not os.path.exists(where.socket):
+        return f"has lost its socket {where.socket}: it opens a new one within seconds, or is just ending"
+    return "does not respond"
+
+
 def described(run: ServiceRun) -> str:
     """Return the process and what it offers, for people."""
     offers = f"proxy on http://127.0.0.1:{run.port}" if run.port else "no proxy, no tool needs it"

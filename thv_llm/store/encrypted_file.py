@@ -228,11 +228,11 @@ class EncryptedFile:
         return self._passphrase
 
     def _locked(self, why: str) -> LockedError:
-        removal = system.removal_of(self._path)
+        unlock, removal = "set THV_LLM_PASSPHRASE, then: thv-llm proxy restart", system.removal_of(self._path)
         return LockedError(
             f"the session in {self._path} is locked",
             why=why,
-            next_step=f"set THV_LLM_PASSPHRASE; if it is lost: {removal}, then thv-llm login",
+            next_step=f"{unlock}; if it is lost: {removal}, then thv-llm login",
         )
 
     def _broken(self, why: str) -> DamagedError:
