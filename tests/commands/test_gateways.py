@@ -250,7 +250,10 @@ def test_another_response_is_no_login_page(status: int, headers: dict[str, str],
     assert gateway.sign_in_host(response_with("g", status, headers, body)) == ""
 
 
-def test_without_a_token_the_root_is_written_and_the_first_login_finds_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", [["login"], ["token", "--login"]])
+def test_without_a_token_the_root_is_written_and_the_first_login_finds_out(
+    tmp_path: Path, verb: list[str]
+) -> None:
     with machine(tmp_path, "a path for each protocol") as here:
         here.setup("--lazy", "--models", "m-1")
         lazy = settings.load(here.paths.settings)
@@ -258,7 +261,7 @@ def test_without_a_token_the_root_is_written_and_the_first_login_finds_out(tmp_p
         changed.write_text(changed.read_text().replace("thv-llm", "mine"))
         kept = changed.read_bytes()
 
-        login = here.run("login")
+        login = here.run(*verb)
 
         after = settings.load(here.paths.settings)
         conditions = {one.tool: one.condition.value for one in checks_of(here).drift}

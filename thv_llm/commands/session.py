@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from thv_llm import sessions, settings, state
+from thv_llm import sessions, settings
 from thv_llm.commands import connection, screen
 from thv_llm.commands.parser import Command, add_format
 from thv_llm.errors import ExitCode, LoginRequiredError, ThvLlmError, shown
@@ -443,8 +443,7 @@ def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
     saved.require_configured()
     begun = begin(context, saved, flow=flow(args), force=args.force or bool(args.prompt), prompt=args.prompt)
     hand_over(context, begun)
-    if state.load(context.paths.state).wired and saved.anthropic_path_prefix is None:
-        wiring.catch_up(context, saved, begun.token.value)
+    wiring.catch_up(context, saved, begun.token.value)
     return ExitCode.DONE
 
 

@@ -71,10 +71,12 @@ def _obtain(args: argparse.Namespace, context: Context) -> AccessToken:
     except LoginRequiredError:
         if not args.login:
             raise
-    from thv_llm.commands import session
+    from thv_llm.commands import session, wiring
 
-    begun = session.begin(context, settings.load(context.paths.settings))
+    saved = settings.load(context.paths.settings)
+    begun = session.begin(context, saved)
     session.hand_over(context, begun)
+    wiring.catch_up(context, saved, begun.token.value)
     return begun.token
 
 

@@ -56,9 +56,11 @@ def catch_up(context: Context, wanted: Settings, token: Secret) -> None:
     from thv_llm.service import background
 
     where = context.paths
+    known = state.load(where.state)
+    if not known.wired or wanted.anthropic_path_prefix is not None:
+        return
     routes = find_routes(context, wanted, token)
     wanted = settings.save(where, routes.prefixes)
-    known = state.load(where.state)
     changed = {one.tool for one in drift(context, known, wanted) if one.condition not in MAY_BE_WRITTEN}
     tools = [tool for tool in engine.TOOLS if known.tool(tool.id) and tool.id not in changed]
     models = wanted.models or models_of(context, wanted, token, tools)
