@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.commands.machine import Machine
@@ -128,14 +126,3 @@ def test_a_provider_that_is_away_keeps_the_session_and_says_so(here: Machine) ->
     assert "HTTP 503" in done.err
     here.provider.alter.clear()
     assert "Already logged in" in here.run("login").err
-
-
-def test_the_first_login_after_a_lazy_setup_asks_where_each_api_is(here: Machine) -> None:
-    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == here.gateway.url
-
-    done = here.run("login")
-
-    assert "anthropic_path_prefix = /anthropic" in done.err
-    assert here.run("setup", "--no-service").code == 0
-    assert json.loads(here.claude.read_text())["env"]["ANTHROPIC_BASE_URL"] == f"{here.gateway.url}/anthropic"
-    assert "path_prefix" not in here.run("login", "--force").err
