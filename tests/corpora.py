@@ -1,4 +1,4 @@
-"""Public test data, as its authors publish it: each corpus in a zip file with its licence, in `tests/data`.
+"""Public test data, as its authors publish it: each corpus in a zip file with its license, in `tests/data`.
 
 JSONTestSuite (nst), toml-test (toml-lang; those for TOML 1.0.0), Wycheproof (C2SP).
 """

@@ -27,7 +27,7 @@ from tests.fakes.gateway import FakeGateway
 from tests.fakes.provider import FakeProvider
 
 CLAUDE = b'{\r\n  "model": "opus",\r\n  "env": {"EDITOR": "vi"}\r\n}\r\n'
-OPENCODE = b'{\n  // my own colours\n  "theme": "gruvbox",\n}\n'
+OPENCODE = b'{\n  // my own colors\n  "theme": "gruvbox",\n}\n'
 QUESTION = {"model": "demo-large", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
 SHOWN_TOKEN_CHARACTERS = 24
 QUESTIONS = re.compile(rb"\[[Yy]/[Nn]\] ")

@@ -1,4 +1,4 @@
-"""The words of the field in everything that a user reads: messages, help, manual, README.
+"""The words of the field in what a user reads (messages, help, manual, README), in comments and docstrings.
 
 Texts of the program are its string constants that have a space in them and are no docstring. What is matched
 here has another word; which one stands beside it.
@@ -7,7 +7,9 @@ here has another word; which one stands beside it.
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +51,24 @@ WORDS = {
     r"\b(besides|for|of|by|to) us\b": "thv-llm",
 }
 
+PROSE = {
+    r"\bmend(s|ed|ing)?\b": "fix",
+    r"\b(whoever|somebody|someone|nobody|anybody|everybody|those who)\b": "user, caller, process, client",
+    r"\b(the|a) persons?\b": "user",
+    r"\bstrangers?\b": "foreign process, attacker",
+    r"\b(has|have|had) to\b|\b[Mm]ay\b": "must, can",
+    r"\b(replies|replied|reply)\b": "response",
+    r"\banswer(s|ed|ing)?\b": "response, respond, serve, return; a user answers",
+    r"\b(is|are|was|has|have) gone\b": "ended, missing, removed, disconnected",
+    r"colour|behaviour|honour|favour|licence|(recogni|organi|seriali|optimi)s[ei]": "American spelling",
+}
+ALLOWED = (
+    r"\buser\w* answers?\b",
+    r"answers? (no|the) questions?",
+    r"\b(otherw|likew|prec|ra|no|prom|exerc|pract)ise",
+)
+"""A user answers a question; words that only look British."""
+
 
 def docstrings(tree: ast.AST) -> set[int]:
     """Return every constant that stands alone: docstrings, and those of attributes."""
@@ -77,6 +97,33 @@ def texts() -> Iterator[tuple[str, str]]:
         yield f"thv-llm {verb} --help", parser.format_help()
 
 
+def prose() -> Iterator[tuple[str, str]]:
+    """Yield each line of a comment or a docstring with its place."""
+    for path in sorted((TOP / "thv_llm").rglob("*.py")):
+        name, source = str(path.relative_to(TOP)), path.read_text()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield f"{name}:{token.start[0]}", token.string
+        tree = ast.parse(source)
+        silent = docstrings(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) in silent:
+                for number, line in enumerate(node.value.splitlines(), node.lineno):
+                    yield f"{name}:{number}", line
+
+
+@pytest.fixture(scope="module")
+def all_prose() -> list[tuple[str, str]]:
+    return [(place, re.sub("|".join(ALLOWED), "", line)) for place, line in prose()]
+
+
+@pytest.mark.parametrize("pattern", PROSE)
+def test_comments_and_docstrings_use_them_too(all_prose: list[tuple[str, str]], pattern: str) -> None:
+    found = [f"{place}: {line.strip()}" for place, line in all_prose if re.search(pattern, line)]
+
+    assert not found, f"say: {PROSE[pattern]}\n" + "\n".join(found)
+
+
 @pytest.fixture(scope="module")
 def all_texts() -> list[tuple[str, str]]:
     return list(texts())
@@ -98,3 +145,9 @@ def test_each_pattern_would_be_found(all_texts: list[tuple[str, str]]) -> None:
     ):
         assert pattern in WORDS
         assert re.search(pattern, text)
+
+
+def test_each_pattern_would_be_found_in_comments(all_prose: list[tuple[str, str]]) -> None:
+    assert len(all_prose) > 3000
+    said = "what mends it, whoever asks; a person, a stranger: has to reply; the answer is gone; behaviour"
+    assert [pattern for pattern in PROSE if not re.search(pattern, said)] == []

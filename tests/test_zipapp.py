@@ -121,28 +121,28 @@ def test_keyring_and_its_needs_are_inside(built: Path) -> None:
     assert all(path.startswith(str(built)) for path in json.loads(told.stdout))
 
 
-def test_licences_and_hashes_of_all_packages_are_listed_by_the_file_itself(built: Path) -> None:
+def test_licenses_and_hashes_of_all_packages_are_listed_by_the_file_itself(built: Path) -> None:
     command = [sys.executable, "-I", str(built), "--version", "--licenses"]
     listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     with zipfile.ZipFile(built) as archive:
         texts = [name for name in archive.namelist() if "LICENSE" in name and ".dist-info/" in name]
 
-    wanted = [[name, version, licence, sha256] for name, version, licence, sha256 in _recipe().WHEELS]
+    wanted = [[name, version, license, sha256] for name, version, license, sha256 in _recipe().WHEELS]
     assert [line.split() for line in listing.splitlines()[3:-1]] == wanted
     assert len(texts) == len(wanted)
 
 
-def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_licence(built: Path) -> None:
+def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_license(built: Path) -> None:
     ours = [*(TOP / "thv_llm").rglob("*.py"), *(TOP / "thv_llm" / "manual").glob("*.md")]
     known = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in ours}
     packed = {name: _recipe().without_docstrings(data) for name, data in known.items() if name[-3:] == ".py"}
     known.update(packed)
     known["__main__.py"] = (TOP / "thv_llm.py").read_bytes()
-    for path, (_, _, licence, _) in zip(_recipe().wheels(WHEELS), _recipe().WHEELS, strict=True):
+    for path, (_, _, license, _) in zip(_recipe().wheels(WHEELS), _recipe().WHEELS, strict=True):
         with zipfile.ZipFile(path) as wheel:
             members = {member: wheel.read(member) for member in wheel.namelist()}
         metadata = next(data.decode() for member, data in members.items() if member.endswith("METADATA"))
-        assert f"License-Expression: {licence}\n" in metadata or f"{licence} License\n" in metadata, path
+        assert f"License-Expression: {license}\n" in metadata or f"{license} License\n" in metadata, path
         known.update(members)
     known.update({f"{name}/__init__.py": text for name, text in _recipe().STAND_INS.items()})
 

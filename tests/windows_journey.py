@@ -44,7 +44,7 @@ GONE_S, STALE_S = 2.5, 1.0
 """By then the worker of a helper has left; its token is too old."""
 
 CLAUDE = b'{\r\n  "model": "opus",\r\n  "env": {"EDITOR": "notepad"}\r\n}\r\n'
-OPENCODE = b'\xef\xbb\xbf{\r\n  // my own colours\r\n  "theme": "gruvbox",\r\n}\r\n'
+OPENCODE = b'\xef\xbb\xbf{\r\n  // my own colors\r\n  "theme": "gruvbox",\r\n}\r\n'
 CODEX = b'model = "gpt-5"\r\n\r\n[history]\r\npersistence = "none"\r\n'
 
 

@@ -11,14 +11,14 @@ The map. A module imports only from lower layers, or from siblings in its own su
 0  system.memory               keep other programs and crash reports away from our memory; one heap
 0  system.peers                which user is at the other end of a connection on this machine
 0  system.processes            other processes: who they are, what they listen on
-0  system.terminal             the user's terminal: is there one, one typed line at a time, colours
+0  system.terminal             the user's terminal: is there one, one typed line at a time, colors
 0  system.windows              access lists, sharing violations, processes, secrets of Windows, by ctypes
 0  system.windows_pipe         a named pipe of Windows, as far as the agent needs a socket
 1  files                       atomic replace that keeps metadata; private directories; locks
 1  log                         stderr and file logging; a last filter that hides anything token-shaped
 1  paths                       every path we use, and the command lines by which we start ourselves
 1  policy                      what the administrator of this machine has decided: its settings file
-1  validation                  what a setting's value may be
+1  validation                  what a setting's value can be
 1  edit                        which editor a file's format has: the one place where formats are told apart
 1  edit.document               the rules of editing that hold for every format: what is ours; brackets in text
 1  edit.dotenv                 set and remove variables in a `.env` file, touching nothing else
@@ -59,7 +59,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 3  store.os_keyring            the session in what the `keyring` package offers: macOS Keychain, or one named
 3  store.secret_service        the session in the Secret Service of the Linux desktop
 4  tokens                      a fresh access token: from memory, else by refreshing the session
-4  proxy.access                who may use the proxy
+4  proxy.access                who can use the proxy
 4  proxy.error_responses       our own responses: health, errors
 4  proxy.event_loop            one thread that moves all bytes, and threads for what blocks
 4  proxy.exchange              one exchange with the gateway, as far as the head of its response
@@ -82,7 +82,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 4  tokens.source               `TokenSource`: the one place where a session is used up and replaced
 4  tools.desired               what a tool's files should be: texts in, texts out
 4  tools.engine                find, plan, apply and undo the wiring of any tool; show it; knows none by name
-4  tools.machine               this machine: where things are, which tools it has, what may stand in their way
+4  tools.machine               this machine: where things are, which tools it has, what can stand in their way
 4  tools.undo                  put back what setup changed: by the undo record, or by what is ours in a file
 4  tools.values                turn an entry's templates into plain values
 5  context                     what tests replace, as one value: environment, streams, clock, browser
@@ -103,7 +103,7 @@ The map. A module imports only from lower layers, or from siblings in its own su
 7  commands.help               `thv-llm help` and `version`: the commands, the manual, what is installed
 7  commands.parser             the command-line parser, and a flag for each row of the settings
 7  commands.proxy              `thv-llm proxy …`: the background service, by hand
-7  commands.screen             how things are shown to people: colour, times, sizes
+7  commands.screen             how things are shown to people: color, times, sizes
 7  commands.setup              `thv-llm setup`: find the tools, log in, wire them, start what must run
 7  commands.session            `thv-llm login` and `logout`: the session as commands begin and end it
 7  commands.sources            the settings that a run is given: flags, environment, `--from`

@@ -152,7 +152,7 @@ class Context:
     def confirm(
         self, what: str, question: str = "Continue?", *, default: bool = True, kept: str = ""
     ) -> None:
-        """Ask the user at a terminal whether to go on; elsewhere no user could answer, and it goes on.
+        """Ask the user at a terminal whether to go on; elsewhere it goes on.
 
         Args:
             default: what a bare Enter means.

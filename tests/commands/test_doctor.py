@@ -100,7 +100,7 @@ def test_fix_leaves_to_the_user_what_is_the_users(lab: Lab) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_colour_only_on_a_terminal(lab: Lab) -> None:
+def test_color_only_on_a_terminal(lab: Lab) -> None:
     lab.log_out()
     assert "\x1b" not in lab.run("doctor").out
     lab.home = replace(lab.home, is_terminal=True)

@@ -32,9 +32,9 @@ SCREENS = (
 
 
 def plain(text: str) -> str:
-    """Return what stays on the screen: colours and lines that were taken back are gone."""
+    """Return what stays on the screen: colors and lines that were taken back are gone."""
     lines = [line.rpartition(terminal.ERASE)[2] for line in text.split("\n")]
-    return terminal.COLOUR.sub("", "\n".join(lines))
+    return terminal.COLOR.sub("", "\n".join(lines))
 
 
 def shown(here: Machine, width: int, words: list[str]) -> str:
@@ -88,7 +88,7 @@ def test_what_setup_login_and_teardown_say_fits_too(here: Machine) -> None:
 
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_help_fits(verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")  # Python 3.14's argparse has colours, which take no column
+    monkeypatch.setenv("NO_COLOR", "1")  # Python 3.14's argparse has colors, which take no column
     found = {}
     for width in WIDTHS:
         monkeypatch.setenv("COLUMNS", str(width))
@@ -128,7 +128,7 @@ def test_a_paragraph_of_a_page_is_broken_once() -> None:
     assert help._reflowed(page) == [" ".join(page[:2]), *page[2:]]
 
 
-def test_a_word_that_is_too_wide_stays_whole_and_colours_take_no_room() -> None:
+def test_a_word_that_is_too_wide_stays_whole_and_colors_take_no_room() -> None:
     url = "https://id.example.com/" + "x" * 60
 
     assert url in terminal.fitted(f"  Open {url} in a browser", 40).split()

@@ -69,14 +69,14 @@ def test_a_short_time_has_three_digits_or_so(value: float, text: str) -> None:
         (True, {"TERM": "dumb"}, False),
     ],
 )
-def test_colour_is_for_terminals_that_want_it(
+def test_color_is_for_terminals_that_want_it(
     is_terminal: bool, environ: dict[str, str], expected: bool
 ) -> None:
-    assert screen.colours(Stream(is_terminal=is_terminal), environ) is expected
-    assert not screen.colours(io.StringIO(), environ)
+    assert screen.colors(Stream(is_terminal=is_terminal), environ) is expected
+    assert not screen.colors(io.StringIO(), environ)
 
 
-def test_painted_text_is_plain_when_colour_is_off() -> None:
+def test_painted_text_is_plain_when_color_is_off() -> None:
     assert screen.painted("FAIL", "red", on=False) == "FAIL"
     assert screen.painted("FAIL", "red", on=True) == "\x1b[31mFAIL\x1b[0m"
 

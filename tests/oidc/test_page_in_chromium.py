@@ -24,7 +24,7 @@ FLAGS = (
 
 
 def first_pixel(png: bytes) -> str:
-    """Return the colour of the upper left corner, which no PNG filter changes."""
+    """Return the color of the upper left corner, which no PNG filter changes."""
     at, data = 8, b""
     while at < len(png):
         length, kind = struct.unpack(">I4s", png[at : at + 8])

@@ -1303,7 +1303,7 @@ ROWS = (
     Row(
         "Files of thv-llm",
         "llm.toml has a line that is no setting",
-        edited_settings(lambda text: f"{text}colour = 'red'\n"),
+        edited_settings(lambda text: f"{text}color = 'red'\n"),
         {
             "token": "",
             "status": "is not a setting",

@@ -1,6 +1,6 @@
 """What `doctor` checks and `status --check` asks: each check is a function that yields `Check`s.
 
-A check says what it found, why that is wrong, and the command that mends it. It changes
+A check says what it found, why that is wrong, and the command that fixes it. It changes
 nothing, and shows no secret. One that breaks is itself a finding.
 """
 

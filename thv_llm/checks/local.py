@@ -62,7 +62,7 @@ def path_advice(environ: Mapping[str, str], program: str) -> str:
     """Return the line for the user's shell that makes `thv-llm` this program; "" when it is already.
 
     Args:
-        program: the file that runs; from a checkout nobody types `thv-llm`.
+        program: the file that runs; from a checkout the user does not type `thv-llm`.
     """
     found = shutil.which("thv-llm", path=environ.get("PATH", ""))
     if system.NEEDS_INTERPRETER:  # a relative one is in the current directory, which is looked into first
@@ -133,7 +133,7 @@ def modes(here: Installation) -> Iterator[Check]:
 
 
 def _is_private(where: paths.Paths, path: str) -> bool:
-    """Tell whether others have no access; the settings hold no secret, so they may be read."""
+    """Tell whether others have no access; the settings hold no secret, so they can be read."""
     denied = stat.S_IWGRP | stat.S_IWOTH if path == where.settings else stat.S_IRWXG | stat.S_IRWXO
     return not file_system.shared(path, os.stat(path)) & denied
 
@@ -164,7 +164,7 @@ def settings_file(here: Installation) -> Iterator[Check]:
 
 
 def helper_program(here: Installation) -> Iterator[Check]:
-    """The helper is there, can run, and answers soon."""
+    """The helper is there, can run, and responds soon."""
     path, is_there = here.where.helper, os.path.exists(here.where.helper)
     if not is_there and all(tool.mode != "direct" for tool in here.state.wired):
         return
@@ -214,7 +214,7 @@ def _tried(here: Installation, command: Sequence[str]) -> Check:
 
 
 def service(here: Installation) -> Iterator[Check]:
-    """The service runs if it should, answers as ourselves, and is not out of date."""
+    """The service runs if it should, passes the challenge, and is not out of date."""
     found, wanted = here.running, here.state.service.wanted
     if found is None and wanted:
         yield fail("service", "not running, though it should be", SETUP, RESTART)
@@ -243,7 +243,7 @@ def _not_running(here: Installation) -> Iterator[Check]:
 
 
 def port(here: Installation) -> Iterator[Check]:
-    """Nobody else has the proxy's port."""
+    """No foreign process has the proxy's port."""
     number = here.settings.proxy_port
     use = background.port_use(here.where, number)
     is_open = use.kind == "ours" and background.is_listening(number)
@@ -267,7 +267,7 @@ def autostarted(here: Installation) -> Iterator[Check]:
     if not manager.is_installed(here.where):
         is_needed = here.settings.autostart and any(tool.mode == "proxy" for tool in here.state.wired)
         if is_needed and manager.is_available():
-            # no `fix`: the user may have removed it
+            # no `fix`: the user can have removed it
             yield warn("autostart", "the service does not start at login", ("thv-llm", "proxy", "install"))
     elif manager.is_current(here.where, here.environ):
         yield ok("autostart", manager.file)

@@ -26,7 +26,7 @@ AGENT_TIMEOUT_S = 35.0
 
 
 Remedy = tuple[str, ...] | str
-"""The argument list of a command that fixes a finding; or, in words, what only a person can do."""
+"""The argument list of a command that fixes a finding; or, in words, what only a user can do."""
 SETUP = ("thv-llm", "setup")
 LOGIN = ("thv-llm", "login")
 RESTART = ("thv-llm", "proxy", "restart")
@@ -48,7 +48,7 @@ class Check:
         name: what was looked at, one or two words.
         reason: what was found; for a fault, what is wrong.
         remedy: what fixes it, in every layer (settings, service, tools' files, session); "" when nothing
-            has to be fixed.
+            must be fixed.
         fix: what `doctor --fix` runs: it needs no user, and changes neither settings, session, trust, nor
             what a user changed; () when there is no such command.
     """
@@ -71,7 +71,7 @@ def ok(name: str, reason: str) -> Check:
 
 
 def warn(name: str, reason: str, remedy: Remedy, fix: tuple[str, ...] = ()) -> Check:
-    """Return a finding that may become, or explain, a fault."""
+    """Return a finding that can become, or explain, a fault."""
     return Check(Level.WARN, name, reason, remedy, fix)
 
 
@@ -98,7 +98,7 @@ class Installation:
 
     Attributes:
         progress: told what takes a moment.
-        slow_helper_s: from when on an answer of the helper is slow.
+        slow_helper_s: from when on a response of the helper is slow.
     """
 
     environ: Mapping[str, str]
@@ -140,7 +140,7 @@ class Installation:
 
     @cached_property
     def sound_tools(self) -> tuple[str, ...]:
-        """The configured tools that no user has changed since: files of theirs may be missing or outdated."""
+        """The configured tools that no user has changed since: files of theirs can be missing or outdated."""
         changed = {one.tool for one in self.drift if one.condition.value in ("changed", "foreign")}
         return tuple(tool.tool for tool in self.state.wired if tool.tool not in changed)
 
@@ -168,7 +168,7 @@ class Installation:
 
     @property
     def is_served(self) -> bool:
-        """Whether a service answers that has tokens in memory, perhaps since an hour."""
+        """Whether a service responds that has tokens in memory, perhaps since an hour."""
         return self.running is not None and self.running.responds
 
     def newer_token(self) -> AccessToken:

@@ -196,7 +196,7 @@ def gateway(here: Installation) -> Iterator[Check]:
             yield _untested(url, bare)
         return
     found, note = _asked(here, token), ""
-    if found.status in (401, 403) and here.is_served:  # what the service holds may have been revoked
+    if found.status in (401, 403) and here.is_served:  # what the service holds can have been revoked
         note = f"; the one before was rejected (HTTP {found.status})"
         try:
             token = here.newer_token().value

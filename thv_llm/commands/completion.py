@@ -181,7 +181,7 @@ def _bash_cases(root: CommandNode) -> tuple[str, str]:
         if option.values:
             offer = f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur")); return'
         elif not option.takes_file:
-            offer = "return"  # anything may stand there
+            offer = "return"  # anything can stand there
         values.append(f"        {_pattern(places)}) {offer} ;;")
     words = []
     for node in root.all():

@@ -2,10 +2,10 @@
 
 Rule 1: what was found is shown and confirmed once, before anything is saved, opened or registered.
 Rule 2: what the user types, and what the administrator of this machine has decided, stands.
-Rule 3: `--yes` stands for the user only where nobody else decides who gets the tokens: the issuer was
+Rule 3: `--yes` stands for the user only where no other party decides who gets the tokens: the issuer was
         typed, is allowed by name on this machine, is the gateway itself, or is the one that was saved for
         this gateway.
-Rule 4: a run without a URL, with complete settings, asks nobody.
+Rule 4: a run without a URL, with complete settings, sends no request.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ SHOWN = {
     "models_path": "list of models",
     "models": "models",
 }
-"""What may be found besides the issuer, and what it is called."""
+"""What can be found besides the issuer, and what it is called."""
 
 
 class Connected(NamedTuple):
@@ -69,10 +69,10 @@ class Connected(NamedTuple):
 def check_audience(wanted: Settings, token: Secret) -> None:
     """Compare the audience of a token with what was shown, before it is kept, and before the gateway gets it.
 
-    A provider may ignore what the login asked for, and issue a token for another API.
+    A provider can ignore what the login requested, and issue a token for another API.
 
     Raises:
-        ThvLlmError: the token is for somebody else.
+        ThvLlmError: the token is for another audience.
     """
     from thv_llm.oidc import id_token, published
 
@@ -225,7 +225,7 @@ class _Run:
             self._context.say("thv-llm help providers has the command line for each identity provider.")
         if not wanted.missing() and not self._args.url:
             return wanted
-        if self._args.url:  # the saved values may be another gateway's
+        if self._args.url:  # the saved values can be another gateway's
             stale = {key: None for key in (ISSUER, CLIENT_ID) if key not in self.named}
             before = flags.readable(self._context.paths.settings)
             if before is None or before.gateway_url != wanted.gateway_url:

@@ -24,7 +24,7 @@ thv-llm doctor --fix              run what needs no user, and check again
 thv-llm doctor --format json      for scripts; exit code 1 if something fails
 """
 NAME_COLUMN, TEXT_COLUMN = 6, 20
-COLOURS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
+COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,15 +101,15 @@ def _run_all(fixes: Sequence[tuple[str, ...]], context: Context) -> None:
 
 def _show(check: Check, context: Context) -> None:
     word = check.level.value
-    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLOURS[word], on=_in_colour(context))
+    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLORS[word], on=_in_color(context))
     gap = " " * (TEXT_COLUMN - NAME_COLUMN - len(check.name)) or " "
     context.show(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
     if check.remedy:
         context.show(f"{'':<{TEXT_COLUMN - 6}}next: {check.next_step}")
 
 
-def _in_colour(context: Context) -> bool:
-    return screen.colours(context.stdout, context.environ)
+def _in_color(context: Context) -> bool:
+    return screen.colors(context.stdout, context.environ)
 
 
 def _verdict(fails: int, warns: int) -> str:

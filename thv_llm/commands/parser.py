@@ -94,7 +94,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; a switch may also be given as `--name=true` or `--name=false`."""
+        """Parse; a switch can also be given as `--name=true` or `--name=false`."""
         words = list(args or ())
         own = next((at for at, word in enumerate(words) if self._begins_foreign(word)), len(words))
         switched = [word for given in words[:own] for word in self._as_switch(given)]
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
         return word == "--" or (is_open and not word.startswith("-"))
 
     def _as_switch(self, word: str) -> list[str]:
-        """Return the words that stand for a switch with a value; `--name=false` may be no word at all."""
+        """Return the words that stand for a switch with a value; `--name=false` can be no word at all."""
         flag, is_given, value = word.partition("=")
         action = self._option_string_actions.get(flag)
         if not is_given or action is None or action.nargs != 0:

@@ -1,6 +1,6 @@
-"""How things are shown to people: colour, times, sizes.
+"""How things are shown to people: color, times, sizes.
 
-Colour only on a terminal and without `NO_COLOR` (https://no-color.org); nothing here is wider
+Color only on a terminal and without `NO_COLOR` (https://no-color.org); nothing here is wider
 than 80 columns unless a name or a path is.
 """
 
@@ -17,15 +17,15 @@ CLOCK_SLACK_S = 60.0
 CODES = {"green": "32", "yellow": "33", "red": "31", "bold": "1"}
 
 
-def colours(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Tell whether colour may be written to this stream."""
+def colors(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Tell whether color can be written to this stream."""
     wanted = not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
-    return wanted and terminal.takes_colours(stream)
+    return wanted and terminal.takes_colors(stream)
 
 
-def painted(text: str, colour: str, *, on: bool) -> str:
-    """Return the text in a colour of `CODES`, or as it is when colour is off."""
-    return f"\x1b[{CODES[colour]}m{text}\x1b[0m" if on else text
+def painted(text: str, color: str, *, on: bool) -> str:
+    """Return the text in a color of `CODES`, or as it is when color is off."""
+    return f"\x1b[{CODES[color]}m{text}\x1b[0m" if on else text
 
 
 def duration(seconds: float) -> str:

@@ -77,7 +77,7 @@ def begin(
     Args:
         force: log in even then.
         prompt: OIDC `prompt` for this one login.
-        before_login: called when a login is needed; may raise to prevent it.
+        before_login: called when a login is needed; can raise to prevent it.
         is_published: the gateway itself has named settings, so the token must be for it.
     """
     from thv_llm import tokens
@@ -156,7 +156,7 @@ def stored(context: Context, wanted: Settings) -> Begun | None:
 
 
 def _is_stored(source: TokenSource) -> bool:
-    """Tell whether there is a session that can be read; a person may have to unlock its store."""
+    """Tell whether there is a session that can be read; perhaps the user must unlock its store."""
     from thv_llm.store import DamagedError
 
     try:
@@ -217,7 +217,7 @@ def _login(
         claims=source.claims(),
         keep=keep,
     )
-    make_service_forget(context)  # it may still serve the person before
+    make_service_forget(context)  # it can still serve the user before
     if before != result.tokens.refresh:
         discard(metadata, wanted.oidc, http, before)
     context.say(f"Logged in{f' as {shown(result.who)}' if result.who else ''}.")
@@ -326,7 +326,7 @@ def hand_over(context: Context, begun: Begun) -> None:
 
 
 class _Passphrase:
-    """The passphrase of the session file: asked for once, and only where somebody is there to answer."""
+    """The passphrase of the session file: asked for once, and only at a terminal."""
 
     def __init__(self, context: Context) -> None:
         self.typed: Secret | None = None
@@ -349,7 +349,7 @@ class _Passphrase:
 
 
 def say_left_behind(context: Context, before: Settings | None, after: Settings) -> None:
-    """Say so when settings change in a way that makes the stored session somebody else's."""
+    """Say so when settings change in a way that makes the stored session another user's."""
     if before is None or before.session_id == after.session_id:
         return
     if sessions.load(context.paths.state).of(before.session_id).store:
@@ -361,7 +361,7 @@ def end(context: Context, saved: Settings) -> None:
     """Delete every session, make the service forget, and revoke each at its provider if that works.
 
     Args:
-        saved: may lack issuer and client id: then there are only the sessions of earlier settings.
+        saved: can lack issuer and client id: then there are only the sessions of earlier settings.
     """
     from thv_llm import tokens
 
@@ -382,7 +382,7 @@ def end(context: Context, saved: Settings) -> None:
         context.say("Logged out." if ended.is_current else whose)
         _revoke(context, saved, ended)
     if not has_ended:
-        make_service_forget(context)  # it may still have a token of a session that has ended
+        make_service_forget(context)  # it can still have a token of a session that has ended
         is_configured = saved.oidc.issuer and saved.oidc.client_id
         why = "" if is_configured else " (thv-llm is not configured)"
         context.say(f"Not logged in{why}.")

@@ -336,7 +336,7 @@ class Setup:
         return ExitCode.DONE
 
     def confirm(self, plans: Sequence[Plan], *, assume_yes: bool) -> None:
-        """Ask a person at a terminal before files are changed."""
+        """Ask a user at a terminal before files are changed."""
         changed = [file.path for plan in plans for file in plan.files if file.before != file.after]
         if changed and not assume_yes:
             listed = "\n".join(f"  {path}" for path in changed)

@@ -56,7 +56,7 @@ class _Source(NamedTuple):
     """Values by key, and where each is from ("" for a flag).
 
     Attributes:
-        is_vouched_for: somebody typed the values, or the hash of the document that they are in.
+        is_vouched_for: the user typed the values, or the hash of the document that they are in.
     """
 
     values: Mapping[str, object]
@@ -78,7 +78,7 @@ def effective(args: argparse.Namespace, context: Context) -> Given:
     """Return what the command line, the environment and `--from` change, and the settings then in effect.
 
     Raises:
-        UsageError: a value that is wrong, locked or not allowed; a move that nobody agrees to.
+        UsageError: a value that is wrong, locked or not allowed; a move without consent.
     """
     decided = policy.load()
     path = context.paths.settings
@@ -223,7 +223,7 @@ def _fetched(url: str, name: str, ca_file: str, environ: Mapping[str, str]) -> b
 
 
 def _without_query(url: str) -> str:
-    """Return a URL without what may be secret in it."""
+    """Return a URL without what can be secret in it."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
@@ -264,7 +264,7 @@ def _require_consent(
 def exported(found: Settings, home: str) -> tuple[dict[str, Any], list[str]]:
     """Return the values that differ from the defaults, as tables for `--from`; and the keys left out.
 
-    Left out is what is of this user or machine, and what no document may set.
+    Left out is what is of this user or machine, and what no document can set.
     """
     tables: dict[str, Any] = {}
     left_out = []

@@ -37,7 +37,7 @@ CHECKED = ("provider", "session", "token", "gateway")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the form of the answer, and whether to ask around."""
+    """Declare the form of the result, and whether to test at provider and gateway."""
     parser.add_argument("--check", action="store_true", help="also test the session at provider and gateway")
     add_format(parser)
 
@@ -166,7 +166,7 @@ def _check(context: Context) -> list[Check]:
 
 
 def _show(context: Context, title: str, lines: Sequence[str]) -> None:
-    on = screen.colours(context.stdout, context.environ)
+    on = screen.colors(context.stdout, context.environ)
     for number, line in enumerate(lines):
         head = screen.painted(f"{title:<{COLUMN}}", "bold", on=on) if number == 0 else " " * COLUMN
         context.show(f"{head}{line}")

@@ -82,7 +82,7 @@ def _put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Und
 
 
 def _forget_bedrock(context: Context) -> None:
-    """Take out the options that no tool is left to use; another setup may be for another gateway."""
+    """Take out the options that no tool is left to use; another setup can be for another gateway."""
     saved = flags.readable(context.paths.settings)
     keys = [row.key for row in ROWS if row.key.startswith("bedrock.") and saved and saved.get(row)]
     try:

@@ -1,6 +1,6 @@
 """`thv-llm token`: print one fresh access token, for programs.
 
-stdout gets the token and a line end, or nothing at all. `agent_client` answers the usual
+stdout gets the token and a line end, or nothing at all. `agent_client` serves the usual
 call, without options, before any of this is imported.
 """
 

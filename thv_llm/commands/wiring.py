@@ -149,7 +149,7 @@ def with_own_keys(known: State) -> State:
 
 
 def say_found(found: Sequence[Detection], context: Context) -> None:
-    """Say which tools are here, which would have to be named, and why others cannot be configured."""
+    """Say which tools are here, which must be named, and why others cannot be configured."""
     sure = [one for one in found if not one.directory_only and can_wire(one.tool)]
     if sure:
         context.say(f"Found {', '.join(one.tool.title for one in sure)}.")

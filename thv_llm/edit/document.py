@@ -66,7 +66,7 @@ class Node:
     """A value in a text: from `start` up to `end`; `kind` is "object", "array" or "scalar".
 
     `tail` is where the last token or comment before the closing bracket ends. `unread` yields the
-    entries of a container that the parser has passed over, when somebody wants them.
+    entries of a container that the parser has passed over, on demand.
     """
 
     kind: str

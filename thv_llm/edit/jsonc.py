@@ -9,7 +9,7 @@ counts as an empty document.
 The parser accepts what the format's owner accepts and nothing more; it keeps positions, not
 values. Values come from the standard library's parser, which gets the text with comments and
 trailing commas blanked out. What lies inside of a container that it takes as it is (strict JSON)
-is read when somebody asks for it: an edit looks at few places of a large file.
+is read on demand: an edit looks at few places of a large file.
 
 What `Change.extra` holds here: `made`, the pointers of the containers that we made; `close`, the
 white space we put before the closing bracket of the container `at`, which had been empty; `blank`,

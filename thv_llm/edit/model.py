@@ -75,7 +75,7 @@ class Change:
         key: where, in the words of the format (JSON pointer, dotted TOML key, variable, block).
         before: raw text of the previous value; None when there was none ("null" is a value).
         ours: raw text of the value that we wrote.
-        extra: what the format needs for an exact undo; opaque to everybody else.
+        extra: what the format needs for an exact undo; opaque to all others.
     """
 
     key: str

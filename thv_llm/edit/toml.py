@@ -6,7 +6,7 @@ Keys are dotted TOML keys: "model_provider", "oidc.issuer", 'models."a.b"'. A na
 place it belongs to is written with dotted keys or inline; then it becomes an inline table.
 
 TOML has four ways to write the same table: under a header, under the headers of its sub-tables,
-by dotted keys, and inline. A new key has to join the way that is there; `Places` answers what an
+by dotted keys, and inline. A new key must be written in the way that is there; `Places` tells what an
 edit asks about that.
 
 What `Change.extra` holds here: `lead`, the white space before a header that we wrote; `made`, the
@@ -164,7 +164,7 @@ class Places:
         )
 
     def vanishing(self, path: Path, gone: Collection[TomlPlace]) -> Path:
-        """Return how much of a path the parsed text loses with it: tables nobody else writes go, too.
+        """Return how much of a path the parsed text loses with it: tables without other keys go, too.
 
         Args:
             gone: places of headers that go with it.
@@ -467,7 +467,7 @@ class TomlDocument:
 
 
 def _spellings(space: str) -> tuple[str, ...]:
-    """Return white space of a record with each kind of line ends: an editor may have changed the file's."""
+    """Return white space of a record with each kind of line ends: an editor can have changed the file's."""
     plain = space.replace("\r\n", "\n")
     return space, plain, plain.replace("\n", "\r\n")
 

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 
 def _silently(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
-    """Tell nobody."""
+    """Announce nothing."""
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """What a login may ask of the person.
+    """What a login can ask of the user.
 
     Attributes:
         say: show one line.
         open_browser: show a URL; False when no browser could be started.
         read_line: wait at most that many seconds for one line; None when none came. The
             attribute itself is None when there is no terminal to read from.
-        announce: told the URL at which the person can finish this login (see `login.one_at_a_time`);
+        announce: told the URL at which the user can finish this login (see `login.one_at_a_time`);
             of a login by code also that code, and for how many seconds it is good.
         sleep: wait that many seconds.
     """

@@ -432,7 +432,7 @@ def one_at_a_time(
     already: Callable[[], T | None],
     wait_s: float = OTHER_WAIT_S,
 ) -> T:
-    """Log in, unless somebody else is at it: then wait for them.
+    """Log in, unless another process is at it: then wait for that one.
 
     Args:
         lock_path: `Paths.lock("login")`.

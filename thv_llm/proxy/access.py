@@ -1,11 +1,11 @@
-"""Who may use the proxy: the rules a request's head has to meet before its body is read.
+"""Who can use the proxy: the rules that a request's head must meet before its body is read.
 
 A web page in the user's browser can send requests to 127.0.0.1, other users of the machine can
-connect to it, and a name that a stranger controls can resolve to it. Each rule below closes one
+connect to it, and a name that an attacker controls can resolve to it. Each rule below closes one
 of these ways by itself; a random key, which only the wired clients know, closes all of them. Each
 client has a key of its own, so the key tells whose request it is.
 
-Pure, but for `Keys`, which asks for the keys again: a head in, where it may go or `Rejected` out.
+Pure, but for `Keys`, which reads the keys again: a head in, where it can go or `Rejected` out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_KEY = "this needs the local key, which `thv-llm setup` writes into the tools'
 
 @dataclass(slots=True, repr=False, eq=False)
 class Passed:
-    """A request that has passed, for the next one that is the same but for its body: no rule has to look
+    """A request that has passed, for the next one that is the same but for its body: no rule looks
     at its head again.
 
     Attributes:
@@ -35,7 +35,7 @@ class Passed:
         tool: whose key it has; "" when that is unknown.
         known: the keys as they were.
         written: what goes to the gateway instead of the head, up to the framing of its body, made with
-            `token` and `added`; empty when it has to be made each time.
+            `token` and `added`; empty when it must be made each time.
     """
 
     head: RequestHead
@@ -48,12 +48,12 @@ class Passed:
 
 
 class Keys:
-    """What the clients have to know.
+    """What the clients must know.
 
     Args:
-        read: returns the keys, and whose each one is. It is called for each unknown one, so it has to be
+        read: returns the keys, and whose each one is. It is called for each unknown one, so it must be
             quick while nothing has changed.
-        also_secret: a key that nobody has to know, but which must not reach the gateway either.
+        also_secret: a key that no client must know, but which must not reach the gateway either.
     """
 
     def __init__(self, read: Callable[[], Mapping[bytes, str]], also_secret: bytes = b"") -> None:
@@ -94,11 +94,11 @@ class Keys:
 
 
 class Rules:
-    """What a request has to meet.
+    """What a request must meet.
 
     Args:
         port: the one we listen on.
-        keys: one of which a client has to know.
+        keys: one of which a client must know.
         require_key: False lets in clients that know none, too.
     """
 
@@ -108,7 +108,7 @@ class Rules:
         self._require_key = require_key
 
     def check(self, head: RequestHead) -> tuple[http1.Target, str]:
-        """Return the request's target when it may pass, and whose key it has; "" when that is unknown.
+        """Return the request's target when it can pass, and whose key it has; "" when that is unknown.
 
         Raises:
             Rejected: 400, 401, 403, 405 or 417.
@@ -129,11 +129,11 @@ class Rules:
         return target, owner or ""
 
     def whose(self, head: RequestHead) -> str:
-        """Return whose key a refused request shows in its headers, "" for nobody's."""
+        """Return whose key a refused request shows in its headers, "" for none."""
         return self._keys.owner(_candidates(head.fields)) or ""
 
     def _check_host(self, fields: Fields) -> None:
-        """Refuse names that a stranger could have made to resolve to us (DNS rebinding)."""
+        """Refuse names that an attacker could have made to resolve to us (DNS rebinding)."""
         found = fields.values(b"host")
         if len(found) != 1 or not found[0]:
             raise Rejected(400, "a request needs exactly one Host header")

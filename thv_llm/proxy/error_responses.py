@@ -111,7 +111,7 @@ def health(
     """Return the response to /healthz.
 
     With `?challenge=NONCE` it holds a proof that the responder knows the local key, so that
-    nothing secret is ever sent to a stranger that listens on our port.
+    nothing secret is ever sent to a foreign process that listens on our port.
 
     Args:
         stays: the connection goes on after it.

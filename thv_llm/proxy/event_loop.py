@@ -71,7 +71,7 @@ class Task(Protocol):
 
     Attributes:
         steps: the generator; closing it must release everything.
-        transports: those that it may wait for. What it waits for on each is in `Transport.wants`.
+        transports: those that it can wait for. What it waits for on each is in `Transport.wants`.
         deadline: for the loop's use.
     """
 
@@ -81,7 +81,7 @@ class Task(Protocol):
 
     @property
     def idle(self) -> bool:
-        """Whether it could be ended without anybody missing it."""
+        """Whether it could be ended without a client noticing."""
 
 
 Ready = list[tuple[Transport | None, int]]
@@ -92,7 +92,7 @@ class _Selector(selectors.DefaultSelector):
     def ready(self, timeout: float | None) -> Ready:
         try:
             found = self.select(timeout)
-        except OSError:  # on Windows one broken socket spoils the look at all; it is for whoever waits for it
+        except OSError:  # on Windows one broken socket spoils the look at all; its task must see it
             found = [(key, key.events) for key in self.get_map().values() if _is_broken(key.fd)]
             if not found:
                 raise
@@ -108,7 +108,7 @@ if hasattr(select, "epoll"):
         (READ if mask & ~select.EPOLLOUT else 0) | (WRITE if mask & ~select.EPOLLIN else 0)
         for mask in range(2 * select.EPOLLHUP)
     )
-    """An error, or the end of both directions, is for whoever waits, for whatever."""
+    """An error, or the end of both directions, wakes every waiting task."""
 
     class _Epoll:
         """The same without what `selectors` does for each event besides."""
@@ -272,7 +272,7 @@ class EventLoop:
             self._end(task)
 
     def _wait_for(self, task: Task, asked: Wakeup | Job) -> None:
-        """Have somebody else resume a task."""
+        """Have another part resume a task."""
         for transport in task.transports:
             self.watch(transport, 0)
         if isinstance(asked, Job):

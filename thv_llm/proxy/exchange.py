@@ -1,8 +1,8 @@
 """One exchange with the gateway, as far as the head of its response: the request out, its body with it.
 
 Rule 1: writing, reading and watching the client go on at the same time, also while the response is
-        passed on already: a gateway may respond while it reads. A client that disconnects ends its
-        request at once, because generating for nobody costs money.
+        passed on already: a gateway can respond while it reads. A client that disconnects ends its
+        request at once, because unread tokens cost money, too.
 Rule 2: an error response that comes before the body is through ends the upload.
 Rule 3: a request is sent a second time only in two cases. The pooled connection turned out dead
         and nothing of a response came, and the request was not sent to its end or is safe to
@@ -55,7 +55,7 @@ INFORMATIONAL_PER_S = 10
 
 
 class Request(NamedTuple):
-    """A request that may pass.
+    """A request that can pass.
 
     Attributes:
         protocol: to switch to; empty for none.
@@ -67,7 +67,7 @@ class Request(NamedTuple):
 
     @property
     def head(self) -> RequestHead:
-        """Its head, in which the length may be that of another body."""
+        """Its head, in which the length can be that of another body."""
         return self.passed.head
 
 
@@ -179,7 +179,7 @@ class Exchange:
                 yield deadline
             else:
                 yield from client.wait(deadline)
-            # The response first: a client that has got one may close.
+            # The response first: a client that has got one can close.
             if upstream.ready & READ:
                 self._read()
             if client.ready and not self.response.status and self._body.done:
@@ -212,14 +212,14 @@ class Exchange:
             self._pending = b""
 
     def _write_part(self) -> bool:
-        """Send what is pending, or else the next part of the body; whether there may be more to do."""
+        """Send what is pending, or else the next part of the body; whether there can be more to do."""
         if not self._pending and not self._body.done:
             self._pending = self._next_part()
         if self._pending:
             try:
                 written = self.upstream.write(self._pending)
             except OSError as error:
-                # A response may be waiting all the same: a server that refuses a body closes early.
+                # A response can be waiting all the same: a server that refuses a body closes early.
                 self._broken = error
                 return False
             if not written:

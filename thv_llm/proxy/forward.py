@@ -1,13 +1,13 @@
-"""A request that may pass, to the gateway and its response back: with a token, and with a fresh one.
+"""A request that can pass, to the gateway and its response back: with a token, and with a fresh one.
 
 Rule 1: a token that the gateway refuses is always reported to the token source, whether or not the
         request can be repeated.
-Rule 2: a 401 or 403 is answered by one fresh token and one repeat; what comes then is passed on.
+Rule 2: after a 401 or 403 there is one fresh token and one repeat; what comes then is passed on.
 Rule 3: a 403 that repeats with a fresh token is about the user, not the token: for a while no 403
         costs a refresh. It does not touch what a 401 does.
 Rule 4: no token at all is a 401 of ours that says what to run.
 Rule 5: a redirect is never followed, and passed on as it is; but not one that leads a tool to a page where
-        a person would log in.
+        a user would log in.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from thv_llm.secret import Secret
 FORBIDDEN_S = 60.0
 """For that long after a fresh token got a 403, too, no other 403 costs a refresh."""
 SHOWN_TO_UPGRADE = frozenset({401, 403, 429})
-"""Responses to an upgrade that the client has to see, beside those of 500 and more."""
+"""Responses to an upgrade that the client must see, beside those of 500 and more."""
 TIMED_OUT = frozenset({408, 502, 503, 504, 524})
 """Statuses with which load balancers say that a server took too long."""
 
@@ -52,7 +52,7 @@ class Refusal(NamedTuple):
 
 
 GetToken = Callable[[Refusal | None], Secret]
-"""Returns a token, after a refusal another one if there is one. May block. Raises ThvLlmError."""
+"""Returns a token, after a refusal another one if there is one. Can block. Raises ThvLlmError."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Credentials:
             self.is_forbidden()
 
         def tell() -> None:
-            with contextlib.suppress(Exception):  # whoever asks for a token next will hear of it
+            with contextlib.suppress(Exception):  # the next caller that needs a token is told
                 self.get_token(refusal)
 
         self.background(tell)
@@ -148,7 +148,7 @@ class Forwarder:
 
         Raises:
             Rejected, GatewayError, ClientDisconnected: nothing was responded yet.
-            OSError: the client's connection has to end now.
+            OSError: the client's connection must end now.
         """
         kept = False
         try:
@@ -279,7 +279,7 @@ def _is_shown(status: int) -> bool:
 
 
 def _is_whole(done: Exchange, method: bytes) -> bool:
-    """Return whether a response that nobody gets came completely with its head."""
+    """Return whether a response that is dropped came completely with its head."""
     try:
         decoder = framing.of_response(done.response, method)
         decoder.feed(done.rest)

@@ -23,7 +23,7 @@ from thv_llm.proxy.http1 import (
 )
 
 MAX_CHUNK_LINE_BYTES = 4096
-"""A chunk's size and its extensions, which nobody uses."""
+"""A chunk's size and its extensions, which no client uses."""
 MAX_CHUNK_DIGITS = 15
 MAX_TRAILER_BYTES = 16 * 1024
 HEX = b"0123456789abcdefABCDEF"
@@ -165,7 +165,7 @@ class ChunkedBody:
         if extension.translate(None, TEXT):
             raise Rejected(400, "control byte in a chunk extension")
         if extended and not self._of_response and not all(map(_is_named, extension.split(b";"))):
-            # Of two servers, one may take the line for a size alone, the other not (CVE-2025-55315).
+            # Of two servers, one can take the line for a size alone, the other not (CVE-2025-55315).
             raise Rejected(400, "empty chunk extension")
         self._left = int(digits, 16)
         self._after_data = False
@@ -253,7 +253,7 @@ def _declared(fields: Fields) -> tuple[bool, int | None]:
     if codings and lengths:
         raise Rejected(400, "both a length and a transfer coding")
     if codings:
-        # Also a list of codings: whoever takes `gzip, chunked` apart may do it in two ways.
+        # Also a list of codings: `gzip, chunked` can be taken apart in two ways.
         if len(codings) > 1 or codings[0].lower() != b"chunked":
             raise Rejected(400, "transfer coding other than chunked")
         return True, None

@@ -1,6 +1,6 @@
 r"""Heads of HTTP/1.1 messages, in both directions, strictly (RFC 9112).
 
-Rule 1: what two programs could read in two ways is refused, never mended: bare CR or LF, folded
+Rule 1: what two programs could read in two ways is refused, never repaired: bare CR or LF, folded
         lines, space before the colon, a length together with a transfer coding, two lengths.
 Rule 2: a refusal carries the status to respond with, and the connection that it came over is not
         used again, so nothing behind a refused head is ever taken for another request.
@@ -41,7 +41,7 @@ MAX_LENGTH_DIGITS = 18
 TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 VISIBLE = bytes(range(0x21, 0x7F))
 TEXT = b"\t " + VISIBLE + bytes(range(0x80, 0x100))
-"""What a field's value may hold; the upper half is RFC 9110's obs-text, for user agents in UTF-8."""
+"""What a field's value can hold; the upper half is RFC 9110's obs-text, for user agents in UTF-8."""
 
 HEX = frozenset(b"0123456789abcdefABCDEF")
 KEY_PARAMETER = b"key"
@@ -53,7 +53,7 @@ class Rejected(Exception):
 
     Args:
         status: status of our response to a client; a broken response of a gateway becomes 502.
-        reason: the rule, in words that may be logged and shown; nothing of the message is in it.
+        reason: the rule, in words that can be logged and shown; nothing of the message is in it.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -234,7 +234,7 @@ def parse_fields(block: bytes) -> Fields:
     lines = block.split(b"\r\n")
     if len(lines) > MAX_FIELDS:
         raise Rejected(431, "too many header fields")
-    # A folded line begins with white space, which no name may hold, so it is refused by this as well.
+    # A folded line begins with white space, which no name can hold, so it is refused by this as well.
     return Fields.of(map(_field if len(block) <= MAX_REMEMBERED_BYTES else _field.__wrapped__, lines))
 
 

@@ -36,7 +36,7 @@ WEBSOCKET = b"websocket"
 TICK_S = 1.0
 """Between two looks at whether the proxy is being stopped."""
 QUIET_S = 5.0
-"""After which nothing is in the middle of being said, so that a proxy that is being stopped may hang up."""
+"""After which nothing is in the middle of being said, so that a proxy that is being stopped can hang up."""
 MAX_PENDING_BYTES = 256 * 1024
 """Read from one side and not yet taken by the other."""
 

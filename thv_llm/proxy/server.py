@@ -39,7 +39,7 @@ from thv_llm.system import peers
 from thv_llm.system.peers import Peers
 
 BACKLOG = 256
-"""Connections that wait to be accepted; an agent may open dozens at once."""
+"""Connections that wait to be accepted; an agent can open dozens at once."""
 RESERVED, EACH, FEWEST = 64, 3, 16
 """Descriptors that are for other things; those of a connection, an upstream one and an idle one included."""
 FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -59,7 +59,7 @@ class Timing:
     Attributes:
         head: for a whole head from its first byte; for the first one from the connection's beginning.
         keep: between two requests. Longer than clients keep theirs (Go: 90 s), so that they close, not we.
-        reply: for the client to take a response of ours.
+        respond: for the client to take a response of the proxy.
         linger: for what a client is still sending when it has been refused; without it, closing would
             reset the connection and the refusal be lost.
         max_body: of one request: a prompt with many images, or a file to be uploaded.
@@ -67,7 +67,7 @@ class Timing:
 
     head: float = 30.0
     keep: float = 120.0
-    reply: float = 10.0
+    respond: float = 10.0
     linger: float = 2.0
     max_body: int = 1024 * 1024 * 1024
 
@@ -118,7 +118,7 @@ class ClientConnection:
     """A client's connection.
 
     Attributes:
-        busy: a request has begun to arrive, or is being answered.
+        busy: a request has begun to arrive, or its response is under way.
         steps, transports, deadline: see `event_loop.Task`.
     """
 
@@ -287,7 +287,7 @@ class ClientConnection:
         body = RequestBody(self.client, decoder, self._timing.max_body, announced=announced)
         if not body.done and head.minor and head.fields.values(b"expect"):
             go_on = headers.response(100, b"Continue", ())
-            yield from self.client.write_all(go_on, time.monotonic() + self._timing.reply)
+            yield from self.client.write_all(go_on, time.monotonic() + self._timing.respond)
         protocol = wanted_protocol(head) if body.done else b""
         try:
             return (yield from self._forwarder.run(Request(passed, body, protocol), self._entry))
@@ -313,7 +313,7 @@ class ClientConnection:
 
     def _write(self, response: bytes, status: int) -> Steps[None]:
         self._entry.responded(status)
-        yield from self.client.write_all(response, time.monotonic() + self._timing.reply)
+        yield from self.client.write_all(response, time.monotonic() + self._timing.respond)
         self._entry.bytes_out = len(response)
 
     def _linger(self) -> Steps[None]:
@@ -336,11 +336,11 @@ class Proxy:
             must be quick.
         token_at_hand: returns a fresh token if one is in memory, without ever waiting; None has
             get_token asked, in a thread, which costs each request a little.
-        keys: see `access.Keys`; without it the clients have to know the local key.
+        keys: see `access.Keys`; without it the clients must know the local key.
         no_token: see `Shared`.
         require_key: False when clients need not know a key.
         tools: where each tool's requests are counted.
-        descriptors: how many this process may have; more connections than they allow get a 503.
+        descriptors: how many this process can have; more connections than they allow get a 503.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What is told of each request, and the figures over all of them.
 
 Nothing here holds a header's value (but the name of the client's program), a query, a body or a
-token, so all of it may be logged.
+token, so all of it can be logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import time as wall_clock
 RECENT = 1000
 """Requests that the percentiles are taken from."""
 MAX_TOOLS = 200
-"""Names that figures are kept for; the credential helper may be called with any."""
+"""Names that figures are kept for; the credential helper can be called with any."""
 MAX_PATH = 200
 MAX_AGENT = 60
 

@@ -1,6 +1,6 @@
 """A transport: a byte stream over a socket that never blocks, plain or with TLS.
 
-Who has to wait says in `wants` what for, and yields to the event loop (see `event_loop`). Outside of
+A caller that must wait says in `wants` what for, and yields to the event loop (see `event_loop`). Outside of
 the loop `block` does the same by blocking.
 
 TLS is worked out in memory, beside the socket, so that one system call moves many records;
@@ -32,7 +32,7 @@ RESET = struct.pack("ii", 1, 0)
 
 KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """Seconds of silence before the first probe (macOS has the second name for it), seconds between two,
-and how many go without a reply: a network that drops packets without a word (a VPN that went down, a
+and how many go without a response: a network that drops packets without a word (a VPN that went down, a
 NAT entry that was forgotten) is noticed after 90 s, not after the idle limit."""
 
 MAX_AHEAD_BYTES = 64 * 1024
@@ -56,7 +56,7 @@ class Transport:
     """A non-blocking connection.
 
     Attributes:
-        ahead: bytes that were read before somebody wanted them (pipelined requests).
+        ahead: bytes that were read before they were wanted (pipelined requests).
         wants: READ, WRITE, both or 0: what its task waits for.
         ready: which of them has come, while the task runs because of it.
         pump: deals with an event without its task, and says whether the task can go on waiting.
@@ -198,7 +198,7 @@ class UpstreamConnection(Transport):
     """A secured connection.
 
     Attributes:
-        reused: it has carried an exchange before, so it may have died meanwhile.
+        reused: it has carried an exchange before, so it can have died meanwhile.
         idle_since: when it went into the pool (monotonic).
         keep_s: for how long the gateway keeps it idle.
         pool: where it is while it is idle.
@@ -257,13 +257,13 @@ class UpstreamConnection(Transport):
             self._failure = error
         if pieces:
             with contextlib.suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RD)  # wakes whoever waits for more
+                self.sock.shutdown(socket.SHUT_RD)  # wakes the task that waits for more
         return b"".join(pieces)
 
     def write(self, data: bytes | memoryview) -> int:
         """Send what can be sent now; return how much that was.
 
-        After 0 the same bytes have to be tried again first: a part of them may have gone out.
+        After 0 the same bytes must be tried again first: a part of them can have been sent.
 
         Raises:
             OSError: the connection broke.

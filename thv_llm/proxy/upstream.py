@@ -3,7 +3,7 @@
 Rule 1: host, port and base path are fixed when the proxy starts; no request can change them.
 Rule 2: the connection used last is used next, so that few stay in use and the others end.
 Rule 3: a pooled connection is looked at before it is used again. "Readable" does not mean dead
-        (TLS 1.3 sends session tickets at any time): only an end, an error or bytes that nobody
+        (TLS 1.3 sends session tickets at any time): only an end, an error or bytes that no request
         asked for do.
 Rule 4: a proxy of the environment is asked for a tunnel by CONNECT and sees TLS from then on.
 """
@@ -30,17 +30,17 @@ MAX_CONNECTING = 16
 """Connections being made at a time. Of 200 requests at once, most are served sooner by one that
 becomes free than by another TLS handshake."""
 KEEP_MARGIN_S = 1.0
-"""Before the gateway closes an idle connection: a request may be on its way to it for so long."""
+"""Before the gateway closes an idle connection: a request can be on its way to it for so long."""
 LIMIT_BLUR_S = 0.5
 """Between a load balancer's time limit and the moment in which we hear of it."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long each part of an exchange with the gateway may take, in seconds.
+    """How long each part of an exchange with the gateway can take, in seconds.
 
-    A model may think for minutes before its first byte and between two events, and a whole stream
-    may take hours: there is no limit for that.
+    A model can think for minutes before its first byte and between two events, and a whole stream
+    can take hours: there is no limit for that.
 
     Attributes:
         connect: to reach the gateway, its TLS handshake included.
@@ -78,7 +78,7 @@ class GatewayError(Exception):
     """The gateway could not be reached, broke off, or is not what responds there.
 
     Args:
-        why: in words that may be shown.
+        why: in words that can be shown.
         late: it took too long (504 rather than 502).
         next_step: where that is not doctor's to say.
     """
@@ -190,7 +190,7 @@ class Gateway:
         self._idle.append(upstream)
         if self._waiting:
             self._waiting.popleft().wake()
-        # Whoever brings one looks at the oldest, so no timer is needed to end those left over.
+        # A task that returns one looks at the oldest, so no timer is needed to end those left over.
         while len(self._idle) > MAX_IDLE or now - self._idle[0].idle_since > self.limits.keep:
             self._idle.popleft().close()
             if not self._idle:

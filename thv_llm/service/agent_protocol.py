@@ -14,8 +14,8 @@ The helper and a detached worker use the same words.
 
 Rule 1: `adopt` goes to a process of our own user only. For all else nothing secret goes to a listener:
         whether it is our own service it proves by HMAC-SHA256(local key, NONCE), and with a fresh random
-        nonce an old answer is worth nothing.
-Rule 2: what a listener says is not trusted beyond that answer.
+        nonce an old response is worth nothing.
+Rule 2: what a listener says is not trusted beyond that response.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KILLED = (
 """Stands for the response of a worker that gave none."""
 
 TIMEOUT_S = 2.0
-"""For what a service that is alive answers at once."""
+"""For what a living service returns at once."""
 KINDS = (errors.LoginRequiredError, errors.NotConfiguredError, errors.UnreachableError, errors.UsageError)
 
 

@@ -65,7 +65,7 @@ class Running:
     """Our service, alive.
 
     Attributes:
-        answers: it passed the challenge; else only its process was recognized.
+        responds: it passed the challenge; else only its process was recognized.
     """
 
     record: ServiceRun

@@ -47,7 +47,7 @@ def choose(
     Args:
         wanted: `token_store` of the settings: "", "keyring" or "file".
         recorded: `name` of the store of the last login, "" when there was none.
-        interactive: a person is there to unlock things.
+        interactive: a user is there to unlock things.
         ask_passphrase: asks for the passphrase of an encrypted file that has one.
 
     Raises:

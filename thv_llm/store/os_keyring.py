@@ -52,7 +52,7 @@ class OsKeyring:
 
     Args:
         overflow_path: how the names of encrypted files begin, for values too long for the backend.
-        interactive: a user is there to answer the backend's prompt.
+        interactive: a user is there for the backend's prompt.
         backend: use this one; None looks for the named or the usual one.
     """
 

@@ -64,7 +64,7 @@ class SecretService:
 
     Args:
         environ: where the bus's address is looked up.
-        interactive: a user is there to answer an unlock prompt.
+        interactive: a user is there for an unlock prompt.
     """
 
     name = "secret-service"

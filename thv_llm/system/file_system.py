@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 OPENED = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 HAS_MODES = sys.platform != "win32"
-"""Whether a file's mode says who may read it; on Windows that is as its directory's access list says."""
+"""Whether a file's mode says who can read it; on Windows that is as its directory's access list says."""
 SWAPS_OPEN_FILES = sys.platform != "win32"
 """Whether the new file of a `swap` can still be open."""
 
@@ -241,7 +241,7 @@ def owning(path: str) -> tuple[str, ...]:
 
 
 def closing(path: str) -> tuple[str, ...]:
-    """Return the command that takes a file from everybody but this user."""
+    """Return the command that takes a file from all users but this one."""
     if sys.platform == "win32":
         return ("icacls", path, "/inheritance:r", "/grant:r", f"*{windows.own_sid()}:F")
     return ("chmod", "go=", path)

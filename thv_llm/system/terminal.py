@@ -1,4 +1,4 @@
-"""The user's terminal: is there one, one typed line at a time, colours, its width, its characters.
+"""The user's terminal: is there one, one typed line at a time, colors, its width, its characters.
 
 It is read by `select`, not by a thread: a thread would still sit in the terminal when what it reads for
 has ended another way, and take the next thing that is typed. Windows' console has no `select`, but tells
@@ -38,7 +38,7 @@ INTERRUPT, BACKSPACE = "\x03", "\b"
 SPECIAL = ("\0", "\xe0")
 """What an arrow or function key begins with; a second character says which."""
 USUAL_COLUMNS = 80
-COLOUR = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
+COLOR = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
 LABEL = re.compile(r" *(?:\S+(?: \S+)* {2,}|\w+: +)")
 ERASE = "\r\x1b[K"
 """Takes back the line that the cursor is on."""
@@ -46,7 +46,7 @@ SOFT_BREAK = "\ue000"
 """Between lines that were broken for `USUAL_COLUMNS`: a narrower terminal breaks them anew."""
 ASCII = {"…": "...", "·": "-", "→": "->", "–": "-", "─": "-", "│": "|"}
 ASCII |= {**dict.fromkeys("┌┐└┘", "+"), **dict.fromkeys("“”", '"')}
-SHOWS_COLOURS = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
+SHOWS_COLORS = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
 def is_one(stream: TextIO) -> bool:
@@ -63,14 +63,14 @@ def is_one(stream: TextIO) -> bool:
         return False
 
 
-def takes_colours(stream: TextIO) -> bool:
-    """Have a terminal obey the escape sequences of colours, if it can."""
+def takes_colors(stream: TextIO) -> bool:
+    """Have a terminal obey the escape sequences of colors, if it can."""
     if not is_one(stream):
         return False
     if sys.platform == "win32":
         from thv_llm.system import windows
 
-        return windows.add_console_mode(stream.fileno(), SHOWS_COLOURS)
+        return windows.add_console_mode(stream.fileno(), SHOWS_COLORS)
     return True
 
 
@@ -102,7 +102,7 @@ def fitted(text: str, width: int) -> str:
 def _fitted(line: str, width: int) -> str:
     if _width(line) <= width:
         return line
-    plain = COLOUR.sub("", line)
+    plain = COLOR.sub("", line)
     margin = len(plain) - len(plain.lstrip())
     label = LABEL.match(plain)
     hang = label.end() if label else margin
@@ -122,7 +122,7 @@ def _fitted(line: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    return len(COLOUR.sub("", text))
+    return len(COLOR.sub("", text))
 
 
 def in_ascii(error: UnicodeError) -> tuple[str, int]:

@@ -58,7 +58,7 @@ ADMINISTRATORS = ("BA", "SY", "S-1-5-80-956008885-3418522649-1831038044-18532926
 READ_RIGHTS = ("FR", "FX", "FRFX", "0x120089", "0x1200a9", "GR", "GRGX")
 
 NO_LIST = "NO_ACCESS_CONTROL"
-"""Stands for a list that allows everything to everybody, as on a drive without any."""
+"""Stands for a list that allows everything to all users, as on a drive without any."""
 
 OTHERS = ("WD", "BU", "AU", "AN", "IU", "BG")
 """Everyone, Users, Authenticated Users, Anonymous, Interactive, Guests, as access lists write them."""
@@ -221,7 +221,7 @@ def swap(new: str, target: str) -> bool:
     try:
         patient(replaced)
     except OSError:
-        undo_swap(new, target)  # it may have moved the old one, and then not the new one
+        undo_swap(new, target)  # it can have moved the old one, and then not the new one
         raise
     patient(lambda: os.rename(aside, new))
     return True

@@ -45,7 +45,7 @@ def open(
 
     Args:
         clock: in place of `now`, for tests that set the other clock, too.
-        interactive: a person is there to unlock a keyring.
+        interactive: a user is there to unlock a keyring.
         ask_passphrase: asks for the passphrase of an encrypted session file.
         context: gives the TLS context for the provider, where one is in the making already.
         is_patient: keeps the pause after a failure; else, for a user who waits, it asks at once.

@@ -11,7 +11,7 @@ Rule 2: the plan is made anew under the lock, because another setup or the tool 
 Rule 3: a file that gets our local key becomes private, if it is the user's own and under the home
         directory; what others could do with it is in the undo record.
 Rule 4: a diff can be shown to anyone. A settings file can hold keys of the user's, in lines of context
-        as well as in changed ones, so every value that looks like a secret is masked, whoever's it is:
+        as well as in changed ones, so every value that looks like a secret is masked, of any owner:
         by the name before it in its line, by its well-known shape, or because it is our own local key.
 """
 
