@@ -362,15 +362,15 @@ def remarks(wanted: Settings, environ: Mapping[str, str], token: Secret) -> Iter
             return
         for above in {root.removesuffix(one) for protocol in PROTOCOLS for one in protocol.prefixes} - {root}:
             there = wanted._replace(gateway_url=above)
-            missed = [one for one in PROTOCOLS if not is_there(wanted, environ, one, token)]
-            if found := [one.title for one in missed if is_there(there, environ, one, token)]:
+            missed = [one for one in PROTOCOLS if not _is_there(wanted, environ, one, token)]
+            if found := [one.title for one in missed if _is_there(there, environ, one, token)]:
                 what = f"the gateway serves {' and '.join(found)}'s API at {above}, not below {root}"
                 yield what, f"thv-llm setup --gateway-url {above}"
     except UnreachableError:
         pass
 
 
-def is_there(wanted: Settings, environ: Mapping[str, str], protocol: Protocol, token: Secret) -> bool:
+def _is_there(wanted: Settings, environ: Mapping[str, str], protocol: Protocol, token: Secret) -> bool:
     """Return whether the gateway serves a protocol where the settings say, else at its root."""
     found = probe(wanted, environ, protocol, protocol.prefix_in(wanted), token)
     return presence(found) is Presence.PRESENT

@@ -103,7 +103,7 @@ def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -
             return Explanation(f"connection refused by the proxy {proxy}", CHECK_PROXY)
         case ConnectionRefusedError():
             return Explanation(f"connection refused by {host}", CHECK_NETWORK)
-        case _ if is_cut(error):
+        case _ if _is_cut(error):
             return Explanation(
                 f"{host} closed the connection before the response was complete", CHECK_NETWORK
             )
@@ -126,7 +126,7 @@ def redirect(host: str, location: str) -> tuple[str, bool]:
     return there, bool(SIGN_IN & set(re.split(r"[^a-z0-9]+", f"{there} {target.path}".lower())))
 
 
-def is_cut(error: Exception) -> bool:
+def _is_cut(error: Exception) -> bool:
     """Tell whether the connection ended before the response did."""
     # Until 3.11.3, Python raised a plain SSLError for what later versions call SSLEOFError.
     return (

@@ -146,7 +146,7 @@ def checked_url(name: str, url: object, *, issuer: str) -> str:
 
     Source: RFC 6749 section 3.1; CVE-2025-6514, CVE-2026-4519, CVE-2026-4786.
     """
-    problem = _problem(url, allow_http=is_loopback_http(issuer))
+    problem = _problem(url, allow_http=_is_loopback_http(issuer))
     if problem:
         raise InvalidResponseError(
             "cannot use the provider's metadata",
@@ -156,7 +156,7 @@ def checked_url(name: str, url: object, *, issuer: str) -> str:
     return str(url)
 
 
-def is_loopback_http(url: str) -> bool:
+def _is_loopback_http(url: str) -> bool:
     """Tell whether the URL is plain http to this very machine, as in a test."""
     try:
         split = urlsplit(url)
@@ -170,7 +170,7 @@ def _problem(url: object, *, allow_http: bool) -> str:
         return "is not a string"
     if len(url) > MAX_URL_CHARACTERS:
         return f"is longer than {MAX_URL_CHARACTERS} characters"
-    if not url.startswith("https://") and not (allow_http and is_loopback_http(url)):
+    if not url.startswith("https://") and not (allow_http and _is_loopback_http(url)):
         return "is not an https URL"
     if not _URL.fullmatch(url) or _BAD_ESCAPE.search(url):
         return "holds characters that do not belong there"

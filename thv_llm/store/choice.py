@@ -92,16 +92,16 @@ def _is_absent(environ: Mapping[str, str], interactive: bool) -> bool:
 def _name(environ: Mapping[str, str], wanted: str, recorded: str, platform: str) -> str:
     if wanted == "file":
         return "file"
-    if platform == "win32" and not is_keyring_named(environ):
+    if platform == "win32" and not _is_keyring_named(environ):
         return "file"  # where Windows encrypts it; Credential Manager takes 1,280 characters
-    if is_keyring_named(environ):
+    if _is_keyring_named(environ):
         return "keyring"
     if recorded and not (wanted == "keyring" and recorded == "file"):
         return recorded
     return "secret-service" if platform.startswith("linux") else "keyring"
 
 
-def is_keyring_named(environ: Mapping[str, str]) -> bool:
+def _is_keyring_named(environ: Mapping[str, str]) -> bool:
     """Tell whether the user names a keyring backend; looks at a variable and one file's existence.
 
     Source: keyring.util.platform_.config_root of the `keyring` package.

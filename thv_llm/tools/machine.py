@@ -155,7 +155,7 @@ class Place:
         folders = [folder]
         if edit.in_profiles:
             profiles = os.path.join(folder, edit.in_profiles)
-            folders += [entry for entry in children(profiles) if os.path.isdir(entry)]
+            folders += [entry for entry in _children(profiles) if os.path.isdir(entry)]
         return tuple(_chosen(folder, edit.names) for folder in folders)
 
     def possible_targets(self, edit: Edit) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class Place:
         )
 
 
-def children(directory: str) -> list[str]:
+def _children(directory: str) -> list[str]:
     """Return the paths of what is in a directory; nothing when it cannot be read."""
     try:
         return sorted(os.path.join(directory, name) for name in os.listdir(directory))
@@ -234,7 +234,7 @@ def _program(mark: Binary, place: Place) -> str:
 
 def _extension(mark: Extension, place: Place) -> str:
     for editor in mark.editors:
-        for extension in children(os.path.join(place.expand(editor), "extensions")):
+        for extension in _children(os.path.join(place.expand(editor), "extensions")):
             if os.path.basename(extension).startswith(mark.name):
                 return extension
     return ""
@@ -242,15 +242,15 @@ def _extension(mark: Extension, place: Place) -> str:
 
 def warnings(tool: Tool, place: Place, values: Values) -> tuple[str, ...]:
     """Return what can keep this tool from working as wired, one sentence each."""
-    found = [*overriding_variables(tool, place.environ), *managing_files(tool, place)]
+    found = [*_overriding_variables(tool, place.environ), *managing_files(tool, place)]
     if mode(tool) is Mode.PROXY:
         found += loopback_through_proxy(place.environ)
     else:
-        found += certificates(tool, place.environ, values)
+        found += _certificates(tool, place.environ, values)
     return tuple(found)
 
 
-def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tuple[str, ...]:
+def _certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tuple[str, ...]:
     """Return what the user must know or do about TLS, for a tool that talks to the gateway itself."""
     known, found = used(tool), []
     if values.tls_skip_verify and Value.TLS_REJECT_UNAUTHORIZED in known:
@@ -263,7 +263,7 @@ def certificates(tool: Tool, environ: Mapping[str, str], values: Values) -> tupl
     return tuple(found)
 
 
-def overriding_variables(tool: Tool, environ: Mapping[str, str]) -> tuple[str, ...]:
+def _overriding_variables(tool: Tool, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the variables that are set and make the tool ignore what we write."""
     return tuple(
         f"{name} is set: {effect}" for name, effect in tool.overridden_by.items() if environ.get(name)

@@ -237,7 +237,7 @@ def decoded(data: bytes, path: str) -> str:
         raise ThvLlmError(f"cannot edit {path}", why=f"line {line} is not UTF-8") from None
 
 
-def editor_of(record: WiredFile) -> Editor:
+def _editor_of(record: WiredFile) -> Editor:
     """Return the editor of a recorded file.
 
     Raises:
@@ -264,7 +264,7 @@ def original(data: bytes | None, record: WiredFile, *, ours_alone: bool = False)
         return Original(None)
     now = digest(data)
     written = [edition for edition in record.editions if edition.after == now]
-    edit = editor_of(record)
+    edit = _editor_of(record)
     text = decoded(data, record.path)
     if written:
         without, left = edit.revert(text, written[-1].changes)
@@ -295,7 +295,7 @@ def lost_keys(data: bytes | None, record: WiredFile) -> tuple[str, ...]:
     changes = record.editions[-1].changes
     if data is None:
         return tuple(change.key for change in changes)
-    return editor_of(record).holds(decoded(data, record.path), changes)
+    return _editor_of(record).holds(decoded(data, record.path), changes)
 
 
 class Done(Enum):
