@@ -11,12 +11,14 @@ import pytest
 
 from tests.fakes.hostile_gateway import Conversation, HostileGateway, responding
 from tests.proxy.running import OK, Running, running, until
+from thv_llm.proxy import exchange
 from thv_llm.proxy.exchange import MAX_KEPT_BYTES, RequestBody
 from thv_llm.proxy.framing import ChunkedBody, ContentLengthBody
 from thv_llm.proxy.http1 import Rejected
 from thv_llm.proxy.server import Timing
 from thv_llm.proxy.transport import Transport
 from thv_llm.proxy.upstream import Limits
+from thv_llm.system import peers
 
 TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig"
 
@@ -126,6 +128,38 @@ def test_a_gateway_that_says_nothing_is_given_up_with_504() -> None:
         assert status(response) == 504
         assert b"nothing came within 0.2 s (gateway.idle_timeout)" in response
         assert status(run.get("/v1/messages", method="POST", body=b"x")) == 504
+
+
+def test_a_network_that_loses_the_request_is_given_up_with_504(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "UNHEARD_S", 0.2)
+    monkeypatch.setattr(exchange, "LOOK_S", 0.1)
+    looks = iter([0.0, 0.0, 0.2])
+    monkeypatch.setattr(peers, "unacknowledged_s", lambda sock: next(looks))
+
+    def script(conversation: Conversation) -> None:
+        conversation.request()
+        conversation.wait_gone()
+
+    with running(script) as run:
+        response = run.get()
+        assert status(response) == 504
+        assert b"what was sent has not arrived for 0.2 s" in response
+        assert next(looks, None) is None
+
+
+def test_a_gateway_that_reads_late_is_no_lost_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "UNHEARD_S", 0.2)
+    monkeypatch.setattr(exchange, "LOOK_S", 0.1)
+
+    def script(conversation: Conversation) -> None:
+        conversation.head()
+        time.sleep(1.5)
+        conversation.exactly(20_000_000)
+        time.sleep(0.5)
+        conversation.send(OK)
+
+    with running(script) as run:
+        assert run.get(method="POST", body=b"x" * 20_000_000).endswith(b"hi")
 
 
 def test_a_gateway_that_takes_no_upload_is_given_up_with_504() -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
@@ -110,6 +111,30 @@ class FakeSocket:
         if isinstance(self.response, OSError):
             raise self.response
         return self.response
+
+
+def test_what_is_acknowledged_is_not_missed() -> None:
+    with pair("127.0.0.1") as (one, other):
+        for _ in range(2):
+            one.send(b"x")
+            assert other.recv(1) == b"x"
+            time.sleep(0.05)
+
+        assert module.unacknowledged_s(one) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("retransmits", "probes", "silent_s"), [(0, 0, 0.0), (1, 1, 0.0), (3, 0, 95.5), (0, 3, 95.5)]
+)
+def test_what_is_not_acknowledged_is_told_by_the_kernel(
+    retransmits: int, probes: int, silent_s: float
+) -> None:
+    class Sock:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
+            return struct.pack("=8B14I", 1, 0, retransmits, probes, *range(16), 95_500, 0)[:size]
+
+    assert module.unacknowledged_s(Sock()) == silent_s  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

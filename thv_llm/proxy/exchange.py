@@ -9,7 +9,8 @@ Rule 3: a request is sent a second time only in two cases. The pooled connection
         repeat (RFC 9110 section 9.2.2). Or the gateway refused the token, see `forward`.
 Rule 4: a body is decoded as it comes, encoded for the gateway, and kept for a repeat until the head
         of the response is there.
-Rule 5: informational responses pass, but no flood of them.
+Rule 5: a network that lost the request is noticed by its silence, long before the limit for a response.
+Rule 6: informational responses pass, but no flood of them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from thv_llm.proxy.transport import (
     UpstreamConnection,
 )
 from thv_llm.proxy.upstream import Gateway, GatewayError, within
+from thv_llm.system import peers
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 SWITCHING = 101
@@ -49,6 +51,9 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024
 """Of one body, for a repeat with a fresh token. A million tokens of text are about 4 MB."""
 HEAP_BYTES, SEGMENT_BYTES = 128 * 1024, 256 * 1024
 """Of one body: what is kept in the heap, and the pieces in which the rest is kept outside of it."""
+UNHEARD_S, LOOK_S = 90.0, 15.0
+"""After which a gateway that acknowledges nothing cannot be reached any more, and between two looks at
+that. `KEEP_ALIVE` notices it in a stream only: it does not count while something is on its way."""
 NO_RESPONSE = ResponseHead(0, b"", 1, NO_FIELDS)
 INFORMATIONAL_PER_S = 10
 """What is beyond that is dropped: such a response is a hint, or a sign of life."""
@@ -165,6 +170,7 @@ class Exchange:
     def run(self) -> Steps[None]:
         """Write and read until the head of the final response is there."""
         client, upstream = self._client, self.upstream
+        look_at = self.began + UNHEARD_S
         while True:
             if not self.sent:
                 self.write()
@@ -175,10 +181,20 @@ class Exchange:
             if not self.sent:
                 self.want()
             deadline = self.active_at + (self._limits.head if self.sent else self._limits.idle)
-            if client.wants & READ:
-                yield deadline
-            else:
-                yield from client.wait(deadline)
+            try:
+                if client.wants & READ:
+                    yield min(deadline, look_at)
+                else:
+                    yield from client.wait(min(deadline, look_at))
+            except DeadlineExceeded:
+                if time.monotonic() >= deadline:
+                    raise
+                look_at = time.monotonic() + LOOK_S
+                if peers.unacknowledged_s(upstream.sock) >= UNHEARD_S:
+                    raise GatewayError(
+                        f"what was sent has not arrived for {UNHEARD_S:g} s", late=True
+                    ) from None
+                continue
             # The response first: a client that has got one can close.
             if upstream.ready & READ:
                 self._read()

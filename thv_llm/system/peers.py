@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 LOCAL_PEERCRED, XUCRED_BYTES = 1, 76  # sys/un.h, sys/ucred.h of macOS
@@ -23,6 +24,7 @@ TAKEN = frozenset({errno.EADDRINUSE, *([errno.EACCES] if sys.platform == "win32"
 TABLES = {socket.AF_INET: "/proc/self/net/tcp", socket.AF_INET6: "/proc/self/net/tcp6"}
 LISTEN = "0A"
 """The state of a listening socket in a table."""
+IPPROTO_TCP = int(socket.IPPROTO_TCP)
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
 NLM_F_REQUEST = 1
@@ -30,6 +32,10 @@ ANY_COOKIE = b"\xff" * 8
 HEADER = "=IHHII"
 UID_AT = 16 + 4 + 48 + 12
 """In the response: behind its header, four bytes of state, the addresses, and three counters."""
+
+TCP_INFO = "=2xBB52xI"
+"""Of `tcp_info`: retransmissions and probes without a reply, milliseconds since the last acknowledgement."""
+UNANSWERED = 3
 
 
 class _Row(NamedTuple):
@@ -89,6 +95,19 @@ def reserve(sock: socket.socket) -> None:
     """
     option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
     sock.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def unacknowledged_s(sock: socket.socket) -> float:
+    """Return for how long the other end of a TCP connection has acknowledged nothing, though something was
+    sent to it again and again; 0.0 when it owes nothing, or the system does not tell.
+
+    Source: tcp_info in linux/tcp.h. A program that does not read has its system reply to each probe.
+    """
+    if not sys.platform.startswith("linux"):
+        return 0.0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, struct.calcsize(TCP_INFO))
+    retransmits, probes, last_ack_ms = struct.unpack(TCP_INFO, info)
+    return float(last_ack_ms) / 1000 if retransmits + probes >= UNANSWERED else 0.0
 
 
 class Peers:
@@ -154,12 +173,11 @@ class Peers:
 
 def _question(sock: socket.socket, number: int) -> bytes:
     # Seen from the other end, so its address comes first.
-    ends = (sock.getpeername(), sock.getsockname())
-    ports = b"".join(struct.pack("!H", end[1]) for end in ends)
-    addresses = b"".join(_packed(sock, end).ljust(16, b"\0") for end in ends)
+    peer, own, family = sock.getpeername(), sock.getsockname(), int(sock.family)
     every_state = 0xFFFFFFFF
-    request = struct.pack("=BBxxI", sock.family, socket.IPPROTO_TCP, every_state)
-    request += ports + addresses + bytes(4) + ANY_COOKIE
+    request = struct.pack("=BBxxI", family, IPPROTO_TCP, every_state) + struct.pack("!HH", peer[1], own[1])
+    addresses = (_packed(family, end[0]).ljust(16, b"\0") for end in (peer, own))
+    request += b"".join(addresses) + bytes(4) + ANY_COOKIE
     return struct.pack(HEADER, 16 + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, number, 0) + request
 
 
@@ -181,12 +199,13 @@ def _rows(family: int) -> Iterator[_Row]:
         return
 
 
-def _packed(sock: socket.socket, end: tuple[str, int]) -> bytes:
-    return socket.inet_pton(sock.family, end[0].partition("%")[0])
+@lru_cache(maxsize=16)
+def _packed(family: int, host: str) -> bytes:
+    return socket.inet_pton(family, host.partition("%")[0])
 
 
 def _shown(sock: socket.socket, end: tuple[str, int]) -> str:
     """Write an address as the table does: each 32 bits of it in the machine's byte order."""
-    packed = _packed(sock, end)
+    packed = _packed(int(sock.family), end[0])
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return "".join(f"{word:08X}" for word in words) + f":{end[1]:04X}"

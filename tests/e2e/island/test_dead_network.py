@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.island import island
-from tests.fakes.hostile_gateway import Conversation
-from tests.proxy.running import running
+from tests.fakes.hostile_gateway import Conversation, responding
+from tests.proxy.running import OK, running
 from thv_llm.proxy.stats import Outcome
 
 pytestmark = pytest.mark.root
@@ -58,4 +58,21 @@ def test_a_silent_stream_is_noticed_within_two_minutes() -> None:
         assert rest == b""  # cut, not complete
         assert 30 < took_s < NOTICED_S
         assert run.entry().outcome == Outcome.GATEWAY
+        print(f"noticed after {took_s:.0f} s")
+
+
+def test_a_request_that_does_not_arrive_is_noticed_within_two_minutes() -> None:
+    with island({GATEWAY: ADDRESS}), running(responding(OK), host=GATEWAY) as run, run.connect() as client:
+        client.sock.settimeout(NOTICED_S + 30)
+        client.send(run.head())
+        assert client.until(b"hi").startswith(b"HTTP/1.1 200 OK")
+        began = time.monotonic()
+        with swallowed():
+            client.send(run.head("/v1/messages", method="POST", body=b"{}"))
+            response = client.everything()
+        took_s = time.monotonic() - began
+
+        assert response.startswith(b"HTTP/1.1 504 ")
+        assert b"what was sent has not arrived for 90 s" in response
+        assert 30 < took_s < NOTICED_S
         print(f"noticed after {took_s:.0f} s")
