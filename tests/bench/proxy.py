@@ -6,7 +6,7 @@ column. Each load is bounded in count and time.
 
 `ROW=cost` measures CPU time for each request and event, which other processes hardly change.
 BENCH_BEFORE names another tree of the sources, whose proxy is measured as well: in short rounds
-in turn, a change of a few percent shows.
+in turn, a change of a few percent shows. BENCH_PLACES=Go,ours leaves the others out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.bench.stage import GATEWAY, NGINX, PEER, TLS, WRK, Stage
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = int(os.environ.get("BENCH_SECONDS", "2"))
 BEFORE = os.environ.get("BENCH_BEFORE", "")
+PLACES = os.environ.get("BENCH_PLACES", "direct,nginx,Go,before,ours").split(",")
 STREAMS = 256
 
 
@@ -302,7 +303,7 @@ def _places(at: Stage):  # type: ignore[no-untyped-def]
                 upstreams = local(gateway, "https"), local(emitter, "https")
                 pids = [enter(at.ours(*pair, tree)) for pair in zip(ports, upstreams, strict=True)]
                 places.append(Place(name, local(ports[0]), local(ports[1]), *pids))
-        yield places
+        yield [place for place in places if place.name in PLACES]
 
 
 def _child(pid: int) -> int:

@@ -47,10 +47,11 @@ STREAMS = 8
 HELPERS = 4
 TOKEN_LIFETIME_S = 2.0
 GAP_S = 0.05
-FAULT_S = 5.0
+FAULT_S = 4.0
 FLAP_S = 0.4
 CALM_S = 12.0
-GRACE_S = 3.0
+GRACE_S = 5.0
+"""The provider is not asked again for so long when it could not be reached twice (`tokens.failure`)."""
 SAMPLE_S = 5.0
 DAY_S = 86_400
 

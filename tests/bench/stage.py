@@ -106,7 +106,7 @@ class Stage:
             process.wait(20)
 
     def _wait(self, port: int, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()

@@ -428,7 +428,7 @@ class Proxy:
 
 
 class _Listener:
-    """A listening socket as a task of the loop: accepts whatever waits, and hands each on."""
+    """A listening socket as a task of the loop: accepts who waits, and hands each on."""
 
     idle = True
     """It is ended first, and its port with it."""
@@ -457,8 +457,7 @@ class _Listener:
             while True:
                 yield math.inf
                 try:
-                    while True:
-                        serve(transport.sock.accept()[0])
+                    serve(transport.sock.accept()[0])  # one: if others wait, this comes again at once
                 except BlockingIOError:
                     continue
                 except OSError as error:  # some other one: the peer has disconnected

@@ -34,6 +34,15 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP
 """Seconds of silence before the first probe (macOS has the second name for it), seconds between two,
 and how many go without a response: a network that drops packets without a word (a VPN that went down, a
 NAT entry that was forgotten) is noticed after 90 s, not after the idle limit."""
+TUNED = (
+    (int(socket.IPPROTO_TCP), int(socket.TCP_NODELAY), 1),
+    (int(socket.SOL_SOCKET), int(socket.SO_KEEPALIVE), 1),
+    *(
+        (int(socket.IPPROTO_TCP), int(getattr(socket, name)), value)
+        for name, value in KEEP_ALIVE.items()
+        if hasattr(socket, name)
+    ),
+)
 
 MAX_AHEAD_BYTES = 64 * 1024
 """Of pipelined requests, read only in order to notice that the client disconnects behind them."""
@@ -124,8 +133,8 @@ class Transport:
         """
         if self.watched and self.unwatch:
             self.unwatch(self)
-        with contextlib.suppress(OSError):
-            if broken:
+        if broken:
+            with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         with contextlib.suppress(OSError):
             self.sock.close()
@@ -311,12 +320,11 @@ def _looking(fd: int) -> Callable[[], object]:
 
 def tune(sock: socket.socket) -> None:
     """Have a TCP connection send small pieces at once, and notice a peer that cannot be reached."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if option := getattr(socket, name, None):
-            with contextlib.suppress(OSError):  # one that this system names, and does not have
-                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    for level, option, value in TUNED:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError:  # one that this system names, and does not have
+            continue
 
 
 def secure(sock: socket.socket, context: ssl.SSLContext, host: str, deadline: float) -> UpstreamConnection:
