@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from thv_llm import context
+from thv_llm.system import terminal
 
 
 def test_results_go_to_stdout_and_messages_to_stderr() -> None:
@@ -74,3 +75,18 @@ def test_what_an_encoding_lacks_is_shown_in_ascii(encoding: str) -> None:
 
     shown = "… \udcff\n" if encoding == "utf-8" else "... \udcff\n"
     assert done.stdout == done.stderr == shown.encode(encoding, "backslashreplace")
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+def test_what_passes_is_shown_only_where_it_can_be_taken_back(
+    monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
+    """An old console of Windows would show the sequence that erases it."""
+    monkeypatch.setattr(terminal, "is_one", lambda _: True)
+    monkeypatch.setattr(terminal, "takes_colours", lambda _: obeys)
+    place = context.Context({}, io.StringIO(), io.StringIO(), err := io.StringIO())
+
+    place.progress("Asking …")
+    place.say("done")
+
+    assert err.getvalue() == (f"Asking …{terminal.ERASE}done\n" if obeys else "done\n")
