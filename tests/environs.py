@@ -25,5 +25,8 @@ def user(home: Path | str, **more: str) -> dict[str, str]:
 
 
 def is_private(path: Path | str) -> bool:
-    """Tell whether a file is its owner's alone; on Windows its directory is, which has tests of its own."""
-    return sys.platform == "win32" or stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    """Tell whether a file or directory is its owner's alone; on Windows that has tests of its own."""
+    if sys.platform == "win32":
+        return True
+    found = os.stat(path).st_mode
+    return stat.S_IMODE(found) == (0o700 if stat.S_ISDIR(found) else 0o600)

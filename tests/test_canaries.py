@@ -63,7 +63,7 @@ def test_the_local_key_may_stand_in_the_tools_settings_and_nowhere_else(tmp_path
     for path in tmp_path.iterdir():
         path.unlink()  # this run's own scan comes by here, too
 
-    assert sorted(scan.hits) == [f"local key in {tmp_path}/{name}" for name in ("llm-proxy.log", "llm.toml")]
+    assert sorted(scan.hits) == [f"local key in {tmp_path / name}" for name in ("llm-proxy.log", "llm.toml")]
     assert scan.verdict() == "canaries: 2 hits in 4 files, 0 outputs, 0 commands"
 
 
@@ -79,6 +79,7 @@ def test_only_the_stdout_of_token_may_hold_an_access_token(provider: FakeProvide
     assert len(scan.hits) == 3
 
 
+@pytest.mark.posix
 def test_command_lines_and_environments_of_a_home_are_watched(tmp_path: Path) -> None:
     scan, secret = canaries.Scan(), "a-secret-in-an-environment"
     environ = {"HOME": str(tmp_path), "SECRET": secret}

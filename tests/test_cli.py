@@ -177,6 +177,7 @@ def test_every_failure_ends_with_its_exit_code_and_without_a_traceback(
     assert "Traceback" not in err
 
 
+@pytest.mark.posix
 def test_an_interrupted_question_is_a_line_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

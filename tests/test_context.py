@@ -64,6 +64,7 @@ def test_a_browser_variable_that_makes_no_sense_starts_no_browser(monkeypatch: p
     assert not context.open_browser("http://127.0.0.1:1/")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_what_an_encoding_lacks_is_shown_in_ascii(encoding: str) -> None:
     program = (

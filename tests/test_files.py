@@ -51,16 +51,19 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
     monkeypatch.setattr(os, name, failing)
 
 
+@pytest.mark.posix
 def test_a_replaced_file_keeps_its_mode_whatever_the_umask(old: Path, umask: int) -> None:
     files.replace(str(old), NEW)
     assert (old.read_bytes(), mode(old)) == (NEW, 0o640)
 
 
+@pytest.mark.posix
 def test_a_new_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     files.replace(str(tmp_path / "new"), NEW)
     assert ((tmp_path / "new").read_bytes(), mode(tmp_path / "new")) == (NEW, 0o600)
 
 
+@pytest.mark.posix
 def test_a_temporary_file_is_private_before_anything_is_written(
     old: Path, monkeypatch: pytest.MonkeyPatch, umask: int
 ) -> None:
@@ -76,6 +79,7 @@ def test_a_temporary_file_is_private_before_anything_is_written(
     assert seen == [0]
 
 
+@pytest.mark.posix
 def test_new_directories_are_private_and_existing_ones_stay_as_they_are(tmp_path: Path, umask: int) -> None:
     tmp_path.chmod(0o755)
     files.private_directory(str(tmp_path / "a" / "b"))
@@ -99,6 +103,7 @@ def test_only_empty_directories_are_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "theirs"]
 
 
+@pytest.mark.posix
 def test_a_chain_of_links_stays_a_chain(old: Path, tmp_path: Path) -> None:
     (tmp_path / "dir").mkdir()
     (tmp_path / "dir" / "second").symlink_to("../settings.json")
@@ -147,6 +152,7 @@ def attributes(path: Path) -> dict[str, bytes]:
     return {name: os.getxattr(path, name) for name in os.listxattr(path) if not name.startswith("security.")}
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("expected", [..., OLD], ids=["whatever it is", "as expected"])
 def test_access_list_and_attributes_of_the_user_are_kept(old: Path, expected: Any) -> None:
     os.setxattr(old, "user.note", b"mine")
@@ -160,6 +166,7 @@ def test_access_list_and_attributes_of_the_user_are_kept(old: Path, expected: An
     assert (old.read_bytes(), mode(old), attributes(old)) == (NEW, 0o660, before)
 
 
+@pytest.mark.posix
 def test_an_access_list_that_was_not_there_does_not_come_in(old: Path) -> None:
     os.setxattr(old.parent, "system.posix_acl_default", acl(group="r--"))
 
@@ -170,6 +177,7 @@ def test_an_access_list_that_was_not_there_does_not_come_in(old: Path) -> None:
     assert (mode(old.with_name("new")), attributes(old.with_name("new"))) == (0o600, {})
 
 
+@pytest.mark.posix
 def test_an_access_list_gives_no_more_than_the_file_is_left(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +199,7 @@ def test_an_access_list_gives_no_more_than_the_file_is_left(
     assert attributes(old)[ACL] == acl(group="r--")
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("name", [ACL, "user.note"])
 def test_a_file_whose_attributes_cannot_be_kept_is_left_alone(
     old: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -206,6 +215,7 @@ def test_a_file_whose_attributes_cannot_be_kept_is_left_alone(
     assert os.listdir(old.parent) == [old.name]
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("access_list", [None, 0x7F00_DEAD_BEEF])
 def test_a_file_whose_access_list_macos_would_lose_is_left_alone(
     old: Path, monkeypatch: pytest.MonkeyPatch, access_list: int | None
@@ -236,6 +246,7 @@ def test_a_file_whose_access_list_macos_would_lose_is_left_alone(
     assert freed == ([] if access_list is None else [access_list] * 2)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("call", ["listxattr", "getxattr"])
 def test_a_file_system_without_attributes_has_none(
     old: Path, monkeypatch: pytest.MonkeyPatch, call: str
@@ -280,6 +291,7 @@ def a_read_only_file(path: Path) -> None:
     path.chmod(0o444)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     "make", [a_hard_link, a_fifo, a_directory, a_dangling_link, a_loop_of_links, a_read_only_file]
 )
@@ -294,6 +306,7 @@ def test_what_would_lose_something_is_refused(old: Path, make: Callable[[Path], 
     assert sorted(os.listdir(old.parent)) == others
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("make", [a_fifo, a_directory, a_loop_of_links])
 def test_only_regular_files_are_read_and_a_fifo_does_not_hang(
     old: Path, make: Callable[[Path], None]
@@ -303,12 +316,14 @@ def test_only_regular_files_are_read_and_a_fifo_does_not_hang(
         files.read(str(old))
 
 
+@pytest.mark.posix
 def test_reading_follows_links_and_knows_absent_files(old: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(old)
     assert files.read(str(tmp_path / "link")) == OLD
     assert files.read(str(tmp_path / "nothing")) is None
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("call", "number"),
     [
@@ -371,6 +386,7 @@ def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(file_system, "move_to_free_name", lambda source, target: False)
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("_both_ways")
 def test_what_is_as_expected_is_replaced_or_made(old: Path, tmp_path: Path) -> None:
     files.replace(str(old), NEW, expected=OLD)
@@ -380,6 +396,7 @@ def test_what_is_as_expected_is_replaced_or_made(old: Path, tmp_path: Path) -> N
     assert sorted(os.listdir(tmp_path)) == ["new", old.name]
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_came_between_the_last_look_and_the_rename_goes_back_to_its_place(
     old: Path, monkeypatch: pytest.MonkeyPatch, times: int
@@ -448,6 +465,7 @@ def test_a_file_that_came_up_meanwhile_is_not_overwritten(old: Path) -> None:
     assert old.read_bytes() == OLD
 
 
+@pytest.mark.posix
 def test_a_file_is_deleted_only_as_expected(old: Path, tmp_path: Path) -> None:
     with pytest.raises(files.FileChangedError):
         files.delete(str(old), expected=NEW)
@@ -485,6 +503,7 @@ def test_a_recorded_left_over_goes_but_not_while_its_writer_is_at_work(old: Path
     assert not left.exists()
 
 
+@pytest.mark.posix
 def test_a_record_that_was_tampered_with_removes_nothing(old: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -504,6 +523,7 @@ def test_a_link_that_looks_like_a_left_over_is_not_followed(old: Path) -> None:
     assert old.read_bytes() == NEW
 
 
+@pytest.mark.posix
 def test_parallel_writers_never_tear_a_file(old: Path) -> None:
     texts = [bytes([65 + number]) * 50_000 for number in range(4)]
 

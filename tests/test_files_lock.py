@@ -33,6 +33,7 @@ def test_a_lock_keeps_other_processes_out_and_names_its_holder(tmp_path: Path) -
     assert other() == "in\n"
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777], ids=oct)
 def test_a_lock_is_private_and_can_be_taken_again_under_any_umask(tmp_path: Path, umask: int) -> None:
     path = tmp_path / "x.lock"
@@ -45,6 +46,7 @@ def test_a_lock_is_private_and_can_be_taken_again_under_any_umask(tmp_path: Path
         os.umask(before)
 
 
+@pytest.mark.posix
 def test_a_lock_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(tmp_path / "x.lock")
 
@@ -58,6 +60,7 @@ def test_a_lock_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
                 pass
 
 
+@pytest.mark.posix
 def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "x.lock").symlink_to(tmp_path / "theirs")
     with pytest.raises(ThvLlmError, match="cannot lock"):

@@ -103,6 +103,7 @@ def test_a_closed_stream_does_not_stop_the_work() -> None:
     log.info("lost")
 
 
+@pytest.mark.posix
 def test_the_file_is_private_even_under_a_wide_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -114,6 +115,7 @@ def test_the_file_is_private_even_under_a_wide_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
+@pytest.mark.posix
 def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("old\n")
     (tmp_path / "log").chmod(0o644)
@@ -122,6 +124,7 @@ def test_a_file_that_others_could_read_becomes_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
+@pytest.mark.posix
 def test_the_file_does_not_follow_a_symbolic_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("mine")
     (tmp_path / "log").symlink_to(tmp_path / "precious")
@@ -152,6 +155,7 @@ def test_a_full_file_is_put_aside_once_and_the_two_stay_within_the_limit(tmp_pat
     assert all(line.endswith("x" * 25) for line in kept.splitlines())
 
 
+@pytest.mark.posix
 def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "log"
     file = log.File(str(path), max_bytes=100)
@@ -163,6 +167,7 @@ def test_a_file_that_was_removed_is_begun_anew(tmp_path: Path) -> None:
     assert path.read_text().endswith("seen\n")
 
 
+@pytest.mark.posix
 def test_a_file_that_could_not_be_begun_anew_is_begun_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +261,7 @@ def test_uncaught_exceptions_are_told_without_their_text(code: str) -> None:
     assert done.stderr.startswith("thv-llm: bug: ValueError at ")
 
 
+@pytest.mark.posix
 def test_the_token_path_pays_nothing_for_it() -> None:
     script = (
         "import sys; sys.path.insert(0, '.')\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import matrix
+from tests import matrix, windows
 from thv_llm.system import processes
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -74,3 +74,10 @@ def test_what_a_program_leaves_behind_is_named_and_ended(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stdout == f"still there: {int(pid.read_text())} sleep 60\n"
     assert processes.look(int(pid.read_text())) is None
+
+
+def test_what_windows_leaves_out_is_there() -> None:
+    patterns = [pattern for group in windows.EXCLUDED.values() for pattern in group]
+
+    assert [pattern for pattern in patterns if not list(matrix.TOP.glob(pattern))] == []
+    assert set(windows.everything()).isdisjoint(patterns)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests import environs
 from thv_llm import settings
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.files import FileChangedError
@@ -51,8 +52,8 @@ def test_what_is_saved_is_loaded_and_defaults_stay_out_of_the_file(path: str) ->
     assert found.gateway_url == "https://llm.example.com"
     assert found.models == ("a", "b")
     assert "listen_port" not in Path(path).read_text()
-    assert Path(path).stat().st_mode & 0o777 == 0o600
-    assert Path(path).parent.stat().st_mode & 0o777 == 0o700
+    assert environs.is_private(path)
+    assert environs.is_private(Path(path).parent)
 
 
 def test_comments_survive_a_change(path: str) -> None:

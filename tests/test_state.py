@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import environs
 from thv_llm import paths, sessions, state
 from thv_llm.edit.model import Change
 from thv_llm.errors import ThvLlmError
@@ -63,8 +64,8 @@ def test_what_is_written_is_read_back(ours: paths.Paths) -> None:
 
 def test_the_file_and_its_directory_are_private(ours: paths.Paths) -> None:
     state.update(ours, lambda _: FULL)
-    assert os.stat(ours.state).st_mode & 0o777 == 0o600
-    assert os.stat(ours.directory).st_mode & 0o777 == 0o700
+    assert environs.is_private(ours.state)
+    assert environs.is_private(ours.directory)
 
 
 def test_a_file_that_is_not_settled_is_half_way() -> None:
