@@ -84,7 +84,7 @@ def test_what_passes_is_shown_only_where_it_can_be_taken_back(
 ) -> None:
     """An old console of Windows would show the sequence that erases it."""
     monkeypatch.setattr(terminal, "is_one", lambda _: True)
-    monkeypatch.setattr(terminal, "takes_colours", lambda _: obeys)
+    monkeypatch.setattr(terminal, "takes_colors", lambda _: obeys)
     place = context.Context({}, io.StringIO(), io.StringIO(), err := io.StringIO())
 
     place.progress("Asking …")

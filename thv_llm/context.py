@@ -103,7 +103,7 @@ class Context:
 
     def progress(self, line: str) -> None:
         """Tell a user who is watching what takes a moment, until there is something else to say."""
-        if terminal.takes_colours(self.stderr) and self.environ.get("TERM") != "dumb":  # so it can erase
+        if terminal.takes_colors(self.stderr) and self.environ.get("TERM") != "dumb":  # so it can erase
             self.settle()
             width = terminal.columns(self.stderr, self.environ) or terminal.USUAL_COLUMNS
             self.stderr.write(line if len(line) < width else f"{line[: width - 2]}…")
