@@ -43,6 +43,7 @@ def test_errors_are_raised_not_printed_and_name_the_help(
 
 
 def test_an_example_can_be_typed_in_the_usual_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "NAME", "linux")
     example = "thv-llm verb \\\n  --quick\nthv-llm stop && thv-llm start"
     assert parser.lines(example) == ["thv-llm verb \\", "  --quick", "thv-llm stop && thv-llm start"]
     monkeypatch.setattr(system, "NAME", "win32")

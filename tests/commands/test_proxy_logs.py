@@ -45,6 +45,7 @@ def test_without_a_log_it_says_how_to_get_one(tmp_path: Path) -> None:
         watching.show_log(context(tmp_path), follow=False)
 
 
+@pytest.mark.posix
 def test_following_goes_on_in_the_file_that_replaces_a_full_one_until_interrupted(tmp_path: Path) -> None:
     steps = ["append", "half", "rest", "rotate", "interrupt"]
 

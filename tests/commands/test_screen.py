@@ -59,6 +59,7 @@ def test_a_short_time_has_three_digits_or_so(value: float, text: str) -> None:
     assert screen.milliseconds(value) == text
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("is_terminal", "environ", "expected"),
     [

@@ -19,6 +19,7 @@ def wiring_of(here: Machine, name: str) -> str:
     return line[28:39].strip()
 
 
+@pytest.mark.posix
 def test_every_tool_is_listed_with_how_it_was_found(here: Machine) -> None:
     out = here.run("tools").out
 
@@ -38,6 +39,7 @@ def test_wired_and_drifted_tools_are_told_apart(here: Machine) -> None:
     assert wiring_of(here, "claude-code") == "configured"
 
 
+@pytest.mark.posix
 def test_one_tool_shows_what_setup_would_write(here: Machine) -> None:
     here.run("config", "set", "--gateway-url", "https://llm.example.com")
 
@@ -67,6 +69,7 @@ def test_every_tool_can_be_looked_at_and_shows_no_key(here: Machine, name: str) 
     assert parsed["files"] or parsed["snippet"] or parsed["reason"]
 
 
+@pytest.mark.posix
 def test_a_snippet_can_be_pasted_as_it_is(here: Machine) -> None:
     here.setup("--client", "claude-code")
 

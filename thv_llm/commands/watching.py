@@ -11,6 +11,7 @@ from thv_llm import log
 from thv_llm.commands import screen
 from thv_llm.errors import ThvLlmError
 from thv_llm.service import background
+from thv_llm.system import file_system
 
 if TYPE_CHECKING:
     from thv_llm.context import Context
@@ -150,7 +151,7 @@ def service(found: Running, *, now: float) -> str:
 def show_log(context: Context, *, follow: bool) -> None:
     """Print the last lines of the log; with `follow`, new ones until the reader ends it."""
     try:
-        file = open(context.paths.log, "rb")  # noqa: SIM115 - `_lines` replaces it when the log is rotated
+        file = _opened(context.paths.log)
     except FileNotFoundError:
         raise ThvLlmError(
             "there is no log yet",
@@ -167,6 +168,11 @@ def show_log(context: Context, *, follow: bool) -> None:
                     _print(context, line)
             except KeyboardInterrupt:
                 return
+
+
+def _opened(path: str) -> BinaryIO:
+    """Open the log so that the service can still put it aside, which Windows does not let it by itself."""
+    return os.fdopen(file_system.open_file(path, os.O_RDONLY), "rb")
 
 
 def _skip_all_but_the_last(file: BinaryIO) -> None:
@@ -190,7 +196,7 @@ def _lines(file: BinaryIO, context: Context) -> Iterator[bytes]:
                     rest = b""
             elif _was_replaced(file, context.paths.log):
                 file.close()
-                file = open(context.paths.log, "rb")  # noqa: SIM115 - closed below
+                file = _opened(context.paths.log)
             else:
                 context.sleep(POLL_S)
     finally:
