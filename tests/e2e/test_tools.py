@@ -74,9 +74,10 @@ def test_four_at_once_work_on_while_their_tokens_expire(
     gateway.command = lambda results: COMMAND if results < CALLS else ""
     gateway.requests.clear()
 
+    patience_s = TIMEOUT_S + CALLS * TOKEN_S
     with ThreadPoolExecutor(AT_ONCE) as pool:
         done = list(
-            pool.map(lambda _: words_of(machine, one, *one.works or (), timeout_s=TIMEOUT_S), range(AT_ONCE))
+            pool.map(lambda _: words_of(machine, one, *one.works or (), timeout_s=patience_s), range(AT_ONCE))
         )
 
     sent = [request for request in gateway.requests if request.path.split("?")[0] == one.route]
