@@ -72,6 +72,7 @@ def test_a_second_setup_changes_nothing_and_teardown_still_finds_the_first_state
     assert again.code == 0
     assert here.snapshot() == wired
     assert "already configured" in again.err
+    assert "running sessions pick it up" not in again.err  # they have
     assert json.loads(Path(here.paths.state).read_bytes())["wired"] == json.loads(record)["wired"]
     here.run("teardown")
     assert here.snapshot() == before

@@ -192,6 +192,7 @@ class Setup:
     Attributes:
         typed: the settings that the user gave, by key.
         skipped: the titles of tools that could not be configured, though they were found or named.
+        changed: the ids of those with a new file.
     """
 
     context: Context
@@ -200,6 +201,7 @@ class Setup:
     take_over: bool = False
     typed: frozenset[str] = frozenset()
     skipped: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
 
     def choose(self, named: Sequence[Tool]) -> list[Tool]:
         """Return the tools to configure: the named ones alone, else those found or configured before."""
@@ -391,7 +393,7 @@ class Setup:
     def say_end(self, configured: Sequence[Plan], *, is_lazy: bool) -> None:
         """Say what is left to do, how to undo, and what was skipped."""
         if configured:
-            wiring.say_next_steps(configured, self.context, is_lazy=is_lazy)
+            wiring.say_next_steps(configured, self.context, changed=self.changed, is_lazy=is_lazy)
         elif self.skipped:
             self.context.say("Settings saved. No tool was configured.")
         elif any(not wiring.can_wire(one.tool) for one in self._found):
@@ -448,6 +450,8 @@ class Setup:
         )
         for line in outcome.lines:
             self.context.say(f"{outcome.tool.title}: {line}")
+        if outcome.lines:
+            self.changed.append(outcome.tool.id)
         if outcome.error:
             self.skipped.append(outcome.tool.title)
             self.context.say(f"{outcome.tool.title}: {outcome.error}")

@@ -173,10 +173,18 @@ def say_without_effect(
         context.say(f"Note: {what}.\n  next: {next_step}")
 
 
-def say_next_steps(plans: Sequence[Plan], context: Context, *, is_lazy: bool) -> None:
-    """Say what is left to do, first of all a login, then in each tool; and how to undo all of it."""
+def say_next_steps(
+    plans: Sequence[Plan], context: Context, *, changed: Collection[str], is_lazy: bool
+) -> None:
+    """Say what is left to do, first of all a login, then in each tool; and how to undo all of it.
+
+    Args:
+        changed: ids of the tools with a new file; the others have taken theirs up already.
+    """
     steps = ["  thv-llm login (until then tools show an error that asks for it)"] if is_lazy else []
-    steps += [f"  {plan.tool.title}: {step}" for plan in plans for step in (*plan.notes, *plan.next_steps)]
+    for plan in plans:
+        told = (*plan.notes, *(plan.next_steps if plan.tool.id in changed else ()))
+        steps += [f"  {plan.tool.title}: {step}" for step in told]
     context.facts["left_to_do"] = [step.strip() for step in steps]
     if steps:
         context.say("What is left to do:")
