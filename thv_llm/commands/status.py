@@ -287,7 +287,7 @@ def _figures(facts: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _without_proxy(running: Running | None) -> str:
-    """Return the state of a tool whose proxy has not answered; one that is there may serve all the same."""
+    """Return the state of a tool whose proxy has not responded; one that is there can serve all the same."""
     return "unknown" if running and running.record.port else "stopped"
 
 
