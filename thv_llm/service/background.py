@@ -283,7 +283,7 @@ def match(where: Paths, environ: Mapping[str, str]) -> str:
 
 
 def silence(where: Paths, known: State) -> str:
-    """Say what is known of a service whose process is there and has not answered."""
+    """Say what is known of a service whose process is there and has not responded."""
     if not known.local_key:
         return "cannot be checked: there is no record of its key"
     if not os.path.exists(where.socket):

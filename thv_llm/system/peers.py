@@ -34,7 +34,7 @@ UID_AT = 16 + 4 + 48 + 12
 """In the response: behind its header, four bytes of state, the addresses, and three counters."""
 
 TCP_INFO = "=2xBB52xI"
-"""Of `tcp_info`: retransmissions and probes without a reply, milliseconds since the last acknowledgement."""
+"""Of `tcp_info`: retransmissions and probes without an acknowledgement, milliseconds since the last acknowledgement."""
 UNANSWERED = 3
 
 
@@ -101,7 +101,7 @@ def unacknowledged_s(sock: socket.socket) -> float:
     """Return for how long the other end of a TCP connection has acknowledged nothing, though something was
     sent to it again and again; 0.0 when it owes nothing, or the system does not tell.
 
-    Source: tcp_info in linux/tcp.h. A program that does not read has its system reply to each probe.
+    Source: tcp_info in linux/tcp.h. A program that does not read has its system acknowledge each probe.
     """
     if not sys.platform.startswith("linux"):
         return 0.0
