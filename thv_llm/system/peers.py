@@ -34,7 +34,7 @@ UID_AT = 16 + 4 + 48 + 12
 """In the response: behind its header, four bytes of state, the addresses, and three counters."""
 
 TCP_INFO = "=2xBB52xI"
-"""Of `tcp_info`: retransmissions and probes without an acknowledgement, milliseconds since the last acknowledgement."""
+"""Of `tcp_info`: unacknowledged retransmissions and probes; milliseconds since the last acknowledgement."""
 UNANSWERED = 3
 
 
