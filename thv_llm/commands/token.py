@@ -75,8 +75,8 @@ def _obtain(args: argparse.Namespace, context: Context) -> AccessToken:
 
     saved = settings.load(context.paths.settings)
     begun = session.begin(context, saved)
-    session.hand_over(context, begun)
     wiring.catch_up(context, saved, begun.token.value)
+    session.hand_over(context, begun)
     return begun.token
 
 
