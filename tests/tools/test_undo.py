@@ -182,7 +182,7 @@ def test_a_key_that_the_user_changed_is_left_alone_and_reported(machine: Machine
     settings.write_text(json.dumps(document))
     (undone,) = machine.teardown()
     assert undone.left == ("/apiKeyHelper",)
-    assert undone.lines()[1] == f"left /apiKeyHelper in {settings}, because you changed it"
+    assert undone.lines()[1] == f"left /apiKeyHelper in {settings}, because it was changed since setup"
     assert json.loads(settings.read_text()) == {"model": "opus", "apiKeyHelper": "/my/own"}
     assert machine.state.wired == ()
 

@@ -335,8 +335,9 @@ class Undone:
         }
         lines = [told[self.done]] if self.done in told else []
         if self.left:
-            them = "it" if len(self.left) == 1 else "them"
-            lines.append(f"left {', '.join(self.left)} in {self.path}, because you changed {them}")
+            # by the user, by the tool, or by another installation
+            was = "it was" if len(self.left) == 1 else "they were"
+            lines.append(f"left {', '.join(self.left)} in {self.path}, because {was} changed since setup")
         if self.absent:
             lines.append(f"{', '.join(self.absent)}: no longer in {self.path}; previous value not put back")
         return tuple(lines)
