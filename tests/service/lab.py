@@ -9,6 +9,8 @@ import contextlib
 import http.client
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -39,6 +41,14 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)
+
+
+def patience_s(count: int) -> float:
+    """Return in what time so many tools at once must have their error: a second, more on a busy machine."""
+    began = time.monotonic()
+    bare = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "pass"]) for _ in range(count)]
+    assert not any(process.wait() for process in bare)
+    return max(1.0, 2 * (time.monotonic() - began))
 
 
 @contextlib.contextmanager
