@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests import environs
-from thv_llm import settings
+from thv_llm import files, settings
 from thv_llm.errors import NotConfiguredError, ThvLlmError, UsageError
 from thv_llm.files import FileChangedError
 from thv_llm.paths import Paths
@@ -93,6 +93,17 @@ def test_an_empty_path_prefix_is_the_root_which_is_no_default(path: str) -> None
     save(path, {"anthropic_path_prefix": ""})
 
     assert settings.load(path).anthropic_path_prefix == ""
+
+
+def test_what_a_killed_save_left_goes_with_the_next_one_though_it_changes_nothing(path: str) -> None:
+    """It was killed between the swap of the two files and the removal of the old one."""
+    save(path, {"models": ("m-1",)})
+    left = Path(files.temporary_of(path))
+    left.write_text("the old settings")
+
+    save(path, {"models": ("m-1",)})
+
+    assert not left.exists()
 
 
 def test_what_an_editor_saves_at_this_moment_stays(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

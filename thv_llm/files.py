@@ -311,6 +311,12 @@ def remove_temporary(temporary: str, path: str) -> None:
             _remove_if_abandoned(temporary)
 
 
+def remove_left_over(path: str) -> None:
+    """Remove what a killed `replace` of a file in a directory of ours left, where it is not replaced now."""
+    with contextlib.suppress(OSError):
+        _remove_if_abandoned(temporary_of(path))
+
+
 def _remove_if_abandoned(temp: str) -> None:
     descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
     try:

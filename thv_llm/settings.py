@@ -578,6 +578,8 @@ def save(where: Paths, changes: Mapping[str, object]) -> Settings:
         text, _ = toml.EDITOR.apply(text, {k: _toml(v) for k, v in values.items() if v != defaults[k]})
         if text.encode() != before:  # where nothing changes, a file that cannot be written is no fault
             files.replace(path, text.encode(), expected=before, is_ours=True)
+        else:
+            files.remove_left_over(path)
     return settings
 
 
