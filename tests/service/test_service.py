@@ -320,9 +320,11 @@ def test_a_tool_that_hides_a_401_is_told_in_another_way_that_a_login_is_required
     assert b"thv-llm login" in body
 
 
-def test_keys_stay_good_while_the_state_file_is_damaged(lab: Lab) -> None:
+@pytest.mark.parametrize("ruin", [lambda file: file.write_text("{"), Path.unlink], ids=["damaged", "gone"])
+def test_keys_stay_good_while_the_state_file_cannot_tell(lab: Lab, ruin: Callable[[Path], object]) -> None:
     key = lab.key()
     with running(service(lab)):
-        Path(lab.paths.state).write_text("{")
+        assert lab.get("/v1/models", key=key)[0] == 200
+        ruin(Path(lab.paths.state))
         background.renew_keys(lab.paths)
         assert lab.get("/v1/models", key=key)[0] == 200

@@ -274,12 +274,12 @@ class Service:
             raise
 
     def _accepted(self) -> Mapping[bytes, str]:
-        """Return the keys that the state file has now; a damaged file changes nothing."""
+        """Return the keys that the state file has now; one that is damaged or gone changes nothing."""
         try:
             found = os.stat(self._where.state)
         except OSError:
-            found = None
-        if found is None or files.differ(found, self._keys_of):
+            return self._keys
+        if files.differ(found, self._keys_of):
             known = state.load_if_sound(self._where.state)
             self._keys, self._keys_of = known.accepted if known else self._keys, found
         return self._keys
