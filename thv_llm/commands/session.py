@@ -442,7 +442,7 @@ def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
     saved = settings.load(context.paths.settings)
     saved.require_configured()
     begun = begin(context, saved, flow=flow(args), force=args.force or bool(args.prompt), prompt=args.prompt)
-    wiring.catch_up(context, saved, begun.token.value)  # may restart the service, which would forget
+    wiring.catch_up(context, saved, begun.token.value)  # can restart the service, which would forget it
     hand_over(context, begun)
     return ExitCode.DONE
 
