@@ -154,7 +154,7 @@ class User(HasSession):
     def leaks(self) -> list[str]:
         """Say which files below the home hold a secret in the clear."""
         scan = canaries.Scan()
-        scan.files(Path(self.environ["HOME"]))
+        scan.files(Path(self.paths.home))
         return scan.hits
 
 

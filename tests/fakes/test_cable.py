@@ -41,6 +41,7 @@ def test_plugged_in_it_passes_on_bytes_and_their_end(cable: Cable, server: socke
         assert near.recv(100) == b""
 
 
+@pytest.mark.posix
 def test_pulled_out_it_resets_who_is_there_and_refuses_who_comes(cable: Cable, server: socket.socket) -> None:
     near, far = connected(cable, server)
     with near, far:
