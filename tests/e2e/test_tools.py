@@ -71,7 +71,8 @@ def test_four_at_once_work_on_while_their_tokens_expire(
     machine.run(*one.starts, env=one.env)
     provider.change(access_ttl_s=TOKEN_S)
     machine.setup("--client", one.tool)
-    gateway.command = lambda results: COMMAND if results < CALLS else ""
+    # Each a different one: some take the same call again and again for a loop, and end it.
+    gateway.command = lambda results: f"{COMMAND}; echo {results}" if results < CALLS else ""
     gateway.requests.clear()
 
     patience_s = TIMEOUT_S + CALLS * TOKEN_S
