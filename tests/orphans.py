@@ -85,7 +85,7 @@ def main(command: list[str]) -> int:
     try:
         program = subprocess.Popen(command)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program gets it, too, and ends in its own way
-        code = _reap(until=program.pid)
+        code = program.returncode = _reap(until=program.pid)
         found = left()
         for pid, line in found.items():
             print(f"still there: {pid} {line}", flush=True)
