@@ -91,7 +91,7 @@ class User(HasSession):
     ) -> None:
         self.provider = provider
         self.program = program
-        self.environ = environs.user(home, PATH=environs.SYSTEM_PATH, **environ)
+        self.environ = environs.user(home, **{"PATH": environs.SYSTEM_PATH, **environ})
         self.paths = paths.find(self.environ)
         os.makedirs(self.paths.directory, 0o700)
         Path(self.paths.settings).write_text(
