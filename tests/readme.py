@@ -18,7 +18,6 @@ from tests.e2e.real_providers import BEHAVIOR
 from tests.states import table
 from thv_llm import cli
 from thv_llm.commands import help
-from thv_llm.gateway import GATEWAYS
 from thv_llm.providers import PROVIDERS, IdentityProvider
 from thv_llm.settings import ROWS, options
 from thv_llm.tools import engine
@@ -115,19 +114,6 @@ def _filled(text: str, indent: str = "") -> str:
     return textwrap.fill(text, 120, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False)
 
 
-def gateways() -> str:
-    """Return the table of gateways."""
-    lines = ["| gateway | its URL | paths | token | what else |", "|---|---|---|---|---|"]
-    for one in GATEWAYS:
-        prefixes = dict.fromkeys(
-            f"`{prefix}`" for prefix in (one.anthropic, one.openai, one.gemini) if prefix
-        )
-        lines.append(
-            f"| {one.title} | `{one.url}` | {', '.join(prefixes) or 'root'} | {one.token} | {one.notes} |"
-        )
-    return "\n".join(lines)
-
-
 def behavior() -> str:
     """Return what the providers of the tests of the whole do with refresh tokens."""
     heads = ("provider", "a refresh brings", "and ends", "a used refresh token again", "`logout` says")
@@ -200,7 +186,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "pages": pages,
     "tools": tools,
     "commands": commands,
-    "gateways": gateways,
     "behavior": behavior,
     "settings": settings,
     "providers": providers,

@@ -89,122 +89,32 @@ PROTOCOLS = (ANTHROPIC, OPENAI, GEMINI)
 
 
 class KnownGateway(NamedTuple):
-    """A gateway of which it is known where it serves what.
+    """Where a gateway serves what, if that is not at its root; `help gateways` says what else to know.
 
     Attributes:
         host: pattern of the hosts that only it has; "" when it runs under any name.
-        url: what to give as its URL.
-        prefixes: by field of `Protocol`, those that differ from ours.
-        token: what it accepts.
-        notes: what else to know.
+        prefixes: as in `PROTOCOLS`; "" for a protocol that it does not serve anywhere else.
     """
 
     title: str
-    url: str
-    token: str
-    notes: str
-    host: str = ""
-    anthropic: str = ""
-    openai: str = ""
-    gemini: str = ""
-
-    def prefix(self, protocol: Protocol) -> str:
-        """Return where it serves that protocol, "" where it is not known to be anywhere else."""
-        return {ANTHROPIC: self.anthropic, OPENAI: self.openai, GEMINI: self.gemini}[protocol]
+    host: str
+    prefixes: tuple[str, str, str]
 
 
-ACCESS_TOKEN = "access token"
 GATEWAYS = (
-    KnownGateway(
-        "LiteLLM",
-        "https://llm.example.com",
-        "access or ID token, with `enable_jwt_auth`",
-        'it checks the audience: "Audience doesn\'t match" is about `--gateway-token` and the audience.'
-        " `/v1/models` is Anthropic-shaped from 1.98 on; both shapes are understood",
-    ),
-    KnownGateway(
-        "Envoy AI Gateway",
-        "https://llm.example.com",
-        ACCESS_TOKEN,
-        "`rootPrefix` and `endpointPrefixes` can move its paths",
-        anthropic="/anthropic",
-    ),
-    KnownGateway(
-        "agentgateway",
-        "https://llm.example.com",
-        ACCESS_TOKEN,
-        "its routes are the administrator's: name them with the path settings when they are not found",
-    ),
-    KnownGateway(
-        "Kong AI Gateway",
-        "https://llm.example.com",
-        "any JWT of the issuer, with the OpenID Connect plugin",
-        "one prefix for each route, such as `/coding-agents-anthropic`: name it. Raise the limit for bodies:"
-        " 16 MB are advised",
-    ),
-    KnownGateway(
-        "Azure API Management",
-        "https://NAME.azure-api.net",
-        ACCESS_TOKEN,
-        "a subscription key goes beside the token: `--gateway-header-file`, and the tools on the proxy"
-        " alone have it. Foundry has no list of models: `--models`",
-        host=r".*\.azure-api\.net",
-        anthropic="/anthropic",
-        openai="/openai",
-    ),
-    KnownGateway(
-        "Cloudflare AI Gateway",
-        "https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY",
-        "a Cloudflare API token, not one of your provider",
-        "use it behind a gateway that checks your tokens. Cloudflare Access in front of a gateway"
-        " redirects to a login page; its Managed OAuth lets tokens through",
-        host=r"gateway\.ai\.cloudflare\.com",
-        anthropic="/anthropic",
-        openai="/compat",
-    ),
-    KnownGateway(
-        "Portkey",
-        "https://api.portkey.ai",
-        "JWT (RS256, with `kid`) with the claims `portkey_oid`, `portkey_workspace` and `scope`",
-        "provider and route by `--gateway-header`, such as `x-portkey-provider: @NAME`",
-        host=r"api\.portkey\.ai",
-    ),
-    KnownGateway(
-        "Bifrost",
-        "https://llm.example.com",
-        "a virtual key, no JWT",
-        "`--grant token-file` with the key in a file. Its models are named `provider/name`",
-        anthropic="/anthropic",
-        openai="/openai",
-        gemini="/genai",
-    ),
+    KnownGateway("Envoy AI Gateway", "", ("/anthropic", "", "")),
+    KnownGateway("Azure API Management", r".*\.azure-api\.net", ("/anthropic", "/openai", "")),
+    KnownGateway("Cloudflare AI Gateway", r"gateway\.ai\.cloudflare\.com", ("/anthropic", "/compat", "")),
+    KnownGateway("Bifrost", "", ("/anthropic", "/openai", "/genai")),
     KnownGateway(
         "Databricks",
-        "https://WORKSPACE.cloud.databricks.com",
-        "access token of the workspace",
-        "`--scopes all-apis,offline_access`, without `openid`. Models: `--models`",
-        host=r".*\.(databricks\.com|azuredatabricks\.net)",
-        anthropic="/ai-gateway/anthropic",
-        openai="/ai-gateway/openai",
-        gemini="/ai-gateway/gemini",
+        r".*\.(databricks\.com|azuredatabricks\.net)",
+        ("/ai-gateway/anthropic", "/ai-gateway/openai", "/ai-gateway/gemini"),
     ),
     KnownGateway(
-        "Snowflake Cortex",
-        "https://ACCOUNT.snowflakecomputing.com",
-        "OAuth access token, or a programmatic access token with `--grant token-file`",
-        "models: `--models`",
-        host=r".*\.snowflakecomputing\.com",
-        anthropic="/api/v2/cortex",
-        openai="/api/v2/cortex",
+        "Snowflake Cortex", r".*\.snowflakecomputing\.com", ("/api/v2/cortex", "/api/v2/cortex", "")
     ),
-    KnownGateway(
-        "Coder AI Bridge",
-        "https://coder.example.com",
-        "a session token or API key of Coder, no JWT",
-        "`--grant token-file` with the key in a file",
-        anthropic="/api/v2/aibridge/anthropic",
-        openai="/api/v2/aibridge/openai",
-    ),
+    KnownGateway("Coder AI Bridge", "", ("/api/v2/aibridge/anthropic", "/api/v2/aibridge/openai", "")),
 )
 
 
@@ -344,12 +254,10 @@ def candidates(root: str, protocol: Protocol) -> list[str]:
 
     Those that its URL ends with already, or that belong to a gateway with hosts of its own, are left out.
     """
-    host = urlsplit(root).hostname or ""
-    here = [one for one in GATEWAYS if one.host and re.fullmatch(one.host, host)]
-    others = [one for one in GATEWAYS if not one.host]
-    known = ([one.prefix(protocol) for one in group] for group in (here, others))
-    first, last = ([prefix for prefix in group if prefix] for group in known)
-    found = dict.fromkeys((*first, *protocol.prefixes, *last))
+    host, at = urlsplit(root).hostname or "", PROTOCOLS.index(protocol)
+    first = [one.prefixes[at] for one in GATEWAYS if one.host and re.fullmatch(one.host, host)]
+    last = [one.prefixes[at] for one in GATEWAYS if not one.host]
+    found = dict.fromkeys((*filter(None, first), *protocol.prefixes, *filter(None, last)))
     return [prefix for prefix in found if not prefix or not root.endswith(prefix)]
 
 
