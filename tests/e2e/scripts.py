@@ -75,9 +75,20 @@ LITELLM = "import litellm; print(litellm.completion(model='{}', messages=ASK).ch
 PYDANTIC_AI = "from pydantic_ai import Agent; print(Agent('{}').run_sync('say pong').output)"
 AI_SDK = "import {{generateText}} from 'ai'; import {{{0}}} from '@ai-sdk/{1}';\n"
 AI_SDK += "console.log((await generateText({{model: {2}, maxRetries: 0, messages}})).text)"
+MADE_FOR_ANTHROPIC = "createAnthropic({baseURL: process.env.ANTHROPIC_BASE_URL + '/v1'})"
+MADE_FOR_GOOGLE = (
+    "createGoogleGenerativeAI({baseURL: process.env.GEMINI_API_BASE, apiKey: process.env.GEMINI_API_KEY})"
+)
 CURL = """curl -sS "$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer $OPENAI_API_KEY" \
 -H "Content-Type: application/json" -d '{"model": "m-1", "messages": []}'"""
 GOOGLE_ITSELF = "no variable sets its base URL: it sends requests to Google itself"
+
+
+def ai_sdk(package: str, made: str = "") -> tuple[str, ...]:
+    """Return the command line of a package of the AI SDK; its own provider, or one that is made by a call."""
+    provider = made.partition("(")[0] or package
+    return node(AI_SDK.format(provider, package, f"{made or package}('m-1')"))
+
 
 ALL: tuple[Client, ...] = (
     Client("curl", ("sh", "-c", CURL)),
@@ -229,32 +240,17 @@ ALL: tuple[Client, ...] = (
             "console.log((await new ChatAnthropic({model: 'm-1'}).invoke('say pong')).content)"
         ),
     ),
-    Client("npm @ai-sdk/openai", node(AI_SDK.format("openai", "openai", "openai('m-1')"))),
+    Client("npm @ai-sdk/openai", ai_sdk("openai")),
     Client(
         "npm @ai-sdk/anthropic",
-        node(AI_SDK.format("anthropic", "anthropic", "anthropic('m-1')")),
-        why="its base URL must end in `/v1`: "
-        "`createAnthropic({baseURL: process.env.ANTHROPIC_BASE_URL + '/v1'})`",
-        instead=node(
-            AI_SDK.format(
-                "createAnthropic",
-                "anthropic",
-                "createAnthropic({baseURL: process.env.ANTHROPIC_BASE_URL + '/v1'})('m-1')",
-            )
-        ),
+        ai_sdk("anthropic"),
+        why=f"its base URL must end in `/v1`: `{MADE_FOR_ANTHROPIC}`",
+        instead=ai_sdk("anthropic", MADE_FOR_ANTHROPIC),
     ),
     Client(
         "npm @ai-sdk/google",
-        node(AI_SDK.format("google", "google", "google('m-1')")),
-        why="no variable sets its base URL: `createGoogleGenerativeAI({baseURL: process.env.GEMINI_API_BASE, "
-        "apiKey: process.env.GEMINI_API_KEY})`",
-        instead=node(
-            AI_SDK.format(
-                "createGoogleGenerativeAI",
-                "google",
-                "createGoogleGenerativeAI({baseURL: process.env.GEMINI_API_BASE, "
-                "apiKey: process.env.GEMINI_API_KEY})('m-1')",
-            )
-        ),
+        ai_sdk("google"),
+        why=f"no variable sets its base URL: `{MADE_FOR_GOOGLE}`",
+        instead=ai_sdk("google", MADE_FOR_GOOGLE),
     ),
 )

@@ -538,6 +538,14 @@ def unconfigured(here: Site) -> None:
     here.run("config", "reset")
 
 
+LOGGED_OUT = {
+    "token": "not logged in",
+    "status": "not logged in",
+    "doctor": "not logged in",
+    "tool": "Next: thv-llm login",
+}
+"""What each shows where there is no session."""
+
 ROWS = (
     Row(
         "The provider",
@@ -762,10 +770,7 @@ ROWS = (
         revocation_refused,
         {
             "logout": "The session was not revoked at the provider: 127.0.0.1 returned HTTP 401",
-            "token": "not logged in",
-            "status": "not logged in",
-            "doctor": "not logged in",
-            "tool": "Next: thv-llm login",
+            **LOGGED_OUT,
         },
         "end the session in your account at the provider, or have your administrator do so",
         lambda here: here.run("login"),
@@ -1024,12 +1029,7 @@ ROWS = (
         "The gateway",
         "It says nothing without a token, and setup had none (`--lazy`)",
         lazily,
-        {
-            "token": "not logged in",
-            "status": "not logged in",
-            "doctor": "not logged in",
-            "tool": "Next: thv-llm login",
-        },
+        LOGGED_OUT,
         "thv-llm login",
     ),
     Row(
@@ -1204,24 +1204,14 @@ ROWS = (
         "The session",
         "You are not logged in",
         lambda here: here.run("logout"),
-        {
-            "token": "not logged in",
-            "status": "not logged in",
-            "doctor": "not logged in",
-            "tool": "Next: thv-llm login",
-        },
+        LOGGED_OUT,
         "thv-llm login",
     ),
     Row(
         "The session",
         "The session file is missing",
         stored_badly(lambda here: here.own("session_file").unlink()),
-        {
-            "token": "not logged in",
-            "status": "not logged in",
-            "doctor": "not logged in",
-            "tool": "Next: thv-llm login",
-        },
+        LOGGED_OUT,
         "thv-llm login",
     ),
     Row(
