@@ -294,10 +294,17 @@ def tools(here: Installation) -> Iterator[Check]:
 
 def environment(here: Installation) -> Iterator[Check]:
     """No variable or policy takes a wired tool elsewhere."""
-    place = Place(here.environ, here.where.home, here.platform)
     is_clear = True
-    for name, why in unknown_variables(here.environ).items():
+    for check in _overriding(here):
         is_clear = False
+        yield check
+    if is_clear and here.state.wired:
+        yield ok("environment", "nothing overrides the configured tools")
+
+
+def _overriding(here: Installation) -> Iterator[Check]:
+    place = Place(here.environ, here.where.home, here.platform)
+    for name, why in unknown_variables(here.environ).items():
         yield warn("environment", why, ("unset", name))
     for wired in here.state.wired:
         try:
@@ -306,19 +313,13 @@ def environment(here: Installation) -> Iterator[Check]:
             continue
         for name, effect in tool.overridden_by.items():
             if here.environ.get(name):
-                is_clear = False
                 yield warn(wired.tool, f"{name} is set: {effect}", ("unset", name))
         for policy in machine.managing_files(tool, place):
-            is_clear = False
             yield warn(wired.tool, policy, "contact the administrator of this machine")
     if any(wired.mode == "proxy" for wired in here.state.wired):
         for text in engine.loopback_through_proxy(here.environ):
-            is_clear = False
             reason, _, remedy = text.rpartition("; ")
             yield warn("environment", reason, remedy)
     wired_ids = {wired.tool for wired in here.state.wired}
     if lacking := without_headers(here.settings, [tool for tool in engine.TOOLS if tool.id in wired_ids]):
-        is_clear = False
         yield warn("tools", lacking, ASK_HEADERS)
-    if is_clear and here.state.wired:
-        yield ok("environment", "nothing overrides the configured tools")
