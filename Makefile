@@ -1,7 +1,7 @@
 # `make help` lists what can be done. Everything that is made lands in dist/ and .cache/.
 PYTHON ?= python3
 # With the directories, so that a module that is gone counts as a change.
-SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -name '*.md' -o -type d -not -name __pycache__)
+SOURCES = zipapp.spec thv_llm.py $(shell find thv_llm -name '*.py' -o -name '*.md' -o -path '*/texts/*' -o -type d -not -name __pycache__)
 
 .PHONY: help demo test e2e release-check windows check fmt bench soak fuzz faults pyz clean
 

@@ -141,7 +141,6 @@ def failing(error: BaseException) -> Callable[..., int]:
 
 class _Verb:
     SUMMARY = "a verb"
-    EXAMPLES = "thv-llm status"
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -89,7 +89,8 @@ def texts() -> Iterator[tuple[str, str]]:
             is_said = isinstance(node, ast.Constant) and id(node) not in silent and name not in INTERNAL
             if is_said and " " in (text := str(ast.literal_eval(node))):
                 yield f"{name}:{getattr(node, 'lineno', 0)}", text
-    for page in (TOP / "README.md", *sorted((TOP / "thv_llm" / "manual").glob("*.md"))):
+    examples = TOP / "thv_llm" / "commands" / "texts" / "examples.txt"
+    for page in (TOP / "README.md", examples, *sorted((TOP / "thv_llm" / "manual").glob("*.md"))):
         for number, line in enumerate(page.read_text().splitlines(), 1):
             yield f"{page.relative_to(TOP)}:{number}", re.sub(r"`\{.*\}`", "", line)  # names in JSON stay
     for verb in cli.VERBS:

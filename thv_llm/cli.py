@@ -52,14 +52,6 @@ WRITING = (
 ALIASES = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
 
 TAGLINE = "One login lets every AI tool on this machine use your company's LLM gateway."
-EXAMPLES = """\
-thv-llm setup https://llm.example.com
-thv-llm setup --gateway-url https://llm.example.com \\
-              --issuer https://id.example.com --client-id thv-llm
-thv-llm status        what is configured, and is the session alive
-thv-llm doctor        what is wrong, and the command that fixes it
-thv-llm teardown      put every file back as it was
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +157,7 @@ def build_parser(*verbs: str) -> argparse.ArgumentParser:
     below = parser.add_subparsers(metavar="COMMAND", dest="verb", required=True)
     for verb in verbs or VERBS:
         command = _command(verb)
-        child = below.add_parser(verb, description=command.SUMMARY, examples=command.EXAMPLES)
+        child = below.add_parser(verb, description=command.SUMMARY)
         command.add_arguments(child)
         child.set_defaults(whole_parser=build_parser, overview=overview)
     return parser
@@ -176,7 +168,7 @@ def overview() -> str:
     from thv_llm.commands import help, parser
 
     lines = [f"  {verb:<12}{_command(verb).SUMMARY}" for verb in VERBS]
-    examples = [f"  {line}" for line in parser.lines(EXAMPLES)]
+    examples = [f"  {line}" for line in parser.examples("thv-llm")]
     return "\n".join(
         [
             TAGLINE,

@@ -198,6 +198,13 @@ def own_command(*arguments: str) -> list[str]:
     return [system.interpreter(), "-I", program(), *arguments]
 
 
+def text(name: str) -> str:
+    """Return the text of a file of the package that is no module, such as `manual/json.md`."""
+    from importlib import resources  # which costs `--version` more than all the rest of it
+
+    return resources.files("thv_llm").joinpath(name).read_text("utf-8")
+
+
 def bundled(name: str) -> str:
     """Return the text of a file that lies beside the package in the `.pyz`; empty in a checkout."""
     import zipfile

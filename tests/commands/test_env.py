@@ -10,7 +10,7 @@ import pytest
 from tests.commands import homes
 from tests.commands.homes import Home
 from thv_llm import cli, state
-from thv_llm.commands import env
+from thv_llm.commands import env, parser
 from thv_llm.errors import NotConfiguredError, UsageError
 from thv_llm.state import Edition, WiredFile, WiredTool
 
@@ -181,5 +181,6 @@ def test_every_verb_has_a_summary_and_examples() -> None:
     for verb in cli.VERBS:
         command = cli._command(verb)
         assert len(f"  {verb:<12}{command.SUMMARY}") <= 80
-        assert "thv-llm" in command.EXAMPLES
-        assert all(len(line) <= 78 for line in command.EXAMPLES.splitlines())
+        examples = parser.examples(f"thv-llm {verb}")
+        assert "thv-llm" in "\n".join(examples)
+        assert all(len(line) <= 78 for line in examples)

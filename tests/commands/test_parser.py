@@ -11,7 +11,7 @@ from thv_llm.errors import UsageError
 
 
 def made() -> Parser:
-    one = Parser(prog="thv-llm verb", description="do it", examples="thv-llm verb NAME   with a name")
+    one = Parser(prog="thv-llm uninstall", description="do it")
     one.add_argument("name", nargs="?", metavar="NAME")
     one.add_argument("rest", nargs="*", metavar="REST")
     one.add_argument("--quick", action="store_true")
@@ -22,12 +22,13 @@ def made() -> Parser:
 def test_help_leads_with_what_it_is_and_examples() -> None:
     lines = made().format_help().splitlines()
 
-    assert lines[:5] == [
-        "thv-llm verb: do it",
+    assert lines[:6] == [
+        "thv-llm uninstall: do it",
         "",
-        "  thv-llm verb NAME   with a name",
+        "  thv-llm uninstall          asks first",
+        "  thv-llm uninstall --yes    without a question",
         "",
-        "usage: thv-llm verb [OPTION]... [NAME] [REST]...",
+        "usage: thv-llm uninstall [OPTION]... [NAME] [REST]...",
     ]
 
 
@@ -38,13 +39,14 @@ def test_errors_are_raised_not_printed_and_name_the_help(
     with pytest.raises(UsageError) as caught:
         made().parse_args(words)
 
-    assert caught.value.next_step == "thv-llm verb --help"
+    assert caught.value.next_step == "thv-llm uninstall --help"
     assert capsys.readouterr() == ("", "")
 
 
 def test_an_example_can_be_typed_in_the_usual_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "NAME", "linux")
-    example = "thv-llm verb \\\n  --quick\nthv-llm stop && thv-llm start"
-    assert parser.lines(example) == ["thv-llm verb \\", "  --quick", "thv-llm stop && thv-llm start"]
+    assert parser.examples("thv-llm")[1].endswith(" \\")
+    assert "thv-llm proxy stop && thv-llm proxy start" in parser.examples("thv-llm proxy")
     monkeypatch.setattr(system, "NAME", "win32")
-    assert parser.lines(example) == ["thv-llm verb `", "  --quick", "thv-llm stop; thv-llm start"]
+    assert parser.examples("thv-llm")[1].endswith(" `")
+    assert "thv-llm proxy stop; thv-llm proxy start" in parser.examples("thv-llm proxy")

@@ -1,29 +1,23 @@
 """`thv-llm completion SHELL`: tab completion, made from the parser itself.
 
-The scripts come from a tree of what can be typed. All of them work alike: from the words typed so
-far they find the command at hand (`proxy start`, say), then offer what follows the last word: an
-option's values, or else subcommands, values of a positional argument, and options.
+The scripts come from a tree of what can be typed, put into the templates `texts/completion.*`. All of
+them work alike: from the words typed so far they find the command at hand (`proxy start`, say), then
+offer what follows the last word: an option's values, or else subcommands, values of a positional
+argument, and options.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from thv_llm import paths
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode
 from thv_llm.system.terminal import ASCII
 
 SUMMARY = "tab completion for bash, zsh, fish and PowerShell"
-EXAMPLES = """
-thv-llm completion bash > ~/.local/share/bash-completion/completions/thv-llm
-thv-llm completion zsh > ~/.zfunc/_thv-llm
-       ~/.zshrc needs fpath+=~/.zfunc in front of compinit
-thv-llm completion fish > ~/.config/fish/completions/thv-llm.fish
-thv-llm completion powershell | Out-String | Invoke-Expression
-       in this session; in each one with this line in $PROFILE
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +48,6 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 PROGRAMS = ("thv-llm", "thv-llm.pyz", "thv-llm.cmd")
-FILE_METAVARS = ("FILE",)
 
 
 @dataclass(frozen=True)
@@ -140,7 +133,7 @@ def _option(action: argparse.Action, words: Mapping[str, Sequence[str]]) -> Opti
         help=(action.help or "").replace("%%", "%"),
         values=tuple(choices or known),
         takes_value=action.nargs != 0,
-        takes_file=metavar in FILE_METAVARS,
+        takes_file=metavar == "FILE",
     )
 
 
@@ -173,143 +166,77 @@ def _pattern(paths: Sequence[str]) -> str:
     return " | ".join(_quoted(path) for path in paths)
 
 
-def _bash_cases(root: CommandNode) -> tuple[str, str]:
-    """Return the branches for options' values, and those for words and flags."""
-    values = []
-    for places, option in _with_value(root):
-        offer = 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null; return'
-        if option.values:
-            offer = f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur")); return'
-        elif not option.takes_file:
-            offer = "return"  # anything can stand there
-        values.append(f"        {_pattern(places)}) {offer} ;;")
-    words = []
-    for node in root.all():
-        names = " ".join(name for name, _ in _words_at(node))
-        flags = " ".join(name for name, _ in _flags_at(node))
-        words.append(f"        {_quoted(node.name)}) words={_quoted(names)} flags={_quoted(flags)} ;;")
-    return "\n".join(values), "\n".join(words)
+def _script(shell: str, **parts: str) -> str:
+    """Return a template with each part in place of its `@NAME@`."""
+    script = paths.text(f"commands/texts/completion.{shell}")
+    for name, part in parts.items():
+        script = script.replace(f"@{name.upper()}@", part)
+    return script
+
+
+def _cases(
+    root: CommandNode, offer: Callable[[Option], str], assign: Callable[[CommandNode], str]
+) -> dict[str, str]:
+    """Return the parts of a script with `case … esac`.
+
+    Args:
+        offer: what offers an option's values, and returns.
+        assign: what sets the words and flags of a command.
+    """
+    values = [f"        {_pattern(places)}) {offer(option)} ;;" for places, option in _with_value(root)]
+    words = [f"        {_quoted(node.name)}) {assign(node)} ;;" for node in root.all()]
+    return {
+        "values": "\n".join(values),
+        "words": "\n".join(words),
+        "paths": _pattern([node.name for node in root.all() if node.path]),
+        "programs": " ".join(PROGRAMS),
+    }
 
 
 def bash(root: CommandNode) -> str:
     """Return the script for bash 3.2 (macOS) and later."""
-    values, words = _bash_cases(root)
-    return f"""\
-# bash completion for thv-llm, made by: thv-llm completion bash
-_thv_llm() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} last=${{COMP_WORDS[COMP_CWORD - 1]}} at="" words="" flags="" i
-    local IFS=$' \\t\\n'
-    if [[ $cur == "=" ]]; then
-        cur=""  # of --name=value, bash makes three words
-    elif [[ $last == "=" ]]; then
-        last=${{COMP_WORDS[COMP_CWORD - 2]}}
-    fi
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        case "${{at:+$at }}${{COMP_WORDS[i]}}" in
-        {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{COMP_WORDS[i]}}" ;;
-        esac
-    done
-    case "${{at:+$at }}$last" in
-{values}
-    esac
-    case "$at" in
-{words}
-    esac
-    case "$cur" in
-    -*) words=$flags ;;
-    *) words=${{words:-$flags}} ;;
-    esac
-    COMPREPLY=($(compgen -W "$words" -- "$cur"))
-}}
-complete -F _thv_llm {" ".join(PROGRAMS)}
-"""
 
-
-def _described(pairs: Sequence[tuple[str, str]]) -> str:
-    """Return words for zsh's `_describe`: "word:help", quoted."""
-    return " ".join(
-        _quoted(f"{word}:{about}" if about else word)
-        for word, about in ((w.replace(":", "\\:"), a) for w, a in pairs)
-    )
-
-
-def _zsh_cases(root: CommandNode) -> tuple[str, str]:
-    """Return the branches for options' values, and those for words and flags."""
-    values = []
-    for places, option in _with_value(root):
-        offer = "_files; return" if option.takes_file else "return"
+    def offer(option: Option) -> str:
         if option.values:
-            pairs = [(value, "") for value in option.values]
-            offer = f"items=({_described(pairs)}); _describe value items; return"
-        values.append(f"        {_pattern(places)}) {offer} ;;")
-    words = []
-    for node in root.all():
-        items, flags = _described(_words_at(node)), _described(_flags_at(node))
-        words.append(f"        {_quoted(node.name)}) items=({items}) flags=({flags}) ;;")
-    return "\n".join(values), "\n".join(words)
+            return f'COMPREPLY=($(compgen -W {_quoted(" ".join(option.values))} -- "$cur")); return'
+        if option.takes_file:
+            return 'COMPREPLY=($(compgen -f -- "$cur")); compopt -o filenames 2>/dev/null; return'
+        return "return"  # anything can stand there
+
+    def assign(node: CommandNode) -> str:
+        words, flags = (" ".join(name for name, _ in found) for found in (_words_at(node), _flags_at(node)))
+        return f"words={_quoted(words)} flags={_quoted(flags)}"
+
+    return _script("bash", **_cases(root, offer, assign))
 
 
 def zsh(root: CommandNode) -> str:
     """Return the script for zsh, to be put on `fpath` or sourced after `compinit`."""
-    values, words = _zsh_cases(root)
-    return f"""\
-#compdef {" ".join(PROGRAMS)}
-# zsh completion for thv-llm, made by: thv-llm completion zsh
-_thv_llm() {{
-    local at="" last="${{words[CURRENT - 1]}}" i
-    local -a items flags
-    for ((i = 2; i < CURRENT; i++)); do
-        case "${{at:+$at }}${{words[i]}}" in
-        {_pattern([node.name for node in root.all() if node.path])}) at="${{at:+$at }}${{words[i]}}" ;;
-        esac
-    done
-    if [[ $PREFIX == --*=* ]]; then
-        last="${{PREFIX%%=*}}"
-        compset -P '*='
-    fi
-    case "${{at:+$at }}$last" in
-{values}
-    esac
-    case "$at" in
-{words}
-    esac
-    if [[ $PREFIX == -* ]] || (( ! $#items )); then
-        _describe option flags
-    else
-        _describe command items
-    fi
-}}
-if [[ ${{funcstack[1]}} == _thv-llm ]]; then
-    _thv_llm "$@"
-else
-    compdef _thv_llm {" ".join(PROGRAMS)}
-fi
-"""
+
+    def described(pairs: Sequence[tuple[str, str]]) -> str:
+        """Return words for `_describe`: "word:help", quoted."""
+        escaped = [(word.replace(":", "\\:"), about) for word, about in pairs]
+        return " ".join(_quoted(f"{word}:{about}" if about else word) for word, about in escaped)
+
+    def offer(option: Option) -> str:
+        if option.values:
+            pairs = [(value, "") for value in option.values]
+            return f"items=({described(pairs)}); _describe value items; return"
+        return "_files; return" if option.takes_file else "return"
+
+    def assign(node: CommandNode) -> str:
+        return f"items=({described(_words_at(node))}) flags=({described(_flags_at(node))})"
+
+    return _script("zsh", **_cases(root, offer, assign))
 
 
 def fish(root: CommandNode) -> str:
     """Return the script for fish."""
-    paths = " ".join(_fish_quoted(node.name) for node in root.all() if node.path)
-    lines = [
-        "# fish completion for thv-llm, made by: thv-llm completion fish",
-        "function __thv_llm_at",
-        "    set -l typed (commandline -opc)",
-        "    set -l at ''",
-        "    for word in $typed[2..-1]",
-        f'        contains -- (string trim -- "$at $word") {paths}',
-        '        and set at (string trim -- "$at $word")',
-        "    end",
-        '    test "$at" = "$argv[1]"',
-        "end",
-    ]
-    lines += [f"complete -c {PROGRAMS[0]} {line}" for line in ("-f", *_all_fish_lines(root))]
-    lines += [f"complete -c {program} -w {PROGRAMS[0]}" for program in PROGRAMS[1:]]
-    return "\n".join(lines) + "\n"
-
-
-def _all_fish_lines(root: CommandNode) -> Iterator[str]:
-    for node in root.all():
-        yield from _fish_lines(node)
+    lines = ["-f", *(line for node in root.all() for line in _fish_lines(node))]
+    completions = [f"complete -c {PROGRAMS[0]} {line}" for line in lines]
+    completions += [f"complete -c {program} -w {PROGRAMS[0]}" for program in PROGRAMS[1:]]
+    known = " ".join(_fish_quoted(node.name) for node in root.all() if node.path)
+    return _script("fish", paths=known, words="\n".join(completions))
 
 
 def _fish_lines(node: CommandNode) -> Iterator[str]:
@@ -317,13 +244,12 @@ def _fish_lines(node: CommandNode) -> Iterator[str]:
     for word, about in _words_at(node):
         yield f"{here} -a {_fish_quoted(word)}" + (f" -d {_fish_quoted(about)}" if about else "")
     for option in node.options:
+        value = ""
+        if option.takes_value:
+            value = "-r -F " if option.takes_file else f"-x -a {_fish_quoted(' '.join(option.values))} "
         for flag in option.flags:
-            parts = [here, f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"]
-            if option.takes_value:
-                parts.append(
-                    "-r -F" if option.takes_file else f"-x -a {_fish_quoted(' '.join(option.values))}"
-                )
-            yield " ".join([*parts, f"-d {_fish_quoted(option.about(flag))}"])
+            name = f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
+            yield f"{here} {name} {value}-d {_fish_quoted(option.about(flag))}"
 
 
 def _fish_quoted(text: str) -> str:
@@ -335,7 +261,7 @@ def powershell(root: CommandNode) -> str:
 
     In ASCII: what programs print, and profiles, it reads in the encoding of the machine.
     """
-    nodes = [
+    words = [
         f"        {_single_quoted(node.name)} = @(@({_pairs(_words_at(node))}), @({_pairs(_flags_at(node))}))"
         for node in root.all()
     ]
@@ -344,34 +270,8 @@ def powershell(root: CommandNode) -> str:
         for places, option in _with_value(root)
         for place in places
     ]
-    script = f"""\
-# PowerShell completion for thv-llm, made by: thv-llm completion powershell
-Register-ArgumentCompleter -Native -CommandName {", ".join(map(_single_quoted, PROGRAMS))} -ScriptBlock {{
-    param($word, $ast, $cursor)
-    $nodes = @{{
-{chr(10).join(nodes)}
-    }}
-    $values = @{{
-{chr(10).join(values)}
-    }}
-    $at = ''
-    $last = ''
-    foreach ($element in ($ast.CommandElements | Select-Object -Skip 1)) {{
-        if ($element.Extent.EndOffset -ge $cursor) {{ break }}
-        $last = $element.Extent.Text
-        if ($nodes.ContainsKey("$at $last".Trim())) {{ $at = "$at $last".Trim() }}
-    }}
-    $found = $nodes[$at][0]
-    if ("$word".StartsWith('-') -or $found.Count -eq 0) {{ $found = $nodes[$at][1] }}
-    if ($values.ContainsKey("$at $last".Trim())) {{ $found = $values["$at $last".Trim()] }}
-    foreach ($line in $found) {{
-        $name, $about = $line -split "`t", 2
-        if ($name.StartsWith("$word")) {{
-            [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $about)
-        }}
-    }}
-}}
-"""
+    programs = ", ".join(map(_single_quoted, PROGRAMS))
+    script = _script("powershell", words="\n".join(words), values="\n".join(values), programs=programs)
     return "".join(ASCII.get(character, character) for character in script)
 
 

@@ -18,13 +18,6 @@ from thv_llm.tools import engine
 from thv_llm.validation import SettingValue
 
 SUMMARY = "settings by hand: set, show, get, reset"
-EXAMPLES = """
-thv-llm config show                      all in effect, defaults included
-thv-llm config get gateway_url           one value, for scripts
-thv-llm config set --proxy-port 14001    change one setting
-thv-llm config set --audience ""         back to the default
-thv-llm config reset                     forget settings and session
-"""
 NOT_CONFIGURED = f"not configured; run: {settings.SET_UP}"
 
 
@@ -35,15 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "set",
         help="change settings; the service and configured tools stay as they are",
         description="change settings; an empty value means the default, unless the flag says otherwise",
-        examples='thv-llm config set --gateway-url https://llm.example.com\nthv-llm config set --audience ""',
     )
     flags.add_settings(change)
     show = actions.add_parser(
         "show",
         help="print all settings in effect",
         description="print all settings in effect, the session and the configured tools",
-        examples="thv-llm config show\nthv-llm config show --format json\n"
-        "thv-llm config show --export > team.toml",
     )
     add_format(show)
     show.add_argument(
@@ -53,14 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "get",
         help="print one setting in effect",
         description="print one setting in effect; a list with a space between its items",
-        examples="thv-llm config get gateway_url\nthv-llm config get proxy.listen_port",
     )
     one.add_argument("key", metavar="KEY", help="as in llm.toml, such as oidc.client_id")
     actions.add_parser(
         "reset",
         help="forget settings and session",
         description="forget settings and session; configured tools must be torn down first",
-        examples="thv-llm teardown\nthv-llm config reset",
     )
 
 

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from thv_llm.context import Context
 
 SUMMARY = "check everything, and name the command that fixes it"
-EXAMPLES = """
-thv-llm doctor                    a line per check; FAIL comes with a command
-thv-llm doctor --fix              run what needs no user, and check again
-thv-llm doctor --format json      for scripts; exit code 1 if something fails
-"""
 NAME_COLUMN, TEXT_COLUMN = 6, 20
 COLORS = {"ok": "green", "warn": "yellow", "FAIL": "red"}
 

@@ -58,19 +58,7 @@ def _run_env(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-ENV = Command(
-    "shell lines (export …) for tools set up by variables",
-    """
-eval "$(thv-llm env)"                 for this shell
-thv-llm env --shell fish | source     the same in fish
-thv-llm env --shell powershell | Out-String | Invoke-Expression
-for /f "delims=" %i in ('thv-llm env --shell cmd') do @%i
-eval "$(thv-llm env --unset)"         the reverse
-thv-llm run -- python script.py       for one command only
-""",
-    _add_env,
-    _run_env,
-)
+ENV = Command("shell lines (export …) for tools set up by variables", _add_env, _run_env)
 
 
 def _variables(context: Context, found: Settings, tool: str | None, *, command: str) -> dict[str, str]:
@@ -232,17 +220,7 @@ def _run_run(args: argparse.Namespace, context: Context) -> ExitCode:
         ) from error
 
 
-RUN = Command(
-    "run a command with the proxy's environment variables",
-    """
-thv-llm run -- python script.py       for an OpenAI or Gemini SDK
-thv-llm run --tool anthropic -- python script.py
-                                      for Anthropic's
-thv-llm run -- openhands --override-with-envs
-""",
-    _add_run,
-    _run_run,
-)
+RUN = Command("run a command with the proxy's environment variables", _add_run, _run_run)
 
 
 def _own_name(program: str) -> str | None:

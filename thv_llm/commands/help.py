@@ -51,17 +51,7 @@ def _run_help(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-HELP = Command(
-    "the commands and the manual; help COMMAND, help TOPIC",
-    """
-thv-llm help                    all commands, and the topics of the manual
-thv-llm help setup              the same as thv-llm setup --help
-thv-llm help config set         one action of a command
-thv-llm help troubleshooting    a page of the manual
-""",
-    _add_help,
-    _run_help,
-)
+HELP = Command("the commands and the manual; help COMMAND, help TOPIC", _add_help, _run_help)
 
 
 def children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -91,7 +81,7 @@ def _reflowed(lines: Sequence[str]) -> list[str]:
 
 def topics() -> dict[str, str]:
     """Return the title of each page of the manual by its topic."""
-    from importlib import resources  # which costs `--version` more than all the rest of it
+    from importlib import resources
 
     names = sorted(file.name for file in resources.files("thv_llm").joinpath("manual").iterdir())
     found = [name.removesuffix(".md") for name in names if name.endswith(".md")]
@@ -100,9 +90,7 @@ def topics() -> dict[str, str]:
 
 def page(topic: str) -> str:
     """Return the Markdown text of a page."""
-    from importlib import resources
-
-    return resources.files("thv_llm").joinpath("manual", f"{topic}.md").read_text("utf-8")
+    return paths.text(f"manual/{topic}.md")
 
 
 def _add_version(parser: argparse.ArgumentParser) -> None:
@@ -118,12 +106,4 @@ def _run_version(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-VERSION = Command(
-    "the version; --licenses for what is inside the file",
-    """
-thv-llm version                the same as -V and --version
-thv-llm version --licenses     with the licenses of the packages in the file
-""",
-    _add_version,
-    _run_version,
-)
+VERSION = Command("the version; --licenses for what is inside the file", _add_version, _run_version)

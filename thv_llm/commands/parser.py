@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from thv_llm import settings, system
+from thv_llm import paths, settings, system
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
 from thv_llm.settings import ROWS, Settings
@@ -22,38 +22,33 @@ class Command:
     """What can be typed behind `thv-llm`: a module of one command has these names in it itself."""
 
     SUMMARY: str
-    EXAMPLES: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Context], ExitCode]
 
 
-def lines(examples: str) -> list[str]:
-    """Return examples as lines that can be typed in the usual shell of this system."""
-    text = examples.strip()
+def examples(prog: str) -> list[str]:
+    """Return the examples of a command, as lines that can be typed in the usual shell of this system."""
+    _, _, text = paths.text("commands/texts/examples.txt").partition(f"[{prog}]\n")
+    text = text.partition("\n[")[0].strip()
     if system.NAME == "win32":
         text = text.replace(" \\\n", " `\n").replace(" && ", system.one_after_the_other("", ""))
     return text.splitlines()
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose help leads with examples and whose errors are `UsageError`s.
+    """An ArgumentParser whose help leads with examples and whose errors are `UsageError`s."""
 
-    Args:
-        examples: command lines with a word on each, one a line, printed above the options.
-    """
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)  # a new option must not change what an old line means
         kwargs.setdefault("formatter_class", _Formatter)
         super().__init__(*args, **kwargs)
-        self.examples = examples
         self.add_argument(
             "--debug", action="store_true", default=False, help="say where in the program an error came from"
         )
 
     def format_help(self) -> str:
         """Return description, examples, then usage and options."""
-        examples = "".join(f"  {line}\n" for line in lines(self.examples))
+        shown_first = "".join(f"  {line}\n" for line in examples(self.prog))
         formatter = self._get_formatter()
         formatter.add_usage(self._short_usage(), (), ())
         for group in self._action_groups:
@@ -62,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             formatter.add_arguments(group._group_actions)
             formatter.end_section()
         about = f"{self.prog}: {self.description}\n\n" if self.description else ""
-        return f"{about}{examples}{chr(10) if examples else ''}{formatter.format_help()}"
+        return f"{about}{shown_first}{chr(10) if shown_first else ''}{formatter.format_help()}"
 
     def _short_usage(self) -> str:
         """Name what has no name; the options are listed below it anyway."""

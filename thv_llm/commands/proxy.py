@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from thv_llm.service.pid_file import ServiceRun
 
 SUMMARY = "the background service: start, stop, watch it"
-EXAMPLES = """
-thv-llm proxy                      is it running, and how is it doing
-thv-llm proxy restart              after a change of settings or program
-thv-llm proxy stop && thv-llm proxy start
-                                   watch every request live; Ctrl-C ends it
-thv-llm proxy logs --follow        the same from the service's log
-thv-llm proxy install              have it started at every login
-"""
 DETACHED = argparse.SUPPRESS  # options that only our own processes and unit files use
 WAITING = "Waiting for the token refresh that it is at …"
 
@@ -38,15 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "start",
         help="run it here, one line per request; with --background, detached",
         description="run the service here and show every request",
-        examples="thv-llm proxy start                  until Ctrl-C\n"
-        "thv-llm proxy start --background     detached, as setup does",
     )
     start.add_argument("--background", action="store_true", help="start it detached and return")
     start.add_argument("--detach", action="store_true", help=DETACHED)
     start.add_argument("--managed", action="store_true", help=DETACHED)
     start.add_argument("--at", help=DETACHED)
     for name, (about, _) in _ACTIONS.items():
-        action = actions.add_parser(name, help=about, description=about, examples=f"thv-llm proxy {name}")
+        action = actions.add_parser(name, help=about, description=about)
         if name == "status":
             add_format(action)
         if name == "logs":

@@ -447,17 +447,7 @@ def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-LOGIN = Command(
-    "log in at the provider",
-    """
-thv-llm login                            in the browser
-thv-llm login --skip-browser             print the URL; takes a pasted address
-thv-llm login --device-code              by a code to type on another device
-thv-llm login --prompt select_account    as another user
-""",
-    _add_login,
-    _run_login,
-)
+LOGIN = Command("log in at the provider", _add_login, _run_login)
 
 
 def _run_logout(_args: argparse.Namespace, context: Context) -> ExitCode:
@@ -466,11 +456,4 @@ def _run_logout(_args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-LOGOUT = Command(
-    "end the session; revokes it at the provider",
-    """
-thv-llm logout        tools get a clear refusal until the next thv-llm login
-""",
-    add_format,
-    _run_logout,
-)
+LOGOUT = Command("end the session; revokes it at the provider", add_format, _run_logout)

@@ -35,15 +35,6 @@ FOUND_EACH_TIME = (
 """Settings that setup finds out; without them saved, the next run does so again."""
 
 SUMMARY = "find tools, log in, configure them, start the service"
-EXAMPLES = """
-thv-llm setup https://llm.example.com    where the gateway publishes the rest
-thv-llm setup --gateway-url https://llm.example.com \\
-              --issuer https://id.example.com --client-id thv-llm
-thv-llm setup --dry-run           show every change as a diff, make none
-thv-llm setup --client codex      only this tool
-thv-llm setup                     again: put right what has changed
-thv-llm setup --lazy --yes …      unattended; users log in later
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from thv_llm.tools.engine import Drift
 
 SUMMARY = "one screen: gateway, session, service, tools"
-EXAMPLES = """
-thv-llm status                    what is known here, at once
-thv-llm status --check            ask provider and gateway, too
-thv-llm status --format json      for scripts (exit codes: 0, 1, 4, 5)
-"""
 COLUMN = 10
 NOT_LOGGED_IN = "not logged in"
 CHECKED = ("provider", "session", "token", "gateway")

@@ -48,17 +48,7 @@ def _run_teardown(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.FAILED if any(one.error for one in undone) else ExitCode.DONE
 
 
-TEARDOWN = Command(
-    "put back what setup changed",
-    """
-thv-llm teardown                   every tool
-thv-llm teardown codex             only this one
-thv-llm teardown --dry-run         show the changes as a diff, make none
-thv-llm teardown --purge-tokens    also revoke and delete the session
-""",
-    _add_teardown,
-    _run_teardown,
-)
+TEARDOWN = Command("put back what setup changed", _add_teardown, _run_teardown)
 
 
 def _put_back(context: Context, named: Sequence[str] | None = None) -> tuple[Undone, ...]:
@@ -203,13 +193,7 @@ def _run_uninstall(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 UNINSTALL = Command(
-    "teardown, logout, and remove settings, service and helper",
-    """
-thv-llm uninstall          asks first
-thv-llm uninstall --yes    without a question
-""",
-    _add_uninstall,
-    _run_uninstall,
+    "teardown, logout, and remove settings, service and helper", _add_uninstall, _run_uninstall
 )
 
 

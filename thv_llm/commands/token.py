@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from thv_llm.tokens import AccessToken
 
 SUMMARY = "print one fresh access token"
-EXAMPLES = """
-thv-llm token                   what the helper prints: the token, a line end
-thv-llm token --format json     with type and end, in seconds since 1970
-thv-llm token --min-valid 60    one that is valid for a minute will do
-curl -H "Authorization: Bearer $(thv-llm token)" https://HOST/v1/models
-"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

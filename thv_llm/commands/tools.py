@@ -43,16 +43,7 @@ def _run_tools(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-TOOLS = Command(
-    "what is supported, found and configured",
-    """
-thv-llm tools                     the table
-thv-llm tools codex               what setup writes for it, or what to paste
-thv-llm tools --format json
-""",
-    _add_tools,
-    _run_tools,
-)
+TOOLS = Command("what is supported, found and configured", _add_tools, _run_tools)
 
 
 def _rows(context: Context) -> list[dict[str, Any]]:
@@ -202,13 +193,4 @@ def _run_models(args: argparse.Namespace, context: Context) -> ExitCode:
     return ExitCode.DONE
 
 
-MODELS = Command(
-    "model ids of the gateway",
-    """
-thv-llm models                          one a line, in the gateway's order
-thv-llm models --format json
-thv-llm setup --models "$(thv-llm models | grep claude)"
-""",
-    add_format,
-    _run_models,
-)
+MODELS = Command("model ids of the gateway", add_format, _run_models)
