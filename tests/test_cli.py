@@ -260,7 +260,7 @@ def test_a_mistyped_topic_gets_the_nearest_one(context: Context) -> None:
         ),
         (["setup", "--no-autostart=false"], {"service.autostart": True}),
         (["config", "set", "--require-key=false"], {"proxy.require_key": False}),
-        (["setup", "--device-code=true"], {"device_code": True}),
+        (["setup", "--device-code=true"], {"flow": "device"}),
         (
             ["run", "--", "x", "--debug=true", "--a=false"],
             {"command": ["x", "--debug=true", "--a=false"], "debug": False},

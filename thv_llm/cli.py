@@ -118,14 +118,13 @@ def _result(verb: str, context: Context, code: int, error: BaseException | None)
     """Print the last line of a command that acts; a reader that disconnected needs none."""
     import contextlib
 
-    from thv_llm.errors import ThvLlmError
-
     described = None
-    if error is not None:
-        what, why, next_step = str(type(error).__name__), "", ""
-        if isinstance(error, ThvLlmError):
-            what, why, next_step = error.what, error.why, error.next_step
-        described = {"what": what, "why": why or None, "next": next_step or None}
+    if error is not None:  # one that is not ours says nothing: its text can hold a secret
+        described = {
+            "what": getattr(error, "what", type(error).__name__),
+            "why": getattr(error, "why", "") or None,
+            "next": getattr(error, "next_step", "") or None,
+        }
     with contextlib.suppress(OSError, ValueError):
         context.event("result", command=verb, ok=code == 0, exit_code=code, error=described, **context.facts)
 

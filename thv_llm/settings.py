@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thv_llm import files, policy, validation
@@ -413,6 +413,9 @@ ROWS: tuple[Row, ...] = (
 )
 
 
+BY_KEY = {row.key: row for row in ROWS}
+
+
 def checked(row: Row, value: object, source: str = "") -> SettingValue:
     """Return a value as the setting takes it; an empty one stands for the default, if there is one.
 
@@ -473,10 +476,7 @@ def base(decided: Policy) -> Settings:
     Raises:
         ThvLlmError: a key we do not know, or a bad value.
     """
-    by_key = {row.key: row for row in ROWS}
-    unknown = [key for key in (*decided.values, *decided.locked) if key not in by_key]
-    if unknown:
-        raise _broken(decided.path, no_setting(unknown[0]), policy.NEXT_STEP)
+    _require_known(decided.path, (*decided.values, *decided.locked), policy.NEXT_STEP)
     return _with_values(Settings(), decided.path, decided.values, policy.NEXT_STEP)
 
 
@@ -485,10 +485,7 @@ def _understood(path: str, data: bytes | None, leaving_out: Collection[str], dec
     if data is None:
         return settings
     values = policy.members(path, data, FIX)
-    by_key = {row.key: row for row in ROWS}
-    for key in values:
-        if key not in by_key:
-            raise _broken(path, no_setting(key), FIX)
+    _require_known(path, values, FIX)
     passed_over = (*leaving_out, *decided.locked)
     values = {key: value for key, value in values.items() if key not in passed_over}
     return _with_values(settings, path, values, "")
@@ -619,11 +616,14 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 def no_setting(key: str) -> str:
     """Say that there is no such setting, and which one is near."""
-    return f"{shown(key)} is not a setting. {did_you_mean(key, [row.key for row in ROWS])}".strip()
+    return f"{shown(key)} is not a setting. {did_you_mean(key, BY_KEY)}".strip()
 
 
-def _broken(path: str, why: str, next_step: str) -> ThvLlmError:
-    return ThvLlmError(f"cannot use the settings file {path}", why=why, next_step=next_step)
+def _require_known(path: str, keys: Iterable[str], next_step: str) -> None:
+    for key in keys:
+        if key not in BY_KEY:
+            what = f"cannot use the settings file {path}"
+            raise ThvLlmError(what, why=no_setting(key), next_step=next_step)
 
 
 def options(command: str, values: Mapping[str, object]) -> str:

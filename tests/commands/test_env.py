@@ -132,12 +132,12 @@ def test_on_windows_it_is_powershell_unless_something_else_says_so(home: Home) -
         ({"SHELL": "/c/pwsh.exe"}, "powershell"),
     ):
         context = dataclasses.replace(home.context(), environ=environ, platform="win32")
-        assert env._own_shell(context) == shell
+        assert env._own_shell(context) == env.DIALECTS[shell]
 
 
 def test_cmd_gets_a_line_in_which_nothing_is_escaped() -> None:
-    assert env.SET["cmd"]("X", "a'b c&d") == 'set "X=a\'b c&d"'
-    assert env.UNSET["cmd"].format(name="X") == 'set "X="'
+    assert env.DIALECTS["cmd"].assignment("X", "a'b c&d") == 'set "X=a\'b c&d"'
+    assert env.DIALECTS["cmd"].unset.format(name="X") == 'set "X="'
 
 
 @pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "cmd"])
@@ -160,7 +160,7 @@ def test_without_settings_it_says_what_to_run(tmp_path: Path) -> None:
 def test_any_value_arrives_unchanged_in_the_shell(shell: str, command: list[str], tmp_path: Path) -> None:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    script = f"{env.SET[shell]('X', NASTY)}\nprintenv X"
+    script = f"{env.DIALECTS[shell].assignment('X', NASTY)}\nprintenv X"
     done = subprocess.run(
         [*command, script],
         capture_output=True,
@@ -174,7 +174,7 @@ def test_any_value_arrives_unchanged_in_the_shell(shell: str, command: list[str]
 
 
 def test_powershell_doubles_every_kind_of_single_quote() -> None:
-    assert env.SET["powershell"]("X", "a'b\u2019c") == "$env:X = 'a''b\u2019\u2019c'"
+    assert env.POWERSHELL.assignment("X", "a'b\u2019c") == "$env:X = 'a''b\u2019\u2019c'"
 
 
 def test_every_verb_has_a_summary_and_examples() -> None:

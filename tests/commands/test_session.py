@@ -34,7 +34,7 @@ def test_the_flow_is_the_one_that_was_asked_for(words: list[str], flow: str) -> 
     parser = Parser()
     session.add_flow(parser)
 
-    assert session.flow(parser.parse_args(words)) == flow
+    assert parser.parse_args(words).flow == flow
 
 
 def test_two_flows_at_once_are_refused() -> None:

@@ -13,9 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from thv_llm import paths
+from thv_llm.commands import env, help, wiring
+from thv_llm.commands.env import in_fish
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode
+from thv_llm.settings import ROWS
 from thv_llm.system.terminal import ASCII
+from thv_llm.tools.registry import TOOLS
+from thv_llm.validation import OneOf
 
 SUMMARY = "tab completion for bash, zsh, fish and PowerShell"
 
@@ -27,16 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """Print the script."""
-    from thv_llm.commands import env, help, wiring
-    from thv_llm.settings import ROWS
-    from thv_llm.tools.registry import TOOLS
-    from thv_llm.validation import OneOf
-
     whole = args.whole_parser()
-    tools = [tool.id for tool in TOOLS]
     words: dict[str, Sequence[str]] = {
         "TOOL": [tool.id for tool in TOOLS if wiring.can_wire(tool)],
-        "NAME": tools,
+        "NAME": [tool.id for tool in TOOLS],
         "KEY": [row.key for row in ROWS],
         "COMMAND|TOPIC": [*help.children(whole), *help.topics()],
         "--tool": list(env.by_name()),
@@ -235,25 +234,21 @@ def fish(root: CommandNode) -> str:
     lines = ["-f", *(line for node in root.all() for line in _fish_lines(node))]
     completions = [f"complete -c {PROGRAMS[0]} {line}" for line in lines]
     completions += [f"complete -c {program} -w {PROGRAMS[0]}" for program in PROGRAMS[1:]]
-    known = " ".join(_fish_quoted(node.name) for node in root.all() if node.path)
+    known = " ".join(in_fish(node.name) for node in root.all() if node.path)
     return _script("fish", paths=known, words="\n".join(completions))
 
 
 def _fish_lines(node: CommandNode) -> Iterator[str]:
-    here = f"-n {_fish_quoted('__thv_llm_at ' + _fish_quoted(node.name))}"
+    here = f"-n {in_fish('__thv_llm_at ' + in_fish(node.name))}"
     for word, about in _words_at(node):
-        yield f"{here} -a {_fish_quoted(word)}" + (f" -d {_fish_quoted(about)}" if about else "")
+        yield f"{here} -a {in_fish(word)}" + (f" -d {in_fish(about)}" if about else "")
     for option in node.options:
         value = ""
         if option.takes_value:
-            value = "-r -F " if option.takes_file else f"-x -a {_fish_quoted(' '.join(option.values))} "
+            value = "-r -F " if option.takes_file else f"-x -a {in_fish(' '.join(option.values))} "
         for flag in option.flags:
             name = f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
-            yield f"{here} {name} {value}-d {_fish_quoted(option.about(flag))}"
-
-
-def _fish_quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+            yield f"{here} {name} {value}-d {in_fish(option.about(flag))}"
 
 
 def powershell(root: CommandNode) -> str:

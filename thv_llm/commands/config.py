@@ -12,7 +12,7 @@ from thv_llm.commands import parser as flags
 from thv_llm.commands.parser import add_format
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
-from thv_llm.settings import ROWS, Settings
+from thv_llm.settings import BY_KEY, ROWS, Settings
 from thv_llm.state import State
 from thv_llm.tools import engine
 from thv_llm.validation import SettingValue
@@ -62,11 +62,10 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
 
 
 def _get(args: argparse.Namespace, context: Context) -> ExitCode:
-    rows = {row.key: row for row in ROWS}
-    if args.key not in rows:
-        why = did_you_mean(args.key, rows)
+    if args.key not in BY_KEY:
+        why = did_you_mean(args.key, BY_KEY)
         raise UsageError(f"{shown(args.key)} is not a setting", why=why, next_step="thv-llm config show")
-    value = settings.load(context.paths.settings).get(rows[args.key])
+    value = settings.load(context.paths.settings).get(BY_KEY[args.key])
     context.result("" if value in (None, "") else _text(value))
     return ExitCode.DONE
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from thv_llm import policy, settings, state
@@ -53,17 +53,6 @@ SHOWN = {
     "models": "models",
 }
 """What can be found besides the issuer, and what it is called."""
-
-
-class Connected(NamedTuple):
-    """The settings of a connection.
-
-    Attributes:
-        found: those that the gateway published.
-    """
-
-    wanted: Settings
-    found: Mapping[str, object] = {}
 
 
 def check_audience(wanted: Settings, token: Secret) -> None:
@@ -114,20 +103,23 @@ def typed_url(args: argparse.Namespace) -> None:
 
 def complete(
     args: argparse.Namespace, context: Context, changes: dict[str, object], wanted: Settings
-) -> Connected:
+) -> tuple[Settings, Mapping[str, object]]:
     """Return the settings with what the gateway publishes and the user answers, put into `changes`, too.
+
+    The values that the gateway published come second.
 
     Raises:
         UsageError: values are missing, or must be confirmed, and there is no terminal.
         InvalidResponseError: what the gateway publishes cannot be used.
     """
     if wanted.oidc.grant != "user":
-        return Connected(wanted)
+        return wanted, {}
     run = _Run(args, context, changes, policy.load())
-    if not (args.url and run.may_find) and not wanted.missing():
-        return Connected(wanted)
+    is_all_named = {ISSUER, CLIENT_ID} <= run.named
+    if (is_all_named or not args.url) and not wanted.missing():
+        return wanted, {}
     if not (args.url or context.has_terminal or GATEWAY in run.decided.values):
-        return Connected(wanted)  # a script's flags are all that it means
+        return wanted, {}  # a script's flags are all that it means
     return run.complete(wanted if wanted.gateway_url else run.asked(wanted, GATEWAY))
 
 
@@ -161,12 +153,7 @@ class _Run:
         typed = {key for key, value in changes.items() if value is not None}
         self.named = typed | set(decided.values) | set(decided.locked)
 
-    @property
-    def may_find(self) -> bool:
-        """Whether issuer or client id is still to be found."""
-        return not {ISSUER, CLIENT_ID} <= self.named
-
-    def complete(self, wanted: Settings) -> Connected:
+    def complete(self, wanted: Settings) -> tuple[Settings, Mapping[str, object]]:
         """Find, confirm, and ask for the rest."""
         from thv_llm.oidc import published
 
@@ -184,7 +171,7 @@ class _Run:
             tried.append(f"{found.url}: it is for the issuer {shown(names, 200)}, not for yours")
             found = None
         if found is None:
-            return Connected(self._without(wanted, tried))
+            return self._without(wanted, tried), {}
         issuer = wanted.oidc.issuer if wanted.oidc.issuer in found.issuers else self._chosen(found, wanted)
         if self.decided.forbids(ISSUER, issuer):  # before anything is sent there
             self._set(wanted, {ISSUER: issuer})
@@ -204,7 +191,7 @@ class _Run:
                 client_id = published.register(metadata, wanted.oidc, wanted.ca_file, context.environ)
                 context.say(f"Registered the client {shown(client_id)} at {issuer}.")
             wanted = self._set(wanted, {CLIENT_ID: client_id})
-        return Connected(wanted, values)
+        return wanted, values
 
     def asked(self, wanted: Settings, key: str) -> Settings:
         """Ask the user for one setting."""
@@ -238,11 +225,11 @@ class _Run:
         return wanted  # of a run without a URL, `require_configured` says what is missing
 
     def _missing(self, wanted: Settings) -> UsageError:
-        words = {ISSUER: f"--issuer {wanted.oidc.issuer or 'URL'}", CLIENT_ID: "--client-id ID"}
+        issuer = wanted.oidc.issuer or "URL"
         return UsageError(
             "the gateway does not say all that a login needs",
             why=f"not set: {', '.join(wanted.missing())}",
-            next_step=f"thv-llm setup {wanted.gateway_url} {' '.join(words.values())}",
+            next_step=f"thv-llm setup {wanted.gateway_url} --issuer {issuer} --client-id ID",
         )
 
     def _chosen(self, found: Published, wanted: Settings) -> str:

@@ -96,15 +96,12 @@ def _run_all(fixes: Sequence[tuple[str, ...]], context: Context) -> None:
 
 def _show(check: Check, context: Context) -> None:
     word = check.level.value
-    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLORS[word], on=_in_color(context))
+    on = screen.colors(context.stdout, context.environ)
+    painted = screen.painted(f"{word:<{NAME_COLUMN}}", COLORS[word], on=on)
     gap = " " * (TEXT_COLUMN - NAME_COLUMN - len(check.name)) or " "
     context.show(f"{painted}{check.name}{gap}{screen.wrapped(check.reason, TEXT_COLUMN)}")
     if check.remedy:
         context.show(f"{'':<{TEXT_COLUMN - 6}}next: {check.next_step}")
-
-
-def _in_color(context: Context) -> bool:
-    return screen.colors(context.stdout, context.environ)
 
 
 def _verdict(fails: int, warns: int) -> str:

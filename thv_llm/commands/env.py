@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from thv_llm import settings, state, system
 from thv_llm.commands import wiring
@@ -48,12 +49,12 @@ def _run_env(args: argparse.Namespace, context: Context) -> ExitCode:
     shell = DIALECTS[args.shell] if args.shell else _own_shell(context)
     if args.unset:
         for name in _named(args.tool) if args.tool else VARIABLES:
-            context.result(UNSET[shell].format(name=name))
+            context.result(shell.unset.format(name=name))
         return ExitCode.DONE
     found = settings.load(context.paths.settings)
     found.require_configured()
     for name, value in _variables(context, found, args.tool, command="env").items():
-        context.result(SET[shell](name, value))
+        context.result(shell.assignment(name, value))
     _warn(context, found.proxy_port)
     return ExitCode.DONE
 
@@ -122,51 +123,43 @@ def _named(name: str) -> Mapping[str, Template]:
     raise UsageError(f"no environment variables configure {shown(name)}", why=why, next_step=next_step)
 
 
-def _posix(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
+class Dialect(NamedTuple):
+    """How a shell sets a variable, takes it away, and quotes a value."""
+
+    set: str
+    unset: str
+    quoted: Callable[[str], str]
+
+    def assignment(self, name: str, value: str) -> str:
+        """Return the line that sets a variable."""
+        return self.set.format(name=name, value=self.quoted(value))
 
 
-def _fish(name: str, value: str) -> str:
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"set -gx {name} '{quoted}'"
+def in_fish(text: str) -> str:
+    """Return a text in quotes for fish."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _powershell(name: str, value: str) -> str:
-    return f"$env:{name} = {system.in_powershell(value)}"
-
-
-def _cmd(name: str, value: str) -> str:
-    # Nothing is escaped between these quotes: it ends with the last one of the line.
-    return f'set "{name}={value}"'
-
-
-SET: dict[str, Callable[[str, str], str]] = {
-    "sh": _posix,
-    "fish": _fish,
-    "powershell": _powershell,
-    "cmd": _cmd,
-}
-UNSET = {
-    "sh": "unset {name}",
-    "fish": "set -e {name}",
-    "powershell": "Remove-Item Env:{name} -ErrorAction SilentlyContinue",
-    "cmd": 'set "{name}="',
-}
-
-
+SH = Dialect("export {name}={value}", "unset {name}", shlex.quote)
+POWERSHELL = Dialect(
+    "$env:{name} = {value}", "Remove-Item Env:{name} -ErrorAction SilentlyContinue", system.in_powershell
+)
 DIALECTS = {
-    **{name: name for name in SET},
-    **dict.fromkeys(("bash", "zsh"), "sh"),
-    "pwsh": "powershell",
+    "sh": SH,
+    "fish": Dialect("set -gx {name} {value}", "set -e {name}", in_fish),
+    "powershell": POWERSHELL,
+    # Nothing is escaped between cmd's quotes: they end with the last one of the line.
+    "cmd": Dialect('set "{name}={value}"', 'set "{name}="', str),
+    **dict.fromkeys(("bash", "zsh"), SH),
+    "pwsh": POWERSHELL,
 }
-"""Whose lines each shell takes."""
 
 
-def _own_shell(context: Context) -> str:
+def _own_shell(context: Context) -> Dialect:
     # Windows has no such variable, but what was made for Unix sets it there, too.
     usual = "powershell" if context.platform == "win32" else "sh"
     name = os.path.basename(context.environ.get("SHELL", usual)).removesuffix(".exe")
-    return DIALECTS.get(name, "sh")
+    return DIALECTS.get(name, SH)
 
 
 def _warn(context: Context, port: int) -> None:

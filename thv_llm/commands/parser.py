@@ -7,14 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NoReturn
 
 from thv_llm import paths, settings, system
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError, did_you_mean, shown
-from thv_llm.settings import ROWS, Settings
+from thv_llm.settings import BY_KEY, ROWS, Settings
 from thv_llm.system import terminal
+
+FORMATTER = partial(argparse.HelpFormatter, max_help_position=30, width=80)
+"""80 columns, so that help in the README and on the screen agree; narrower terminals break its lines."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)  # a new option must not change what an old line means
-        kwargs.setdefault("formatter_class", _Formatter)
+        kwargs.setdefault("formatter_class", FORMATTER)
         super().__init__(*args, **kwargs)
         self.add_argument(
             "--debug", action="store_true", default=False, help="say where in the program an error came from"
@@ -127,7 +131,7 @@ class Parser(argparse.ArgumentParser):
         if word.startswith("-"):
             why = did_you_mean(name, options)
         else:  # a setting by its key, as in llm.toml
-            flag = next((row.flag for row in ROWS if row.key == name), f"--{name.replace('_', '-')}")
+            flag = BY_KEY[name].flag if name in BY_KEY else f"--{name.replace('_', '-')}"
             why = f"Did you mean `{flag}`?" if flag in options else ""
         raise UsageError(f"{self.prog} does not take {shown(word)}", why=why, next_step=f"{self.prog} --help")
 
@@ -152,13 +156,6 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             what = f"there is no command {shown(f'{self.prog} {value}')}"
         raise UsageError(what, why=why, next_step=f"{self.prog} --help")
-
-
-class _Formatter(argparse.HelpFormatter):
-    """80 columns, so that help in the README and on the screen agree; narrower terminals break its lines."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=80)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -213,8 +210,7 @@ def given(
         raise UsageError(what, next_step="give other values; nothing was changed")
     if wrong:
         raise wrong[0]
-    has_moved = saved and changes.get("gateway_url", saved.gateway_url) != saved.gateway_url
-    if saved and has_moved:
+    if saved and changes.get("gateway_url", saved.gateway_url) != saved.gateway_url:
         for row in ROWS:
             if row.key in settings.OF_GATEWAY and saved.get(row) != row.default:
                 changes.setdefault(row.key, None)

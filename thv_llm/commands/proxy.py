@@ -235,11 +235,8 @@ def _restart(args: argparse.Namespace, context: Context) -> ExitCode:  # noqa: A
 
 def _status(args: argparse.Namespace, context: Context) -> ExitCode:
     from thv_llm.commands import screen, watching
-    from thv_llm.service import background
 
-    found = background.find(context.paths)
-    facts = background.facts(context.paths) if found and found.responds else {}
-    reasons = background.reasons_to_restart(context.paths, found.record) if found else []
+    found, facts, reasons = watching.seen(context)
     if args.format == "json":
         context.result(screen.as_json(watching.document(found, facts, reasons)))
     else:

@@ -48,15 +48,12 @@ class Begun(NamedTuple):
 def add_flow(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose how to log in."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--skip-browser", action="store_true", help="print the login URL, open no browser")
-    group.add_argument("--device-code", action="store_true", help="show a code to type on another device")
-
-
-def flow(args: argparse.Namespace) -> Flow:
-    """Return the flow that the options name."""
-    if args.device_code:
-        return "device"
-    return "manual" if args.skip_browser else "browser"
+    for flag, flow, about in (
+        ("--skip-browser", "manual", "print the login URL, open no browser"),
+        ("--device-code", "device", "show a code to type on another device"),
+    ):
+        group.add_argument(flag, action="store_const", dest="flow", const=flow, help=about)
+    parser.set_defaults(flow="browser")
 
 
 def begin(
@@ -441,7 +438,7 @@ def _run_login(args: argparse.Namespace, context: Context) -> ExitCode:
 
     saved = settings.load(context.paths.settings)
     saved.require_configured()
-    begun = begin(context, saved, flow=flow(args), force=args.force or bool(args.prompt), prompt=args.prompt)
+    begun = begin(context, saved, flow=args.flow, force=args.force or bool(args.prompt), prompt=args.prompt)
     wiring.catch_up(context, saved, begun.token.value)  # can restart the service, which would forget it
     hand_over(context, begun)
     return ExitCode.DONE

@@ -19,7 +19,7 @@ from thv_llm.commands import connection, screen, session, sources, wiring
 from thv_llm.commands import parser as flags
 from thv_llm.context import Context
 from thv_llm.errors import ExitCode, ThvLlmError, UsageError
-from thv_llm.gateway import Routes
+from thv_llm.gateway import PROTOCOLS, Routes
 from thv_llm.providers import IdentityProvider
 from thv_llm.service import autostart, background
 from thv_llm.settings import Settings
@@ -27,11 +27,7 @@ from thv_llm.tools import engine
 from thv_llm.tools.engine import Applied, Detection, Mode, Place, Plan, Tool, Values
 from thv_llm.tools.undo import ForeignError
 
-PLACEHOLDER_MODELS = (wiring.PLACEHOLDER_MODEL,)
-
-FOUND_EACH_TIME = (
-    *("service.network", "anthropic_path_prefix", "openai_path_prefix", "gemini_path_prefix", "models_path"),
-)
+FOUND_EACH_TIME = {"service.network", "models_path", *(protocol.field for protocol in PROTOCOLS)}
 """Settings that setup finds out; without them saved, the next run does so again."""
 
 SUMMARY = "find tools, log in, configure them, start the service"
@@ -67,8 +63,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     connection.typed_url(args)
     changes, wanted, ca_pem = sources.effective(args, context)
     typed = frozenset(changes)
-    connected = connection.complete(args, context, changes, wanted)
-    wanted = connected.wanted
+    wanted, published = connection.complete(args, context, changes, wanted)
     wanted.require_configured()
     flags.warn(wanted, context.say)
     wanted = _with_network(changes, wanted, context)
@@ -77,8 +72,9 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     setup = Setup(context, wanted, wiring.place(context), take_over=args.take_over, typed=typed)
     tools = setup.choose(named)
     wiring.say_without_effect(context, wanted, changes, tools)
-    draft = setup.plan(tools, wiring.values(context, wanted, models=wanted.models or PLACEHOLDER_MODELS))
-    draft = setup.that_can_work(draft)
+    planned = wanted.models or (wiring.PLACEHOLDER_MODEL,)
+    draft = setup.plan(tools, wiring.values(context, wanted, models=planned))
+    draft = [plan for plan in draft if setup.can_work(plan)]
     if args.dry_run:
         return setup.show(draft)
     setup.require_room()
@@ -98,13 +94,13 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         begun = session.begin(
             context,
             wanted,
-            flow=session.flow(args),
+            flow=args.flow,
             before_login=ask_once,
-            is_published=bool(connected.found),
+            is_published=bool(published),
         )
     begun_or_stored = begun or (session.stored(context, wanted) if draft else None)
     if begun_or_stored:
-        if connected.found:
+        if published:
             connection.check_audience(wanted, begun_or_stored.token.value)
         # saved, so that a later run without the network writes the same
         given = [key for key, value in changes.items() if value is not None]
@@ -123,7 +119,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         state.keys(context.paths, [plan.tool.id for plan in final if engine.has_key(plan.tool)])
         final = setup.plan([plan.tool for plan in final], wiring.values(context, wanted, models=models))
     configured = setup.carry_out(final, changes, with_service=not args.no_service)
-    connection.remember(context, changes, wanted, connected.found)
+    connection.remember(context, changes, wanted, published)
     if begun:
         session.hand_over(context, begun)
     setup.say_end(configured, is_lazy=args.lazy and not begun_or_stored)
@@ -235,10 +231,6 @@ class Setup:
         if next_step:
             self.context.say(f"  next: {next_step}")
 
-    def that_can_work(self, plans: Sequence[Plan]) -> list[Plan]:
-        """Return the plans without those that could not be carried out, or would not work afterwards."""
-        return [plan for plan in plans if self._can_work(plan)]
-
     def that_are_served(self, plans: Sequence[Plan], routes: Routes) -> list[Plan]:
         """Return the plans without those of tools whose API the gateway does not serve."""
         known = state.load(self.context.paths.state)
@@ -248,7 +240,8 @@ class Setup:
                 self._skip(plan.tool, why, routes.remedy(plan.tool) + undo)
         return [plan for plan in plans if not routes.lacks(plan.tool)]
 
-    def _can_work(self, plan: Plan) -> bool:
+    def can_work(self, plan: Plan) -> bool:
+        """Tell whether a plan can be carried out and will work afterwards; say why if not."""
         if plan.mode is Mode.PROXY and self._port_owner is not None:
             number = self.wanted.proxy_port
             why = (
@@ -307,13 +300,11 @@ class Setup:
 
     def show(self, plans: Sequence[Plan]) -> ExitCode:
         """Print the diffs; nothing else happens."""
-        diffs = [diff for plan in plans if (diff := engine.diff(plan))]
+        diffs = {plan.tool.id: diff for plan in plans if (diff := engine.diff(plan))}
         if self.context.in_json:
-            self.context.facts["changes"] = [
-                {"tool": plan.tool.id, "diff": diff} for plan in plans if (diff := engine.diff(plan))
-            ]
+            self.context.facts["changes"] = [{"tool": name, "diff": diff} for name, diff in diffs.items()]
         else:
-            for diff in diffs:
+            for diff in diffs.values():
                 self.context.result(diff.rstrip("\n"))
         if any(engine.takes_models(plan.tool) for plan in plans) and not self.wanted.models:
             self.context.say(f"{wiring.PLACEHOLDER_MODEL} stands for the models that the gateway will name.")

@@ -23,7 +23,7 @@ from thv_llm import files, policy, sessions, settings, validation
 from thv_llm.commands import parser as flags
 from thv_llm.context import Context
 from thv_llm.errors import NoResponseError, ThvLlmError, UsageError
-from thv_llm.settings import ROWS, Row, Settings
+from thv_llm.settings import BY_KEY, ROWS, Row, Settings
 
 SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -173,7 +173,7 @@ def _document(source: str, ca_file: str, environ: Mapping[str, str]) -> _Source:
         why = f"their SHA-256 is {found}, not the one in --from"
         raise _unusable(name, why, "ask your administrator for the line that holds the new one")
     values = policy.members(name, data, LEAVE_OUT)
-    if unknown := [key for key in values if key != CA_PEM and key not in {row.key for row in ROWS}]:
+    if unknown := [key for key in values if key != CA_PEM and key not in BY_KEY]:
         raise _unusable(name, settings.no_setting(unknown[0]), LEAVE_OUT)
     if switched := [key for key in values if is_url and key in CHECKS]:
         raise _unusable(name, f"a URL cannot set {', '.join(switched)}", "give it as a flag")

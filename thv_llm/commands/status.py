@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
     """
     found = settings.load(context.paths.settings)
     known = state.load(context.paths.state)
-    running, facts, reasons = _service(context)
+    running, facts, reasons = watching.seen(context)
     session = _session(found, known, facts, context)
     checked = _check(context) if args.check else []
     from thv_llm.commands import wiring
@@ -63,14 +63,14 @@ def run(args: argparse.Namespace, context: Context) -> ExitCode:
         context.result(screen.as_json(document))
     else:
         _show(context, "gateway", _gateway_lines(found))
-        can_log_in = _is_configured(found)
+        can_log_in = not found.missing()
         _show(context, "session", _session_lines(known, session, context.now(), can_log_in=can_log_in))
         _show(context, "service", _service_lines(context, known, running, facts, reasons, context.now()))
         _show(context, "tools", _tool_lines(context, known, drifted, lacking, running, facts))
         for check in checked:
             said = screen.wrapped(f"{check.level.value}: {check.reason}", COLUMN)
             _show(context, check.name, [said, *_next(check.next_step)])
-    if not _is_configured(found):
+    if found.missing():
         return ExitCode.NOT_CONFIGURED
     if not session.exists or (session.needs_login and not session.token_s):
         return ExitCode.LOGIN_REQUIRED
@@ -138,17 +138,6 @@ def _is_in_file(context: Context, key: str) -> bool:
     with contextlib.suppress(ThvLlmError):
         return choice.open_named("file", context.paths, context.environ).load(key) is not None
     return False
-
-
-def _is_configured(found: Settings) -> bool:
-    return not found.missing()
-
-
-def _service(context: Context) -> tuple[Running | None, dict[str, Any], list[str]]:
-    running = background.find(context.paths)
-    facts = background.facts(context.paths) if running and running.responds else {}
-    reasons = background.reasons_to_restart(context.paths, running.record) if running else []
-    return running, facts, reasons
 
 
 def _check(context: Context) -> list[Check]:

@@ -27,6 +27,14 @@ TAIL_BYTES = 64_000
 """Enough for the last lines; a record has 2,000 characters at most."""
 
 
+def seen(context: Context) -> tuple[Running | None, dict[str, Any], list[str]]:
+    """Return the service, if it runs, what it says of itself, and why it should be restarted."""
+    running = background.find(context.paths)
+    facts = background.facts(context.paths) if running and running.responds else {}
+    reasons = background.reasons_to_restart(context.paths, running.record) if running else []
+    return running, facts, reasons
+
+
 def request(entry: LogEntry) -> str:
     """Return the line for one request, in the columns of `HEADING`; never a query."""
     path = entry.path if len(entry.path) <= PATH_WIDTH else "…" + entry.path[1 - PATH_WIDTH :]
