@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.hostile_gateway import CA, TLS
 from tests.proxy.running import PATIENCE_S, until
 from thv_llm.net import tls
+from thv_llm.proxy.event_loop import _Selector
 from thv_llm.proxy.transport import (
     READ,
     WRITE,
@@ -73,6 +74,34 @@ def next_read(upstream: UpstreamConnection) -> bytes:
         data = upstream.read()
         if data is not None:
             return data
+
+
+def test_an_end_that_came_with_the_last_bytes_needs_no_word_of_the_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Windows, too, wakes nobody for a socket that was only shut down on this side.
+    monkeypatch.setattr(socket.socket, "shutdown", lambda *_: None)
+    closed = threading.Event()
+
+    def say_and_end(secured: ssl.SSLSocket) -> None:
+        secured.sendall(b"hello")
+        with contextlib.suppress(OSError, TimeoutError):
+            secured.settimeout(0.2)
+            secured.unwrap()  # the end of TLS; the TCP connection stays open
+        closed.wait(PATIENCE_S)
+
+    with link_to(say_and_end) as upstream:
+        time.sleep(0.5)  # both records are there
+        assert upstream.read() == b"hello"
+        assert upstream.is_over
+        assert not upstream.is_alive()
+        selector = _Selector()
+        selector.register(upstream.fd, READ, upstream)
+        upstream.watched = READ
+        assert selector.ready(PATIENCE_S) == [(upstream, READ)]
+        selector.close()
+        upstream.watched = 0
+        closed.set()
 
 
 def test_what_came_before_the_end_is_read_before_it() -> None:

@@ -90,13 +90,17 @@ Ready = list[tuple[Transport | None, int]]
 
 class _Selector(selectors.DefaultSelector):
     def ready(self, timeout: float | None) -> Ready:
+        # Windows says nothing of a socket whose end was read along with what came before it.
+        over = [one for one in self.transports() if one.is_over and one.watched & READ]
         try:
-            found = self.select(timeout)
+            found = self.select(0 if over else timeout)
         except OSError:  # on Windows one broken socket spoils the look at all; its task must see it
             found = [(key, key.events) for key in self.get_map().values() if _is_broken(key.fd)]
             if not found:
                 raise
-        return [(key.data, events) for key, events in found]
+        return [(one, READ) for one in over] + [
+            (key.data, events) for key, events in found if key.data not in over
+        ]
 
     def transports(self) -> list[Transport]:
         return [key.data for key in (self.get_map() or {}).values() if key.data]

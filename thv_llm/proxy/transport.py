@@ -120,6 +120,11 @@ class Transport:
             left = left[self.write(left) :]
         self.wants = READ
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the end was seen already, so that nothing more can arrive."""
+        return False
+
     def on_idle_event(self) -> None:
         """Take notice of an event while no task has this transport."""
         self.close()
@@ -266,7 +271,7 @@ class UpstreamConnection(Transport):
             self._failure = error
         if pieces:
             with contextlib.suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RD)  # wakes the task that waits for more
+                self.sock.shutdown(socket.SHUT_RD)  # wakes the task that waits for more, but not on Windows
         return b"".join(pieces)
 
     def write(self, data: bytes | memoryview) -> int:
@@ -292,6 +297,11 @@ class UpstreamConnection(Transport):
         taken, self._taken, self._unsent = self._taken, 0, b""
         return taken
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the end was seen already: it can come with the last bytes of a response."""
+        return self._ended or self._failure is not None
+
     def on_idle_event(self) -> None:
         """Leave the pool when the gateway closes this idle connection."""
         if not self.is_alive():
@@ -301,6 +311,8 @@ class UpstreamConnection(Transport):
 
     def is_alive(self) -> bool:
         """Look whether the gateway closed this idle connection, or said something unasked."""
+        if self.is_over:
+            return False
         if not self._is_readable():
             return True
         try:
