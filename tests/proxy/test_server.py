@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_is_the_systems_error() -> None:
         gateway = Gateway("https://127.0.0.1:1", environ={})
         proxy = Proxy(port, gateway, lambda rejected: Secret("t"), None, lambda exchange: None)
 
-        with pytest.raises(OSError, match="in use") as caught:
+        with pytest.raises(OSError) as caught:  # the number says which; Wine has no text for it
             proxy.start()
 
         assert caught.value.errno == errno.EADDRINUSE

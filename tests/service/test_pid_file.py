@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def test_what_was_written_is_read_again(where: Paths) -> None:
 
     assert pid_file.read(where.pid) == mine
     assert (mine.pid, mine.port, mine.version) == (os.getpid(), 14000, __version__)
-    assert stat.S_IMODE(os.stat(where.pid).st_mode) == 0o600
+    assert environs.is_private(where.pid)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +68,7 @@ def test_removing_what_is_not_there_is_fine(where: Paths) -> None:
     pid_file.remove(where.pid)
 
 
+@pytest.mark.posix
 def test_a_process_that_is_not_a_service_is_not_ours(where: Paths) -> None:
     mine = pid_file.of_this_process(where, port=None, now=1.0)
 

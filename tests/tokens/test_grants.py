@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ def test_a_token_file_is_read_at_each_use_without_a_request_to_the_provider(rig:
     assert not rig.provider.requests
 
 
+@pytest.mark.posix
 def test_a_projected_token_behind_links_is_taken_as_kubernetes_swaps_it(rig: Rig, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -120,7 +123,7 @@ def of_another(path: Path) -> None:
         pytest.param(os.mkdir, "not a regular file", marks=pytest.mark.posix),
         (lambda path: path.write_text("two words"), "more than one word"),
         (lambda path: path.write_text("\n"), "it is empty"),
-        (lambda _: None, "No such file"),
+        (lambda _: None, os.strerror(errno.ENOENT) if sys.platform != "win32" else "not found"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_gives_no_token(
@@ -253,6 +256,7 @@ def here(tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
+@pytest.mark.posix
 def test_a_secret_of_a_users_client_moves_into_the_store_and_goes_with_uninstall(
     here: Machine, tmp_path: Path
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_secret_of_a_users_client_moves_into_the_store_and_goes_with_uninstall
     assert not Path(here.paths.directory).exists()
 
 
+@pytest.mark.posix
 def test_a_workload_sets_up_and_gets_tokens_without_browser_or_store(here: Machine, tmp_path: Path) -> None:
     here.provider.secret = SECRET
     file = secret_file(tmp_path)
@@ -294,6 +299,7 @@ def test_a_workload_sets_up_and_gets_tokens_without_browser_or_store(here: Machi
     assert here.run("login").code == 1
 
 
+@pytest.mark.posix
 def test_a_token_file_needs_no_provider_at_all(here: Machine, tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("opaque-token")

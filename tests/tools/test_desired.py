@@ -193,6 +193,7 @@ def test_a_model_less_is_an_item_less(machine: Machine) -> None:
     assert [model["id"] for model in document["models"]] == ["model-2"]
 
 
+@pytest.mark.posix
 def test_all_profiles_of_an_editor_are_wired_and_undone(machine: Machine) -> None:
     user = machine.home / ".config/Code/User"
     (user / "profiles/one").mkdir(parents=True)

@@ -99,6 +99,7 @@ def test_a_variable_that_overrides_us_is_named_but_not_its_value(machine: Machin
     assert said(machine, CODEX) == ""
 
 
+@pytest.mark.posix
 def test_an_organizations_settings_are_named(machine: Machine) -> None:
     path = Path(machine.place.expand("/etc/claude-code/managed-settings.json"))
     machine.write({path: "{}"})

@@ -12,6 +12,8 @@ from tests.tools.machines import Machine, succeeded
 from thv_llm import state
 from thv_llm.tools import engine
 
+pytestmark = pytest.mark.posix
+
 CLAUDE, OPENCODE = engine.by_name("claude-code"), engine.by_name("opencode")
 THEIRS = '{"theme": "gruvbox"}\n'
 
@@ -41,7 +43,6 @@ def test_a_file_that_gets_our_key_becomes_private_and_is_shared_again_afterwards
     assert machine.snapshot() == before
 
 
-@pytest.mark.posix
 @pytest.mark.parametrize("was", [0o644, 0o664, 0o640, 0o755, 0o600])
 def test_only_what_others_may_do_is_taken_and_given_back(machine: Machine, settings: Path, was: int) -> None:
     settings.chmod(was)

@@ -169,7 +169,7 @@ def test_only_declared_files_are_touched(machine: Machine, tool: Tool) -> None:
     assert succeeded(machine.setup(tool))
     after = machine.snapshot()
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed <= {str(path.relative_to(machine.home)) for path in machine.targets(tool)}
+    assert changed <= {path.relative_to(machine.home).as_posix() for path in machine.targets(tool)}
     assert set(before) <= set(after)
 
 

@@ -420,6 +420,7 @@ def test_a_tampered_format_is_refused(machine: Machine, settings: Path) -> None:
 
 @pytest.mark.parametrize("names", [("vscodium", "zed"), ("zed", "vscodium")])
 @pytest.mark.parametrize("one_by_one", [True, False])
+@pytest.mark.posix
 def test_a_directory_that_was_made_for_several_tools_goes_with_the_last(
     machine: Machine, names: tuple[str, str], one_by_one: bool
 ) -> None:
