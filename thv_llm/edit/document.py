@@ -418,17 +418,17 @@ def _undo(draft: _Draft, change: Change) -> bool:
     """Put back what was there before a change; False when the user has changed it meanwhile."""
     now = draft.find(change.key)
     try:
-        if isinstance(now, Missing):
-            return change.before is None and _remove(draft, change)
-        if not _is_ours(draft.document, change):
+        if now is not MISSING and not _is_ours(draft.document, change):
             return change.before is not None and same(now, draft.document.load(change.before))
         if change.before is None:
-            return _remove(draft, change)
-        parts = _parts(change)
-        if parts:
+            draft.remove(change.key, change.extra)  # or, where it is gone, a container of ours that is left
+        elif now is MISSING:
+            return False
+        elif parts := _parts(change):
             undone = [_undo(draft, part) for part in reversed(parts)]  # each of them, whatever the others say
             return all(undone)
-        draft.replace(change.key, change.before)
+        else:
+            draft.replace(change.key, change.before)
     except EditError:
         return False
     return True
@@ -452,11 +452,6 @@ def _carried(change: Change, old: Change) -> Change:
         record = json.dumps([part.to_json() for part in parts])
         return Change(change.key, change.before, change.ours, {PARTS: record})
     return change
-
-
-def _remove(draft: _Draft, change: Change) -> bool:
-    draft.remove(change.key, change.extra)
-    return True
 
 
 def _is_ours(document: Document, change: Change) -> bool:

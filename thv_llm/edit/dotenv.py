@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from thv_llm.edit.document import Editor, eol_of, remembered, splice, whole_lines
-from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
+from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path, drop, put
 from thv_llm.errors import shown
 
 _ASSIGNMENT = re.compile(
@@ -96,11 +96,9 @@ class DotenvDocument:
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
         """Remove the line that counts; an earlier line can count then."""
         values = [_value(found["value"] or "") for found in self._found if found["name"] == key]
-        rest: dict[str, Json] = {name: value for name, value in self.model.items() if name != key}
         if not values:
-            return self.text, rest
-        if len(values) > 1:
-            rest[key] = values[-2]
+            return self.text, self.model
+        rest = put(self.model, (key,), values[-2]) if len(values) > 1 else drop(self.model, (key,))
         found = self._last(key)
         start, end = whole_lines(self.text, found.start("name"), _span(found)[1])
         return splice(self.text, [(start, end, "")]), rest

@@ -58,9 +58,9 @@ _NOTHING = re.compile(r"\s*(?:\{\s*\}|\[\s*\])?\s*")
 
 
 class Parsed:
-    """A JSON text with the positions of its parts.
+    """A JSON text with the positions of its parts, by recursive descent.
 
-    Args:
+    Attributes:
         root: the top value; None for a text of white space and comments only.
         lead: where the token (or comment, or byte order mark) before the root ends.
         comments: where each comment starts and ends.
@@ -68,100 +68,79 @@ class Parsed:
     """
 
     def __init__(self, text: str, format: Format) -> None:
-        parser = _Parser(text, format)
         self.text = text
-        self.root = parser.document()
-        self.lead = parser.root_lead
-        self.line_comments = frozenset(parser.line_comments)
-        self.comments = parser.comments
-        self._blanks = sorted(parser.comments + parser.trailing_commas)
+        self._format = format
+        self._position = len(BOM) if text.startswith(BOM) else 0
+        self._last = self._position  # where the last token or comment ended
+        self.line_comments: set[int] = set()
+        self.comments: list[tuple[int, int]] = []
+        self._trailing_commas: list[tuple[int, int]] = []
+        self._skip()
+        self.lead = self._last
+        self.root: Node | None = None
+        if self._position < len(text):
+            self.root = self._value(0)
+            self._skip()
+        if self._position < len(text):
+            self._fail("expected the end of the file")
 
     def plain(self) -> Json | Missing:
         """Return the value of the whole text, as the standard library reads it."""
         if self.root is None:
             return MISSING
-        pieces = []
-        position = len(BOM) if self.text.startswith(BOM) else 0
-        for start, end in self._blanks:
-            pieces += [self.text[position:start], " "]
-            position = end
-        text = "".join(pieces) + self.text[position:]
+        blanked = splice(self.text, [(*span, " ") for span in (*self.comments, *self._trailing_commas)])
+        text = blanked.removeprefix(BOM)
         try:
             value: Json = _STRICT.decode(text)
         except ValueError:
             value = json.loads(text, parse_int=_number, parse_constant=_no_constant)
         return value
 
-
-class _Parser:
-    """Recursive descent; `last` is where the last token or comment ended."""
-
-    def __init__(self, text: str, format: Format) -> None:
-        self.text = text
-        self.format = format
-        self.position = self.last = len(BOM) if text.startswith(BOM) else 0
-        self.root_lead = self.last
-        self.line_comments: list[int] = []
-        self.comments: list[tuple[int, int]] = []
-        self.trailing_commas: list[tuple[int, int]] = []
-        self.unread = self.entries_of
-
-    def document(self) -> Node | None:
-        self.skip()
-        self.root_lead = self.last
-        if self.position == len(self.text):
-            return None
-        root = self.value(0)
-        self.skip()
-        if self.position < len(self.text):
-            self.fail("expected the end of the file")
-        return root
-
-    def skip(self) -> None:
+    def _skip(self) -> None:
         """Pass white space and comments."""
-        while self.text[self.position : self.position + 1] in _SKIPPED:
-            blank = _BLANK.match(self.text, self.position)
+        while self.text[self._position : self._position + 1] in _SKIPPED:
+            blank = _BLANK.match(self.text, self._position)
             assert blank is not None
-            self.position = blank.end()
-            if not self.text.startswith("/", self.position):
+            self._position = blank.end()
+            if not self.text.startswith("/", self._position):
                 return
-            self.comment()
+            self._comment()
 
-    def comment(self) -> None:
-        start = self.position
+    def _comment(self) -> None:
+        start = self._position
         if not self.text.startswith(("//", "/*"), start):
-            self.fail("expected a value")
-        if self.format is Format.JSON:
-            self.fail("the program that owns this file takes no comments")
+            self._fail("expected a value")
+        if self._format is Format.JSON:
+            self._fail("the program that owns this file takes no comments")
         line = _LINE_COMMENT.match(self.text, start)
         if line is not None:
-            self.last = line.end()
-            self.line_comments.append(self.last)
+            self._last = line.end()
+            self.line_comments.add(self._last)
         else:
             stop = self.text.find("*/", start + 2)
             if stop < 0:
-                self.fail("this comment has no end")
-            self.last = stop + 2
-        self.position = self.last
-        self.comments.append((start, self.last))
+                self._fail("this comment has no end")
+            self._last = stop + 2
+        self._position = self._last
+        self.comments.append((start, self._last))
 
-    def value(self, depth: int) -> Node:
-        character = self.text[self.position : self.position + 1]
+    def _value(self, depth: int) -> Node:
+        character = self.text[self._position : self._position + 1]
         if character in KINDS:
-            return (self.passed_over(depth) if depth else None) or self.container(depth)
-        start = self.position
+            return (self._passed_over(depth) if depth else None) or self._container(depth)
+        start = self._position
         if character == '"':
-            self.string()
+            self._string()
         else:
             scalar = _SCALAR.match(self.text, start)
             if scalar is None:
-                self.fail("expected a value")
-            self.take(scalar.end() - start)
-        return Node("scalar", start, self.last)
+                self._fail("expected a value")
+            self._take(scalar.end() - start)
+        return Node("scalar", start, self._last)
 
-    def passed_over(self, depth: int) -> Node | None:
+    def _passed_over(self, depth: int) -> Node | None:
         """Pass a container without a look at its entries, if it is strict JSON and not too deep."""
-        start = self.position
+        start = self._position
         try:
             value, end = _STRICT.raw_decode(self.text, start)
         except (ValueError, RecursionError):
@@ -169,88 +148,88 @@ class _Parser:
         brackets = self.text.count("{", start, end) + self.text.count("[", start, end)
         if depth + brackets > MAX_DEPTH and depth + _depth(value) > MAX_DEPTH:
             return None
-        self.position = self.last = end
+        self._position = self._last = end
         tail = end - 1
         while self.text[tail - 1] in " \t\r\n":
             tail -= 1
-        return Node(KINDS[self.text[start]][0], start, end, tail, self.unread)
+        return Node(KINDS[self.text[start]][0], start, end, tail, self._entries_of)
 
-    def entries_of(self, node: Node) -> list[Entry]:
+    def _entries_of(self, node: Node) -> list[Entry]:
         """Read the entries of a container that was passed over; how deep it is has been looked at."""
-        self.position = self.last = node.start
-        return self.container(0).entries
+        self._position = self._last = node.start
+        return self._container(0).entries
 
-    def container(self, depth: int) -> Node:
+    def _container(self, depth: int) -> Node:
         if depth >= MAX_DEPTH:
-            self.fail("nested too deeply")
-        kind, closing = KINDS[self.text[self.position]]
-        node = Node(kind, self.position, 0)
-        self.take(1)
+            self._fail("nested too deeply")
+        kind, closing = KINDS[self.text[self._position]]
+        node = Node(kind, self._position, 0)
+        self._take(1)
         while True:
-            self.skip()
-            if self.text.startswith(closing, self.position):
-                return self.closed(node)
+            self._skip()
+            if self.text.startswith(closing, self._position):
+                return self._closed(node)
             if node.entries and node.entries[-1].comma is None:
-                self.fail(f"expected ',' or '{closing}'")
-            node.entries.append(self.entry(kind, depth))
-            self.skip()
-            if self.text.startswith(",", self.position):
-                node.entries[-1].comma = self.position
-                self.take(1)
+                self._fail(f"expected ',' or '{closing}'")
+            node.entries.append(self._entry(kind, depth))
+            self._skip()
+            if self.text.startswith(",", self._position):
+                node.entries[-1].comma = self._position
+                self._take(1)
 
-    def closed(self, node: Node) -> Node:
+    def _closed(self, node: Node) -> Node:
         comma = node.entries[-1].comma if node.entries else None
         if comma is not None:
-            if self.format is not Format.JSONC_TRAILING:
-                self.position = comma
-                self.fail("the program that owns this file takes no trailing comma")
-            self.trailing_commas.append((comma, comma + 1))
-        node.tail = self.last
-        self.take(1)
-        node.end = self.last
+            if self._format is not Format.JSONC_TRAILING:
+                self._position = comma
+                self._fail("the program that owns this file takes no trailing comma")
+            self._trailing_commas.append((comma, comma + 1))
+        node.tail = self._last
+        self._take(1)
+        node.end = self._last
         return node
 
-    def entry(self, kind: str, depth: int) -> Entry:
-        lead, start = self.last, self.position
+    def _entry(self, kind: str, depth: int) -> Entry:
+        lead, start = self._last, self._position
         names: tuple[str, ...] = ()
         if kind == "object":
             plain = _PLAIN_NAME.match(self.text, start)
-            names = (plain[1] if plain else self.name(),)
+            names = (plain[1] if plain else self._name(),)
             if plain:
-                self.take(plain.end() - start)
-            self.skip()
-        return Entry(names, lead, start, self.value(depth + 1))
+                self._take(plain.end() - start)
+            self._skip()
+        return Entry(names, lead, start, self._value(depth + 1))
 
-    def name(self) -> str:
+    def _name(self) -> str:
         """Pass a name and its colon; return the name."""
-        start = self.position
+        start = self._position
         if not self.text.startswith('"', start):
-            self.fail("expected a key in double quotes")
-        self.string()
-        name: str = json.loads(self.text[start : self.last])
-        self.skip()
-        if not self.text.startswith(":", self.position):
-            self.fail("expected ':'")
-        self.take(1)
+            self._fail("expected a key in double quotes")
+        self._string()
+        name: str = json.loads(self.text[start : self._last])
+        self._skip()
+        if not self.text.startswith(":", self._position):
+            self._fail("expected ':'")
+        self._take(1)
         return name
 
-    def string(self) -> None:
-        body = _STRING_BODY.match(self.text, self.position + 1)
+    def _string(self) -> None:
+        body = _STRING_BODY.match(self.text, self._position + 1)
         assert body is not None
         if not self.text.startswith('"', body.end()):
-            self.position = body.end()
-            wrong = self.text[self.position : self.position + 1]
-            self.fail("invalid escape" if wrong == "\\" else "this string has no end on its line")
-        self.take(body.end() + 1 - self.position)
+            self._position = body.end()
+            wrong = self.text[self._position : self._position + 1]
+            self._fail("invalid escape" if wrong == "\\" else "this string has no end on its line")
+        self._take(body.end() + 1 - self._position)
 
-    def take(self, length: int) -> None:
-        self.position += length
-        self.last = self.position
+    def _take(self, length: int) -> None:
+        self._position += length
+        self._last = self._position
 
-    def fail(self, reason: str) -> NoReturn:
-        if self.position >= len(self.text):
+    def _fail(self, reason: str) -> NoReturn:
+        if self._position >= len(self.text):
             reason += ", found the end of the file"
-        raise EditError.at(self.text, self.position, reason)
+        raise EditError.at(self.text, self._position, reason)
 
 
 def _number(text: str) -> int | float:
@@ -521,7 +500,7 @@ def _nested(path: Path, value: Json, holder: Step | None = None) -> Json:
         return {holder.name: holder.value, **value} if isinstance(holder, Item) else value
     if path:
         return [_nested(path[1:], value, path[0])]
-    if isinstance(holder, Item) and not (isinstance(value, dict) and value.get(holder.name) == holder.value):
+    if isinstance(holder, Item) and not holder.fits(value):
         raise EditError(f"an item found by {shown(holder.name)} needs that member")
     return value
 

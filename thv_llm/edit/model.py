@@ -94,18 +94,11 @@ class Change:
         Raises:
             ValueError: the data has another shape.
         """
-        key, before, ours, extra = (data.get(name) for name in ("key", "before", "ours", "extra"))
-        if (
-            "before" not in data
-        ):  # "there was none" is null: the user's value must not go with a damaged record
-            raise ValueError("not the record of a change")
-        if not isinstance(key, str) or not isinstance(ours, str) or not isinstance(extra, dict):
-            raise ValueError("not the record of a change")
-        if not (before is None or isinstance(before, str)):
-            raise ValueError("not the record of a change")
-        if not all(isinstance(text, str) for pair in extra.items() for text in pair):
-            raise ValueError("not the record of a change")
-        return cls(key, before, ours, extra)
+        match data:  # `before` must be there: without it, the user's value would go with a damaged record
+            case {"key": str(key), "before": str() | None as before, "ours": str(ours), "extra": dict(extra)}:
+                if all(isinstance(text, str) for pair in extra.items() for text in pair):
+                    return cls(key, before, ours, extra)
+        raise ValueError("not the record of a change")
 
 
 @dataclass(frozen=True)
@@ -114,6 +107,10 @@ class Item:
 
     name: str
     value: str
+
+    def fits(self, value: object) -> bool:
+        """Tell whether a value is that item."""
+        return isinstance(value, dict) and value.get(self.name) == self.value
 
 
 Step: TypeAlias = str | Item
@@ -196,7 +193,4 @@ def _inner(model: Json | Missing, step: Step) -> Json | Missing:
 
 
 def _index(items: list[Json], step: Item) -> int | None:
-    for place, item in enumerate(items):
-        if isinstance(item, dict) and item.get(step.name) == step.value:
-            return place
-    return None
+    return next((place for place, item in enumerate(items) if step.fits(item)), None)

@@ -58,20 +58,12 @@ class _Written:
         return self.trail[-1][1].node if self.trail else self.pair.node
 
 
-class Places:
-    """One parsed TOML text.
-
-    Args:
-        start: where the text begins, behind a byte order mark.
-    """
+class Places(toml_lex.Lexer):
+    """One parsed TOML text: what is written where."""
 
     def __init__(self, text: str) -> None:
         self.model = cast("Json", toml_lex.parse(text))
-        lexer = toml_lex.Lexer(text)
-        self.start = lexer.start
-        self.sections = lexer.sections
-        self.comments = lexer.comments
-        self._text = text
+        super().__init__(text)
 
     def place(self, path: Path) -> TomlPlace:
         """Return the place of a path; an item that is not there gets the index after the last."""
@@ -82,7 +74,7 @@ class Places:
                 continue
             items = lookup(self.model, path[:count])
             items = items if isinstance(items, list) else []
-            ours = [i for i, item in enumerate(items) if _is_item(item, step)]
+            ours = [i for i, item in enumerate(items) if step.fits(item)]
             if len(ours) > 1:
                 raise EditError(f"{shown(key_of(path))} is there more than once")
             place.append(ours[0] if ours else len(items))
@@ -97,7 +89,7 @@ class Places:
             if holder is not MISSING and not isinstance(holder, kind):
                 found = self.find(self.place(path[:count]))
                 reason = f"{name} is not {'a table' if kind is dict else 'an array of tables'}"
-                raise EditError.at(self._text, found.node.start, reason) if found else EditError(reason)
+                raise EditError.at(self.text, found.node.start, reason) if found else EditError(reason)
             if count and isinstance(path[count - 1], Item) and not isinstance(holder, dict):
                 raise EditError(f"{name} is not there")
 
@@ -148,7 +140,7 @@ class Places:
         spans: list[Span] = []
         for section in self.sections:
             if section.place[: len(place)] == place:
-                joined = spans and not self._text[spans[-1][1] : section.start].strip()
+                joined = spans and not self.text[spans[-1][1] : section.start].strip()
                 start = spans.pop()[0] if joined else section.start
                 spans.append((start, section.end))
             else:
@@ -194,10 +186,6 @@ class Places:
     def _written(self) -> Iterator[TomlPlace]:
         yield from (section.place for section in self.sections)
         yield from (at for at, _ in self._values())
-
-
-def _is_item(value: Json, step: Item) -> bool:
-    return isinstance(value, dict) and value.get(step.name) == step.value
 
 
 def _descend(at: TomlPlace, node: Node, place: TomlPlace) -> list[tuple[Node, Entry]] | None:
@@ -478,7 +466,7 @@ def _names(place: TomlPlace) -> tuple[str, ...]:
 
 def _check_item(path: Path, value: Json) -> None:
     step = path[-1]
-    if isinstance(step, Item) and not (isinstance(value, dict) and value.get(step.name) == step.value):
+    if isinstance(step, Item) and not step.fits(value):
         raise EditError(f"an item found by {shown(step.name)} needs that member")
 
 

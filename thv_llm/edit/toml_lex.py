@@ -163,7 +163,11 @@ def parse(text: str) -> dict[str, object]:
 
 
 class Lexer:
-    """Read the sections of a valid text, and where its comments are."""
+    """Read the sections of a valid text, and where its comments are.
+
+    Attributes:
+        start: where the text begins, behind a byte order mark.
+    """
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -21,7 +21,7 @@ from enum import Enum
 from typing import NoReturn
 
 from thv_llm.edit.document import Editor, eol_of, remembered, splice, whole_lines
-from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path
+from thv_llm.edit.model import BOM, Change, EditError, Json, Missing, Path, drop
 from thv_llm.errors import shown
 
 _ODD = re.compile(
@@ -322,10 +322,10 @@ class YamlDocument:
 
     def remove(self, key: str, extra: Mapping[str, str]) -> tuple[str, Json | Missing]:  # noqa: ARG002
         """Take a block out."""
-        rest: dict[str, Json] = {name: value for name, value in self.model.items() if name != key}
         if key not in self._blocks:
-            return self.text, rest
-        return splice(self.text, [(*whole_lines(self.text, *self._blocks[key]), "")]), rest
+            return self.text, self.model
+        text = splice(self.text, [(*whole_lines(self.text, *self._blocks[key]), "")])
+        return text, drop(self.model, (key,))
 
     def _block(self, key: str, lines: str) -> str:
         indent = " " * (self._scan.indent or 0)
