@@ -133,7 +133,8 @@ def test_licenses_and_hashes_of_all_packages_are_listed_by_the_file_itself(built
 
 
 def test_all_that_is_inside_is_ours_or_of_a_listed_wheel_with_the_listed_license(built: Path) -> None:
-    ours = [*(TOP / "thv_llm").rglob("*.py"), *(TOP / "thv_llm" / "manual").glob("*.md")]
+    package = TOP / "thv_llm"
+    ours = [*package.rglob("*.py"), *package.glob("manual/*.md"), *package.glob("commands/texts/*")]
     known = {path.relative_to(TOP).as_posix(): path.read_bytes() for path in ours}
     packed = {name: _recipe().without_docstrings(data) for name, data in known.items() if name[-3:] == ".py"}
     known.update(packed)
