@@ -25,6 +25,7 @@ import shlex
 import stat
 import time
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 from types import EllipsisType
 
 from thv_llm.errors import ThvLlmError
@@ -84,7 +85,7 @@ def read(path: str) -> bytes | None:
         except FileNotFoundError:
             return None
         except IsADirectoryError:  # which other systems open
-            raise ThvLlmError(f"cannot read {path}", why="it is not a regular file") from None
+            raise ThvLlmError(f"cannot read {path}", why=NOT_REGULAR) from None
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 next_step = "move it away, and run it again"
@@ -130,11 +131,8 @@ def is_still(path: str, known: os.stat_result) -> bool:
 
 def differ(found: os.stat_result, known: os.stat_result | None) -> bool:
     """Tell whether a file was replaced or written since it was seen before."""
-    return known is None or (found.st_ino, found.st_mtime_ns, found.st_size) != (
-        known.st_ino,
-        known.st_mtime_ns,
-        known.st_size,
-    )
+    state = attrgetter("st_ino", "st_mtime_ns", "st_size")
+    return known is None or state(found) != state(known)
 
 
 def private_directory(path: str) -> None:
@@ -307,26 +305,25 @@ def remove_temporary(temporary: str, path: str) -> None:
     directory, name = os.path.split(temporary)
     if directory == os.path.dirname(os.path.realpath(path)) and TEMP_NAME.fullmatch(name):
         file_system.undo_swap(temporary, path)
-        with contextlib.suppress(OSError):
-            _remove_if_abandoned(temporary)
+        _remove_if_abandoned(temporary)
 
 
 def remove_left_over(path: str) -> None:
     """Remove what a killed `replace` of a file in a directory of ours left, where it is not replaced now."""
-    with contextlib.suppress(OSError):
-        _remove_if_abandoned(temporary_of(path))
+    _remove_if_abandoned(temporary_of(path))
 
 
 def _remove_if_abandoned(temp: str) -> None:
-    descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
-    try:
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and file_system.is_own(found):
-            file_system.try_lock(descriptor)
-            if is_still(temp, found):  # else its writer has just put it into its place
-                os.unlink(temp)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        descriptor = file_system.open_file(temp, os.O_RDONLY, follow=False)
+        try:
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode) and file_system.is_own(found):
+                file_system.try_lock(descriptor)
+                if is_still(temp, found):  # else its writer has just put it into its place
+                    os.unlink(temp)
+        finally:
+            os.close(descriptor)
 
 
 def _replaceable(path: str, *, is_ours: bool = False) -> tuple[str, os.stat_result | None]:
@@ -380,8 +377,7 @@ def _temporary(path: str, target: str, name: str | None) -> tuple[str, int]:
     """Create a temporary file that is private from its first byte, and lock it."""
     if name is None and not os.path.islink(path):  # a link of the user's leads out of our directories
         name = temporary_of(target)
-        with contextlib.suppress(OSError):
-            _remove_if_abandoned(name)
+        _remove_if_abandoned(name)
     while True:
         temp, name = name or temporary_name(path), None
         try:

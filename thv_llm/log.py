@@ -24,17 +24,7 @@ if TYPE_CHECKING:
     import re
     import threading
     from types import TracebackType
-    from typing import Protocol
-
-    class Sink(Protocol):
-        """Where records go: a text stream or a `File`."""
-
-        def write(self, text: str, /) -> object:
-            """Take one line, with its line break."""
-
-        def flush(self) -> object:
-            """Pass on what was taken."""
-
+    from typing import TextIO
 
 MAX_FILE_BYTES = 1_000_000
 """Then the file becomes `PATH.1`, which replaces the one before: at most 2 MB in all."""
@@ -117,12 +107,12 @@ class File:
             self._descriptor = -1
 
 
-_sink: Sink | None = None
+_sink: TextIO | File | None = None
 _debug = False
 _patterns: list[tuple[re.Pattern[str], str]] = []
 
 
-def to(sink: Sink | None, *, debug: bool = False) -> None:
+def to(sink: TextIO | File | None, *, debug: bool = False) -> None:
     """Send records to this sink from now on; None drops them.
 
     Args:

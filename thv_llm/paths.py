@@ -37,87 +37,42 @@ class Paths:
         socket: where the agent listens, or where `$THV_LLM_SOCKET` says it does.
     """
 
-    __slots__ = ("directory", "home", "socket")
-
     def __init__(self, directory: str, home: str, socket: str) -> None:
         self.directory = directory
         self.home = home
         self.socket = socket
 
-    @property
-    def settings(self) -> str:
-        """`llm.toml`, which a user can edit."""
-        return os.path.join(self.directory, "llm.toml")
+        self.settings = self._own("llm.toml")  # which a user can edit
+        self.ca = self._own("llm-ca.pem")  # the certificate authorities that `setup --from` brought
+        self.state = self._own("llm-state.json")  # undo record, local keys, session facts
 
-    @property
-    def ca(self) -> str:
-        """The certificate authorities that `setup --from` brought."""
-        return os.path.join(self.directory, "llm-ca.pem")
+        # What direct tools run for a token, and what a user types as `thv-llm` where a script cannot
+        # be started by its name.
+        self.helper = self._own("bin", "thv-llm-token.py" if system.NEEDS_INTERPRETER else "thv-llm-token")
+        self.launcher = self._own("bin", "thv-llm.cmd")
 
-    @property
-    def state(self) -> str:
-        """`llm-state.json`: undo record, local keys, session facts."""
-        return os.path.join(self.directory, "llm-state.json")
+        self.pid = self._own("llm-proxy.pid")  # which process is our service
+        self.log = self._own("llm-proxy.log")  # of the service; `.1` is the one before
 
-    @property
-    def helper(self) -> str:
-        """What direct tools run for a token."""
-        ending = ".py" if system.NEEDS_INTERPRETER else ""
-        return os.path.join(self.directory, "bin", f"thv-llm-token{ending}")
+        # The session, encrypted, when no keyring holds it; its key when no passphrase is set; and how the
+        # files begin that hold, encrypted, what is too long for the keyring with their key.
+        self.session_file = self._own("llm-session.enc")
+        self.session_file_key = self._own("llm-session.key")
+        self.session_overflow = self._own("llm-session-long.enc")
 
-    @property
-    def launcher(self) -> str:
-        """What a user types as `thv-llm` where a script cannot be started by its name."""
-        return os.path.join(self.directory, "bin", "thv-llm.cmd")
+        self.discovery_cache = self._own("llm-discovery.json")  # the provider's metadata, kept for a day
+        # When and why the last refresh failed; remembered for a few seconds, no token in it.
+        self.refresh_failure = self._own("llm-refresh-failure.json")
+        # Its time tells when the user was last told that a tool needs a login.
+        self.login_asked = self._own("llm-login-asked")
+        self.login_url = self._own("llm-login.url")  # where the login that is under way can be finished
 
-    @property
-    def pid(self) -> str:
-        """Which process is our service."""
-        return os.path.join(self.directory, "llm-proxy.pid")
-
-    @property
-    def log(self) -> str:
-        """The service's log; `.1` is the one before."""
-        return os.path.join(self.directory, "llm-proxy.log")
-
-    @property
-    def session_file(self) -> str:
-        """The session, encrypted, when no keyring holds it."""
-        return os.path.join(self.directory, "llm-session.enc")
-
-    @property
-    def session_file_key(self) -> str:
-        """The key of `session_file` when no passphrase is set."""
-        return os.path.join(self.directory, "llm-session.key")
-
-    @property
-    def session_overflow(self) -> str:
-        """How the files begin that hold, encrypted, what is too long for the keyring with their key."""
-        return os.path.join(self.directory, "llm-session-long.enc")
-
-    @property
-    def discovery_cache(self) -> str:
-        """The provider's metadata, kept for a day."""
-        return os.path.join(self.directory, "llm-discovery.json")
-
-    @property
-    def refresh_failure(self) -> str:
-        """When and why the last refresh failed; remembered for a few seconds, no token in it."""
-        return os.path.join(self.directory, "llm-refresh-failure.json")
-
-    @property
-    def login_asked(self) -> str:
-        """Its time tells when the user was last told that a tool needs a login."""
-        return os.path.join(self.directory, "llm-login-asked")
-
-    @property
-    def login_url(self) -> str:
-        """Where the login that is under way can be finished."""
-        return os.path.join(self.directory, "llm-login.url")
+    def _own(self, *names: str) -> str:
+        return os.path.join(self.directory, *names)
 
     def lock(self, name: str) -> str:
         """Return the lock file of that name, one of `LOCKS`."""
-        return os.path.join(self.directory, f"llm-{name}.lock")
+        return self._own(f"llm-{name}.lock")
 
     def files(self) -> tuple[str, ...]:
         """Return every file that can be ours, but for locks and socket."""

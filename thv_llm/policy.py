@@ -22,8 +22,8 @@ from thv_llm.errors import ThvLlmError
 from thv_llm.system import file_system
 
 FILE = os.path.join(file_system.directory_for_all(), "toolhive", "llm.toml")
-PREFERENCES = "/Library/Managed Preferences"
-"""Of macOS: `DOMAIN.plist` in it is for every user, `USER/DOMAIN.plist` for one."""
+PREFERENCES = "/Library/Managed Preferences" if system.NAME == "darwin" else ""
+"""Of macOS, "" elsewhere: `DOMAIN.plist` in it is for every user, `USER/DOMAIN.plist` for one."""
 DOMAIN = "com.stacklok.thv-llm"
 OWNERS = frozenset({0})
 """The user ids of administrators."""
@@ -58,7 +58,7 @@ class Policy(NamedTuple):
 
 def load(
     file: str = FILE,
-    preferences: str = PREFERENCES if system.NAME == "darwin" else "",
+    preferences: str = PREFERENCES,
     *,
     user: str = "",
     owners: Collection[int] = OWNERS,
@@ -81,8 +81,7 @@ def load(
 
 def contents() -> bytes:
     """Return what identifies the decisions that hold now; empty when there are none."""
-    preferences = PREFERENCES if system.NAME == "darwin" else ""
-    return b"".join(data for _, data in _read(FILE, preferences, "", OWNERS))
+    return b"".join(data for _, data in _read(FILE, PREFERENCES, "", OWNERS))
 
 
 def _read(file: str, preferences: str, user: str, owners: Collection[int]) -> Iterator[tuple[str, bytes]]:

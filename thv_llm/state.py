@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from thv_llm import files, sessions
 from thv_llm.errors import ThvLlmError
@@ -229,13 +229,12 @@ def _new_key(name: str = "") -> Secret:
 
 def with_tool(state: State, tool: WiredTool) -> State:
     """Return the state with this tool's record in place of its old one; without files it and its key go."""
-    others = tuple(wired for wired in state.wired if wired.tool != tool.tool)
-    if not tool.files:
-        keys = {name: key for name, key in state.keys.items() if name != tool.tool}
-        return replace(state, wired=others, keys=keys)
-    if len(others) == len(state.wired):
-        return replace(state, wired=(*others, tool))
-    return replace(state, wired=tuple(tool if w.tool == tool.tool else w for w in state.wired))
+    wired = {one.tool: one for one in state.wired} | {tool.tool: tool}  # it keeps its place
+    if tool.files:
+        return replace(state, wired=tuple(wired.values()))
+    del wired[tool.tool]
+    keys = {name: key for name, key in state.keys.items() if name != tool.tool}
+    return replace(state, wired=tuple(wired.values()), keys=keys)
 
 
 def update_sessions(paths: Paths, change: Callable[[Sessions], Sessions]) -> None:
@@ -258,31 +257,21 @@ def _document(state: State) -> dict[str, object]:
 
 
 def _tool_document(tool: WiredTool) -> dict[str, object]:
-    files = [_file_document(file) for file in tool.files]
-    models = None if tool.models is None else list(tool.models)
-    return {"tool": tool.tool, "mode": tool.mode, "models": models, "files": files, **tool.others}
+    return _with_others(vars(tool) | {"files": [_file_document(file) for file in tool.files]})
 
 
 def _file_document(file: WiredFile) -> dict[str, object]:
     editions = [
-        {
-            "done": edition.done,
-            "after": edition.after,
-            "wanted": edition.wanted,
-            "changes": [change.to_json() for change in edition.changes],
-        }
+        vars(edition) | {"changes": [change.to_json() for change in edition.changes]}
         for edition in file.editions
     ]
-    return {
-        "path": file.path,
-        "format": file.format,
-        "created": file.created,
-        "created_dirs": list(file.created_dirs),
-        "denied": file.denied,
-        "temporary": file.temporary,
-        "editions": editions,
-        **file.others,
-    }
+    return _with_others(vars(file) | {"editions": editions})
+
+
+def _with_others(members: dict[str, Any]) -> dict[str, object]:
+    """Return the members of a record with those of a later version among them."""
+    others: Others = members.pop("others")
+    return {**members, **others}
 
 
 def _others(item: Mapping[str, object], like: Mapping[str, object]) -> Others:
