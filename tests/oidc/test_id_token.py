@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import rsa
 from thv_llm.errors import InvalidResponseError
 from thv_llm.oidc import id_token
-from thv_llm.oidc.id_token import Expected, Identity
+from thv_llm.oidc.id_token import Identity
 from thv_llm.secret import Secret
 
 ISSUER = "https://idp.example"
@@ -36,8 +36,9 @@ def token(header: dict[str, Any] | None = None, **claims: Any) -> Secret:
 
 
 def check(jwt: Secret, keys: Jwks | None = None, **changes: Any) -> Identity:
-    expected = {"nonce": Secret("n"), "access": ACCESS, "now": NOW, **changes}
-    return id_token.check(jwt, Expected(ISSUER, "cli", **expected), keys or Jwks([rsa.KEY.jwk()]))
+    fetch_keys = keys or Jwks([rsa.KEY.jwk()])
+    expected = {"nonce": Secret("n"), "access": ACCESS, "now": NOW, "fetch_keys": fetch_keys, **changes}
+    return id_token.check(jwt, issuer=ISSUER, client_id="cli", **expected)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_the_user_has_a_name_fit_to_be_shown(claims: dict[str, Any], who: str) -
 
 def test_a_signature_that_was_checked_is_said_to_be() -> None:
     assert check(token()) == Identity("u1", "u1", True)
-    assert not id_token.check(token(), Expected(ISSUER, "cli", Secret("n"), ACCESS, NOW), None).is_verified
+    assert not check(token(), fetch_keys=None).is_verified
     assert not check(token({"alg": "PS256"})).is_verified
 
 

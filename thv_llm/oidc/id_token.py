@@ -42,23 +42,6 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What the claims must agree with.
-
-    Attributes:
-        nonce: None for a flow without one (device).
-        access: the access token that came along, for `at_hash`.
-        now: seconds since the epoch.
-    """
-
-    issuer: str
-    client_id: str
-    nonce: Secret | None
-    access: Secret
-    now: float
-
-
-@dataclass(frozen=True)
 class Identity:
     """Who logged in.
 
@@ -72,10 +55,22 @@ class Identity:
     is_verified: bool
 
 
-def check(token: Secret, expected: Expected, fetch_keys: Callable[[], list[Any]] | None) -> Identity:
+def check(
+    token: Secret,
+    *,
+    issuer: str,
+    client_id: str,
+    nonce: Secret | None,
+    access: Secret,
+    now: float,
+    fetch_keys: Callable[[], list[Any]] | None,
+) -> Identity:
     """Check an ID token that came straight from the token endpoint.
 
     Args:
+        nonce: None for a flow without one (device).
+        access: the access token that came along, for `at_hash`.
+        now: seconds since the epoch.
         fetch_keys: returns the `keys` of the provider's JWKS; None when it names none.
 
     Raises:
@@ -85,14 +80,14 @@ def check(token: Secret, expected: Expected, fetch_keys: Callable[[], list[Any]]
     """
     header, claims, signature, signed = _parts(token)
     is_verified = _check_signature(header, signature, signed, fetch_keys)
-    _check_issuer_and_audience(claims, expected.issuer, expected.client_id)
-    _check_authorized_party(claims, expected.client_id)
-    _check_times(claims, expected.now)
-    if expected.nonce is not None:
-        nonce = claims.get("nonce")
-        if not isinstance(nonce, str) or Secret(nonce) != expected.nonce:
-            raise _wrong("nonce is not the one of this login" if nonce else "there is no nonce")
-    _check_access_hash(claims, str(header.get("alg")), expected.access)
+    _check_issuer_and_audience(claims, issuer, client_id)
+    _check_authorized_party(claims, client_id)
+    _check_times(claims, now)
+    if nonce is not None:
+        found = claims.get("nonce")
+        if not isinstance(found, str) or Secret(found) != nonce:
+            raise _wrong("nonce is not the one of this login" if found else "there is no nonce")
+    _check_access_hash(claims, str(header.get("alg")), access)
     subject = _subject(claims)
     return Identity(subject, _name(claims, subject), is_verified)
 

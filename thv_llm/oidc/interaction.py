@@ -10,10 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def _silently(url: str, code: str = "", lifetime_s: float = 0.0) -> None:
-    """Announce nothing."""
-
-
 @dataclass(frozen=True)
 class Interaction:
     """What a login can ask of the user.
@@ -31,5 +27,5 @@ class Interaction:
     say: Callable[[str], None]
     open_browser: Callable[[str], bool]
     read_line: Callable[[float], str | None] | None = None
-    announce: Callable[..., None] = _silently
+    announce: Callable[..., None] = lambda *_: None
     sleep: Callable[[float], None] = time.sleep

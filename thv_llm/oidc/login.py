@@ -71,10 +71,6 @@ class LoginResult:
     who: str
 
 
-def _keep_nothing(result: LoginResult) -> None:
-    """Leave it to the caller."""
-
-
 def login(
     oidc: OidcSettings,
     http: Provider,
@@ -86,7 +82,7 @@ def login(
     flow: Flow = "browser",
     prompt: str = "",
     claims: str = "",
-    keep: Callable[[LoginResult], None] = _keep_nothing,
+    keep: Callable[[LoginResult], None] = lambda _: None,
     timeout_s: float = TIMEOUT_S,
     hint_s: float = HINT_S,
 ) -> LoginResult:
@@ -272,10 +268,15 @@ class _Context:
         usable = token_endpoint.for_gateway(tokens, self.oidc, now=self.now())
         if tokens.id_token is None:  # a plain OAuth 2.0 server: PKCE and `state` protect the login
             return LoginResult(usable, "", "")
-        expected = id_token.Expected(
-            self.metadata.issuer, self.oidc.client_id, nonce, tokens.access, self.now()
+        found = id_token.check(
+            tokens.id_token,
+            issuer=self.metadata.issuer,
+            client_id=self.oidc.client_id,
+            nonce=nonce,
+            access=tokens.access,
+            now=self.now(),
+            fetch_keys=self._keys if self.metadata.jwks_uri else None,
         )
-        found = id_token.check(tokens.id_token, expected, self._keys if self.metadata.jwks_uri else None)
         if not found.is_verified:
             log.debug("the ID token's signature cannot be checked here; TLS to the provider stands for it")
         return LoginResult(usable, found.subject, found.who)
@@ -444,7 +445,8 @@ def one_at_a_time(
         ThvLlmError: of `perform`; or the other login did not end in time.
     """
     until = time.monotonic() + wait_s
-    waiter = _Waiter(_url_path(lock_path), interaction)
+    url_path = os.path.splitext(lock_path)[0] + ".url"
+    waiter = _Waiter(url_path, interaction)
     with contextlib.ExitStack() as held:
         while not _try_lock(held, lock_path):
             waiter.show()
@@ -458,7 +460,7 @@ def one_at_a_time(
         if waiter.has_waited and (found := already()) is not None:
             interaction.say("The other login has ended; its session serves here, too.")
             return found
-        return _alone(lock_path, perform, interaction)
+        return _alone(url_path, perform, interaction)
 
 
 def _try_lock(held: contextlib.ExitStack, lock_path: str) -> bool:
@@ -469,19 +471,22 @@ def _try_lock(held: contextlib.ExitStack, lock_path: str) -> bool:
     return True
 
 
-def _alone(lock_path: str, perform: Callable[[Interaction], T], interaction: Interaction) -> T:
-    path = _url_path(lock_path)
-
+def _alone(url_path: str, perform: Callable[[Interaction], T], interaction: Interaction) -> T:
     def announce(url: str, *of_code: object) -> None:
         with contextlib.suppress(ThvLlmError):  # without the file the others just see no URL
-            files.replace(path, url.encode())
+            files.replace(url_path, url.encode())
         interaction.announce(url, *of_code)
 
-    _forget_url(path)  # of a login that was killed
+    _forget(url_path)  # of a login that was killed
     try:
         return perform(replace(interaction, announce=announce))
     finally:
-        _forget_url(path)
+        _forget(url_path)
+
+
+def _forget(url_path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(url_path)
 
 
 class _Waiter:
@@ -503,12 +508,3 @@ class _Waiter:
             self._url = url
             self._announce(url)
             self._say(f"It can be finished in a browser at this URL:\n\n  {url}\n")
-
-
-def _url_path(lock_path: str) -> str:
-    return os.path.splitext(lock_path)[0] + ".url"
-
-
-def _forget_url(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

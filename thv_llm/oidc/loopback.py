@@ -29,7 +29,6 @@ from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
-from types import TracebackType
 from typing import Any, NamedTuple
 
 from thv_llm.errors import ThvLlmError
@@ -161,9 +160,7 @@ class RedirectListener:
     def __enter__(self) -> RedirectListener:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -166,7 +166,10 @@ def refresh(
         raise _failed_refresh(response, fields)
     found = tokens(response, now=now)
     if found.id_token is not None:
-        _check_refreshed(found.id_token, metadata.issuer, oidc.client_id, subject)
+        # Most providers send none here, and a cold `token` should not pay for this import.
+        from thv_llm.oidc.id_token import check_refreshed
+
+        check_refreshed(found.id_token, issuer=metadata.issuer, client_id=oidc.client_id, subject=subject)
     elif oidc.gateway_token == "id_token":
         why = "the session has ended: the provider renews no ID token, which the gateway wants"
         raise LoginRequiredError(NO_TOKEN, why=why, next_step=NO_ID_TOKEN)
@@ -188,13 +191,6 @@ def for_gateway(found: Tokens, oidc: OidcSettings, *, now: float) -> Tokens:
             next_step="thv-llm setup --scopes with openid in it, or --gateway-token access_token",
         )
     return found._replace(access=found.id_token, expires_at=_expires_at(None, found.id_token, now))
-
-
-def _check_refreshed(token: Secret, issuer: str, client_id: str, subject: str) -> None:
-    # Most providers send no ID token here, and a cold `token` should not pay for this import.
-    from thv_llm.oidc import id_token
-
-    id_token.check_refreshed(token, issuer=issuer, client_id=client_id, subject=subject)
 
 
 def _failed_refresh(response: Response, sent: Mapping[str, str | Secret]) -> ThvLlmError:
@@ -413,8 +409,6 @@ def _session_ends_at(body: JsonObject, now: float) -> float | None:
 def _lifetime(value: object, longest_s: float = MAX_LIFETIME_S) -> float | None:
     if isinstance(value, str) and value.isascii() and value.isdigit():  # seen at Microsoft
         value = int(value[:12])
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return float(min(value, longest_s)) if value > 0 else None
+    return float(min(value, longest_s))
