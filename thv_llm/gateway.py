@@ -170,7 +170,7 @@ def _secret_headers(wanted: Settings, environ: Mapping[str, str]) -> dict[str, s
         return {}
     from thv_llm.tokens.session import Stores
 
-    stores = Stores(wanted, paths.find(environ), environ, interactive=False, ask_passphrase=None)
+    stores = Stores(wanted, paths.find(environ), environ)
     return {name: value.reveal() for name, value in stores.secret_headers().items()}
 
 

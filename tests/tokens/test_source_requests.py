@@ -6,7 +6,7 @@ from tests.tokens.rig import FakeTime
 from thv_llm.errors import InvalidResponseError, LoginRequiredError, NoResponseError, UnreachableError
 from thv_llm.oidc.token_endpoint import Tokens
 from thv_llm.secret import Secret
-from thv_llm.tokens.source import renew
+from thv_llm.tokens.source import Clock, renew
 
 GOOD = Tokens(Secret("at-1"), 1.0)
 LOST = NoResponseError("lost", maybe_sent=True)
@@ -31,8 +31,7 @@ def run(*outcomes: Exception | Tokens, deadline_s: float = 30) -> tuple[object, 
             once,
             Secret("rt-1"),
             deadline=clock.steady + deadline_s,
-            monotonic=clock.monotonic,
-            sleep=clock.sleep,
+            clock=Clock(monotonic=clock.monotonic, sleep=clock.sleep),
         )
     except Exception as error:
         result = error

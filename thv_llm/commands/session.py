@@ -268,7 +268,7 @@ def keep_secrets(
     """
     from thv_llm.tokens import grants
 
-    store = _stores(context, wanted).of
+    store = _stores(context, wanted).current
     moved: list[tuple[str, str, Secret, str]] = []
     path = changes.get("oidc.client_secret")
     if path not in (None, "", STORED) and wanted.oidc.grant == "user":
@@ -279,9 +279,9 @@ def keep_secrets(
         headers = grants.headers_in(str(path))
         moved.append(("gateway.header_file", grants.headers_entry(wanted), headers, "The headers are"))
     if before and before.gateway_header_file == STORED and "gateway.header_file" in changes:
-        _stores(context, before).of(before.session_id).delete(grants.headers_entry(before))
+        _stores(context, before).current().delete(grants.headers_entry(before))
     for key, entry, secret, what in moved:
-        place = store(wanted.session_id)
+        place = store()
         place.save(entry, secret)
         context.say(f"{what} in {place.describe().partition(';')[0]}; {changes[key]} can be deleted.")
         changes[key] = STORED
@@ -293,11 +293,11 @@ def forget_secrets(context: Context, saved: Settings) -> None:
     """Delete from the store what `keep_secrets` has put there."""
     from thv_llm.tokens import grants
 
-    store = _stores(context, saved).of
+    store = _stores(context, saved).current
     if saved.oidc.client_secret == STORED:
-        store(saved.session_id).delete(grants.secret_entry(saved.oidc))
+        store().delete(grants.secret_entry(saved.oidc))
     if saved.gateway_header_file == STORED:
-        store(saved.session_id).delete(grants.headers_entry(saved))
+        store().delete(grants.headers_entry(saved))
 
 
 def hand_over(context: Context, begun: Begun) -> None:

@@ -114,4 +114,4 @@ def _entry(url: str) -> str:
 def _store(settings: Settings, where: Paths, environ: Mapping[str, str]) -> SessionStore:
     from thv_llm.tokens.session import Stores
 
-    return Stores(settings, where, environ, interactive=False, ask_passphrase=None).of(settings.session_id)
+    return Stores(settings, where, environ).current()

@@ -297,7 +297,7 @@ class Service:
 
     def _all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return what each request to the gateway gets; the secret ones can be in a store that is locked."""
-        stores = Stores(self.settings, self._where, self._environ, interactive=False, ask_passphrase=None)
+        stores = Stores(self.settings, self._where, self._environ)
         secret = {name: value.reveal() for name, value in stores.secret_headers().items()}
         return [(name.encode(), value.encode()) for name, value in (self.settings.headers | secret).items()]
 

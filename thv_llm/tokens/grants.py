@@ -265,9 +265,8 @@ def request(
         if error.next_step == token_endpoint.LOGIN:
             raise RefusedError(error.what, why=error.why, next_step=CHECK)
         raise error
-    return token_endpoint.for_gateway(token_endpoint.tokens(response, now=now), oidc, now=now)._replace(
-        refresh=None
-    )
+    found = token_endpoint.for_gateway(token_endpoint.tokens(response, now=now), oidc, now=now)
+    return found._replace(refresh=None)
 
 
 def assertion(oidc: OidcSettings, http: Provider, environ: Mapping[str, str]) -> Secret:
@@ -307,11 +306,7 @@ def _of_github(http: Provider, environ: Mapping[str, str], audience: str) -> Sec
     value = (response.json or {}).get("value")
     if response.status != 200 or not isinstance(value, str):
         why = f"{shown(response.host)} returned HTTP {response.status}"
-        raise InvalidResponseError(
-            "GitHub Actions gave no ID token",
-            why=why,
-            next_step=PERMISSION,
-        )
+        raise InvalidResponseError("GitHub Actions gave no ID token", why=why, next_step=PERMISSION)
     return _word(
         value.encode("utf-8", "replace"),
         lambda why: InvalidResponseError(NO_TOKEN, why=f"GitHub's token: {why}"),

@@ -76,7 +76,7 @@ def open(
         make = FileTokens
     source = make(
         key,
-        open_store=lambda: stores.of(key) if of_user else _nothing(settings),
+        open_store=stores.current if of_user else lambda: _nothing(settings),
         renew=_renewal(settings, key, paths, environ, clock, context, stores),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
@@ -93,9 +93,7 @@ def open(
 def note_found(settings: Settings, paths: Paths, environ: Mapping[str, str]) -> None:
     """Record where the session is that gives tokens: the record of its login can be lost."""
     if settings.oidc.grant == "user" and not sessions.load(paths.state).of(settings.session_id).store:
-        store = Stores(settings, paths, environ, interactive=False, ask_passphrase=None).of(
-            settings.session_id
-        )
+        store = Stores(settings, paths, environ).current()
         facts = SessionFacts(store.name, settings.session_id)
         _update(paths, lambda known: known.after_login(facts))
 
@@ -112,14 +110,14 @@ class Stores(NamedTuple):
     settings: Settings
     paths: Paths
     environ: Mapping[str, str]
-    interactive: bool
-    ask_passphrase: Callable[[], Secret] | None
+    interactive: bool = False
+    ask_passphrase: Callable[[], Secret] | None = None
 
-    def of(self, key: str) -> SessionStore:
-        """Return the store in which the session of that name is, or would be."""
+    def current(self) -> SessionStore:
+        """Return the store in which the session of the settings is, or would be."""
         try:
             known = sessions.load(self.paths.state)
-            recorded = known.of(key).store or known.latest.store
+            recorded = known.of(self.settings.session_id).store or known.latest.store
         except ThvLlmError:  # a broken record is no reason to have no token
             recorded = "file" if os.path.exists(self.paths.session_file) else ""
         return choice.choose(
@@ -137,7 +135,7 @@ class Stores(NamedTuple):
             return None
         from thv_llm.tokens import grants
 
-        return grants.client_secret(self.settings.oidc, lambda: self.of(self.settings.session_id))
+        return grants.client_secret(self.settings.oidc, self.current)
 
     def secret_headers(self) -> Mapping[str, Secret]:
         """Return the headers of `gateway.header_file`, by name."""
@@ -145,7 +143,7 @@ class Stores(NamedTuple):
             return {}
         from thv_llm.tokens import grants
 
-        return grants.secret_headers(self.settings, lambda: self.of(self.settings.session_id))
+        return grants.secret_headers(self.settings, self.current)
 
     def named(self, name: str) -> SessionStore:
         """Return the store that a login recorded by this name."""
@@ -173,12 +171,6 @@ def _update(paths: Paths, change: Callable[[Sessions], Sessions]) -> None:
     from thv_llm import state  # which a cold `token` need not load
 
     state.update_sessions(paths, change)
-
-
-def owner(key: str) -> tuple[str, str]:
-    """Return client id and issuer of the session of that name; neither has spaces in it."""
-    client_id, issuer, _ = (key + "  ").split(" ", 2)
-    return client_id, issuer
 
 
 def _renewal(
@@ -209,14 +201,7 @@ def _renewal(
 
     def whole(secret: Secret, deadline: float, repeats: bool) -> Tokens:
         try:
-            return renew(
-                once,
-                secret,
-                deadline=deadline,
-                monotonic=clock.monotonic,
-                sleep=clock.sleep,
-                repeats=repeats,
-            )
+            return renew(once, secret, deadline=deadline, clock=clock, repeats=repeats)
         except UnreachableError:
             from thv_llm.oidc import discovery
 
@@ -265,7 +250,8 @@ def end_all(
             failure = failure or error
             continue
         if secret:
-            yield Ended(*owner(place.key), is_current=place.key == current, refresh=secret)
+            client_id, issuer, *_ = f"{place.key}  ".split(" ")  # neither has spaces in it
+            yield Ended(client_id, issuer, is_current=place.key == current, refresh=secret)
     if failure:
         raise failure
 
@@ -278,11 +264,10 @@ def _places(known: Sessions, current: str) -> tuple[StoredSession, ...]:
 
 
 def _removed(stores: Stores, place: StoredSession) -> Secret | None:
-    key = place.key
     with files.lock(stores.paths.lock("session"), timeout_s=DEADLINE_S, what="the session"):
-        store = stores.named(place.store) if place.store else stores.of(key)
-        secret = store.load(key)
-        store.delete(key)
-        FailureMemory(stores.paths.refresh_failure, key, now=time.time).clear()
+        store = stores.named(place.store) if place.store else stores.current()
+        secret = store.load(place.key)
+        store.delete(place.key)
+        FailureMemory(stores.paths.refresh_failure, place.key, now=time.time).clear()
         _update(stores.paths, lambda known: known.after_logout(place))
     return secret

@@ -397,20 +397,14 @@ class TokenSource:
 
 
 def renew(
-    once: Callable[[Secret], Tokens],
-    secret: Secret,
-    *,
-    deadline: float,
-    monotonic: Callable[[], float],
-    sleep: Callable[[float], None],
-    repeats: bool = True,
+    once: Callable[[Secret], Tokens], secret: Secret, *, deadline: float, clock: Clock, repeats: bool = True
 ) -> Tokens:
     """Return new tokens.
 
     Args:
         once: makes one request.
         repeats: also a request that has certainly brought nothing.
-        deadline: on the clock of `monotonic`.
+        deadline: monotonic.
 
     Raises:
         ThvLlmError: as `once` does.
@@ -425,12 +419,12 @@ def renew(
             if isinstance(error, NoResponseError) and error.maybe_sent:
                 if is_spent:
                     raise
-                is_spent, deadline = True, max(deadline, monotonic() + RESCUE_S)
+                is_spent, deadline = True, max(deadline, clock.monotonic() + RESCUE_S)
                 pauses = pauses or [RETRY_PAUSES_S[0]]
             wait_s = max(pauses.pop(0), error.retry_after_s or 0.0) if pauses else None
-            if wait_s is None or monotonic() + wait_s + REQUEST_S > deadline:
+            if wait_s is None or clock.monotonic() + wait_s + REQUEST_S > deadline:
                 raise
-            sleep(wait_s)
+            clock.sleep(wait_s)
 
 
 def keep_fresh(
