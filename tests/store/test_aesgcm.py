@@ -12,6 +12,8 @@ from thv_llm.store import aesgcm
 OPENSSL_NONCE_LIMIT = 256
 """Nonce bytes; OpenSSL refuses longer ones, which GCM allows."""
 
+Cipher = aesgcm.OpenSsl | aesgcm.Python
+
 openssl = aesgcm.OpenSsl.load()
 CIPHERS = [pytest.param(aesgcm.Python(), id="python")] + (
     [pytest.param(openssl, id="openssl")] if openssl else []
@@ -23,14 +25,14 @@ def vectors() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_all_wycheproof_vectors_for_256_bit_keys_come_out_as_published(cipher: aesgcm.Cipher) -> None:
+def test_all_wycheproof_vectors_for_256_bit_keys_come_out_as_published(cipher: Cipher) -> None:
     wrong = [test["tcId"] for test in vectors() if not agrees(cipher, test)]
 
     assert len(vectors()) == 105
     assert wrong == []
 
 
-def agrees(cipher: aesgcm.Cipher, test: dict[str, Any]) -> bool:
+def agrees(cipher: Cipher, test: dict[str, Any]) -> bool:
     key, nonce, associated, plain = (bytes.fromhex(test[name]) for name in ("key", "iv", "aad", "msg"))
     sealed = bytes.fromhex(test["ct"] + test["tag"])
     try:
@@ -43,7 +45,7 @@ def agrees(cipher: aesgcm.Cipher, test: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_a_change_of_any_byte_is_noticed(cipher: aesgcm.Cipher) -> None:
+def test_a_change_of_any_byte_is_noticed(cipher: Cipher) -> None:
     key, nonce = bytes(range(32)), bytes(12)
     sealed = cipher.encrypt(key, nonce, b"a refresh token", b"header")
 
@@ -60,7 +62,7 @@ def test_a_change_of_any_byte_is_noticed(cipher: aesgcm.Cipher) -> None:
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-def test_keys_and_nonces_of_a_wrong_size_are_refused(cipher: aesgcm.Cipher) -> None:
+def test_keys_and_nonces_of_a_wrong_size_are_refused(cipher: Cipher) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         cipher.encrypt(bytes(16), bytes(12), b"", b"")
     with pytest.raises(ValueError, match="nonce"):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hmac
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 from thv_llm import system
 
@@ -29,16 +29,6 @@ _SET_IV_LENGTH, _GET_TAG, _SET_TAG = 0x9, 0x10, 0x11  # EVP_CTRL_AEAD_* in opens
 
 class InvalidTag(ValueError):
     """The ciphertext, its tag, the nonce, the associated data or the key is not the right one."""
-
-
-class Cipher(Protocol):
-    """What both implementations offer. `sealed` is ciphertext and tag."""
-
-    def encrypt(self, key: bytes, nonce: bytes, plain: bytes, associated: bytes) -> bytes:
-        """Return ciphertext and tag."""
-
-    def decrypt(self, key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes:
-        """Return the plain text, or raise InvalidTag."""
 
 
 def encrypt(key: bytes, nonce: bytes, plain: bytes, associated: bytes) -> bytes:
@@ -56,7 +46,7 @@ def decrypt(key: bytes, nonce: bytes, sealed: bytes, associated: bytes) -> bytes
 
 
 @cache
-def best() -> Cipher:
+def best() -> OpenSsl | Python:
     """Return OpenSSL's implementation, or ours when there is no OpenSSL to be had."""
     return OpenSsl.load() or Python()
 

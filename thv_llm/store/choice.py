@@ -69,7 +69,15 @@ def open_named(
 ) -> SessionStore:
     """Return the store of that `name`, whatever else would be chosen by now."""
     if name == "file":
-        return _file(paths, environ, ask_passphrase if interactive else None)
+        from thv_llm.store.encrypted_file import EncryptedFile
+
+        passphrase = environ.get(PASSPHRASE_VARIABLE)
+        return EncryptedFile(
+            paths.session_file,
+            paths.session_file_key,
+            passphrase=Secret(passphrase) if passphrase else None,
+            ask=ask_passphrase if interactive else None,
+        )
     if name == "keyring":
         from thv_llm.store.os_keyring import OsKeyring
 
@@ -110,15 +118,3 @@ def _is_keyring_named(environ: Mapping[str, str]) -> bool:
     base = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     named = os.path.join(base, "python_keyring", "keyringrc.cfg")
     return bool(environ.get("PYTHON_KEYRING_BACKEND")) or os.path.exists(named)
-
-
-def _file(paths: Paths, environ: Mapping[str, str], ask: Callable[[], Secret] | None) -> SessionStore:
-    from thv_llm.store.encrypted_file import EncryptedFile
-
-    passphrase = environ.get(PASSPHRASE_VARIABLE)
-    return EncryptedFile(
-        paths.session_file,
-        paths.session_file_key,
-        passphrase=Secret(passphrase) if passphrase else None,
-        ask=ask,
-    )

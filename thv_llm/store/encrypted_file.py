@@ -133,30 +133,28 @@ class EncryptedFile:
             return {}
         if len(data) < HEADER_BYTES or not data.startswith(MAGIC):
             raise self._broken("it is not one of ours, or was cut")
+        import json
+
         header, sealed = data[:HEADER_BYTES], data[HEADER_BYTES:]
-        if _source(header) == SYSTEM:
-            return self._unsealed(sealed, header)
+        opened = self._unsealed if _source(header) == SYSTEM else self._decrypted
+        values: dict[str, str] = json.loads(opened(sealed, header))
+        return values
+
+    def _decrypted(self, sealed: bytes, header: bytes) -> bytes:
         try:
-            plain = aesgcm.decrypt(self._key(header), header[-aesgcm.NONCE_BYTES :], sealed, header)
+            return aesgcm.decrypt(self._key(header), header[-aesgcm.NONCE_BYTES :], sealed, header)
         except aesgcm.InvalidTag:
             if _source(header) == PASSPHRASE:
                 raise self._locked("the passphrase is wrong, or the file is damaged") from None
             raise self._broken("it was changed, or its key is another one") from None
-        import json
 
-        values: dict[str, str] = json.loads(plain)
-        return values
-
-    def _unsealed(self, sealed: bytes, header: bytes) -> dict[str, str]:
-        import json
-
+    def _unsealed(self, sealed: bytes, header: bytes) -> bytes:
         if not system.SEALS:
             raise self._broken("it was encrypted by Windows, on another machine")
         try:
-            values: dict[str, str] = json.loads(system.unseal(sealed, header))
+            return system.unseal(sealed, header)
         except OSError:
             raise self._broken("it was changed, or this logon cannot use the keys of your account") from None
-        return values
 
     def _write(self, values: dict[str, str]) -> None:
         import json
