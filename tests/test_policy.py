@@ -204,7 +204,7 @@ def test_managed_preferences_of_macos_come_last(tmp_path: Path) -> None:
 
 @pytest.mark.posix
 def test_no_variable_says_whose_preferences_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / file_system.account()
+    own = tmp_path / file_system.account(system.user_id())
     own.mkdir()
     (own / "com.stacklok.thv-llm.plist").write_bytes(plistlib.dumps({"locked": ["models"]}))
     (own / "com.stacklok.thv-llm.plist").chmod(0o644)

@@ -88,7 +88,7 @@ def _read(file: str, preferences: str, user: str, owners: Collection[int]) -> It
     paths = [file]
     if preferences:
         paths.append(os.path.join(preferences, f"{DOMAIN}.plist"))
-        if user := user or file_system.account():
+        if user := user or file_system.account(system.user_id()):
             paths.append(os.path.join(preferences, user, f"{DOMAIN}.plist"))
     for path in paths:
         try:

@@ -186,14 +186,14 @@ def directory_for_all() -> str:
     return "/Library/Application Support" if sys.platform == "darwin" else "/etc"
 
 
-def account() -> str:
-    """Return the name of this user's account, by its number; "" when it has none."""
+def account(uid: int) -> str:
+    """Return the name of a user's account, by its number; "" when it has none, and on Windows."""
     if sys.platform == "win32":
         return ""
     import pwd
 
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
         return ""
 
@@ -328,14 +328,7 @@ def other_owner(directory: str) -> str:
     if sys.platform == "win32" or os.geteuid() != 0 or not os.path.exists(directory):
         return ""
     owner = os.stat(directory).st_uid
-    if owner == 0:
-        return ""
-    import pwd
-
-    try:
-        return pwd.getpwuid(owner).pw_name
-    except KeyError:
-        return f"uid {owner}"
+    return (account(owner) or f"uid {owner}") if owner else ""
 
 
 def private_directory(path: str) -> None:

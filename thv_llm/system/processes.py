@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from thv_llm.system import memory, peers
+from thv_llm.system import file_system, memory, peers
 
 PROC = "/proc"
 TOOL_TIMEOUT_S = 3.0
@@ -170,7 +170,7 @@ def _listener_in_proc(port: int) -> str:
     for pid in _pids() if sockets else ():
         if any(link in sockets for link in _descriptors(pid)):
             return f"{_name(pid)} (pid {pid})"
-    return next((f"a program of user {_user(uid)}" for uid in sockets.values()), "")
+    return next((f"a program of user {file_system.account(uid) or uid}" for uid in sockets.values()), "")
 
 
 def _descriptors(pid: int) -> list[str]:
@@ -193,15 +193,6 @@ def _name(pid: int) -> str:
             return _printable(file.read().strip())
     except OSError:
         return "a program"
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _printable(text: str) -> str:

@@ -40,6 +40,8 @@ DELETE, NORMAL = 0x00010000, 0x80
 SHARE_ALL = 7  # read, write, delete: what is open can be renamed
 CREATE_NEW, OPEN_EXISTING, OPEN_ALWAYS = 1, 3, 4
 INVALID_HANDLE = ctypes.c_void_p(-1).value
+FULL_WIDTH = ("CreateFileW", "OpenProcess", "GetCurrentProcess", "LocalFree", "CreateNamedPipeW")
+"""Functions of kernel32 that return a handle or a pointer, not an int."""
 
 LOCK_AT_ONCE, IO_PENDING = 3, 997  # LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY
 LOCKED_AT = 1 << 40
@@ -63,7 +65,7 @@ NO_LIST = "NO_ACCESS_CONTROL"
 OTHERS = ("WD", "BU", "AU", "AN", "IU", "BG")
 """Everyone, Users, Authenticated Users, Anonymous, Interactive, Guests, as access lists write them."""
 
-QUERY_LIMITED, TERMINATE, SYNCHRONIZE = 0x1000, 1, 0x100000
+QUERY_LIMITED, TERMINATE = 0x1000, 1
 STILL_ACTIVE = 259
 TCP_LISTENERS = 3  # TCP_TABLE_OWNER_PID_LISTENER
 UI_FORBIDDEN = 1
@@ -112,17 +114,9 @@ def directory_for_all() -> str:
 
 
 def library(name: str) -> Any:
-    """Return a system library; its functions give handles of full width where `handles` says so."""
+    """Return a system library; its functions that give handles or pointers give them in full width."""
     loaded = ctypes.WinDLL(name, use_last_error=True)
-    for function in {
-        "kernel32": (
-            "CreateFileW",
-            "OpenProcess",
-            "GetCurrentProcess",
-            "LocalFree",
-            "CreateNamedPipeW",
-        )
-    }.get(name, ()):
+    for function in FULL_WIDTH if name == "kernel32" else ():
         getattr(loaded, function).restype = ctypes.c_void_p
     return loaded
 
