@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ def test_what_was_written_is_read_again(where: Paths) -> None:
     [{"pid": "1"}, {"pid": True}, {"port": "x"}, {"port": 1.5}, {"start": None}, {"started_at": "now"}],
 )
 def test_a_record_with_a_value_of_the_wrong_kind_is_none(where: Paths, change: dict[str, object]) -> None:
-    good = pid_file.of_this_process(where, port=None, now=1.0).to_json()
+    good = asdict(pid_file.of_this_process(where, port=None, now=1.0))
 
     assert pid_file.from_json(good) is not None
     assert pid_file.from_json({**good, **change}) is None

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,7 @@ def test_its_facts_hold_the_run_and_the_counts(lab: Lab) -> None:
         lab.until_counted(1)
         facts = json.loads(agent_protocol.call(lab.paths.socket, "status", timeout_s=10))
 
-    assert facts["record"] == run.to_json()
+    assert facts["record"] == asdict(run)
     assert facts["proxy"]["requests"] == 1
 
 

@@ -37,6 +37,8 @@ MAX_CONNECTIONS = 512
 WISH = re.compile(r"(?P<seconds>[0-9]{1,9})( newer (?P<age_ms>[0-9]{1,9}))?( for (?P<tool>[a-z0-9-]{1,60}))?")
 TAKE_OVER_S = 5.0
 TAKE_OVER_POLL_S = 0.02
+MOMENTARY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED})
+"""How accepting a connection fails when the next one can be accepted."""
 
 
 class Token(Protocol):
@@ -192,7 +194,7 @@ class Agent:
             try:
                 sock, _ = listener.accept()
             except OSError as error:
-                if listener.fileno() < 0 or error.errno is None or not _passes(error.errno):
+                if listener.fileno() < 0 or error.errno not in MOMENTARY:
                     return
                 time.sleep(TAKE_OVER_POLL_S)  # no descriptors left for a moment
                 continue
@@ -263,7 +265,3 @@ def _read_line(sock: socket.socket) -> str | None:
             return None
         line += more
     return line[:-1].decode("utf-8", "replace")
-
-
-def _passes(number: int) -> bool:
-    return number in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)

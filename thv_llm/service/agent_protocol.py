@@ -30,6 +30,7 @@ from thv_llm.secret import Secret
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
 
 KILLED = (
     f"err 1 cannot get an access token{BREAK}  why:  thv-llm was killed in the background{BREAK}"
@@ -46,14 +47,23 @@ class ForeignAgentError(ThvLlmError):
     """What listens on the agent's socket is not ours to trust."""
 
 
-def call(socket_path: str, line: str, *, timeout_s: float) -> str:
+def call(
+    socket_path: str,
+    line: str,
+    *,
+    timeout_s: float = TIMEOUT_S,
+    trust: Callable[[socket], None] = lambda _: None,
+) -> str:
     """Return what the agent says after `ok`.
+
+    Args:
+        trust: as of `agent_client.converse`.
 
     Raises:
         OSError: no listener, or no response.
         ThvLlmError: what the agent reports, as the class that belongs to its exit code.
     """
-    response = converse(socket_path, line, timeout_s)
+    response = converse(socket_path, line, timeout_s, trust=trust)
     if response is None:
         raise ConnectionRefusedError(f"connection refused by {socket_path}")
     return content(response)
@@ -66,7 +76,7 @@ def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: 
 
     Raises:
         ForeignAgentError: another user's process listens; it was sent nothing.
-        OSError, ThvLlmError: as `ask`.
+        OSError, ThvLlmError: as `call`.
     """
     from thv_llm.system import peers
 
@@ -78,17 +88,14 @@ def hand_over(socket_path: str, token: Secret, expires_at: float, *, timeout_s: 
                 next_step="unset THV_LLM_SOCKET, then thv-llm login",
             )
 
-    response = converse(socket_path, f"adopt {expires_at:.0f} {token.reveal()}", timeout_s, trust=trust)
-    if response is None:
-        raise ConnectionRefusedError(f"connection refused by {socket_path}")
-    content(response)
+    call(socket_path, f"adopt {expires_at:.0f} {token.reveal()}", timeout_s=timeout_s, trust=trust)
 
 
 def is_ours(socket_path: str, key: Secret) -> bool:
     """Tell whether our own service listens: it knows the local key."""
     question = os.urandom(16).hex()
     try:
-        response = call(socket_path, f"challenge {question}", timeout_s=TIMEOUT_S)
+        response = call(socket_path, f"challenge {question}")
     except (OSError, ThvLlmError):
         return False
     return Secret(response.strip()) == Secret(key.proof(question))

@@ -110,7 +110,7 @@ def facts(where: Paths) -> dict[str, object]:
     import json
 
     try:
-        document = json.loads(agent_protocol.call(where.socket, "status", timeout_s=agent_protocol.TIMEOUT_S))
+        document = json.loads(agent_protocol.call(where.socket, "status"))
     except (OSError, ThvLlmError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -200,7 +200,7 @@ def stop(where: Paths, *, waiting: Callable[[], None] = lambda: None) -> bool:
 
 def _asked_to_stop(where: Paths) -> bool:
     try:
-        agent_protocol.call(where.socket, "stop", timeout_s=agent_protocol.TIMEOUT_S)
+        agent_protocol.call(where.socket, "stop")
     except (OSError, ThvLlmError):
         return False
     return True
@@ -209,7 +209,7 @@ def _asked_to_stop(where: Paths) -> bool:
 def renew_keys(where: Paths) -> None:
     """Have a running service see at once which keys there are."""
     with contextlib.suppress(OSError, ThvLlmError):  # none runs; or one of 0.1.0, which is restarted
-        agent_protocol.call(where.socket, "keys", timeout_s=agent_protocol.TIMEOUT_S)
+        agent_protocol.call(where.socket, "keys")
 
 
 def _is_there(where: Paths, running: Running) -> bool:

@@ -139,7 +139,6 @@ def _claim(where: Paths) -> int | None:
 
 
 def _from_worker(where: Paths, environ: Mapping[str, str], line: str, claim: int | None) -> str:
-
     is_claimed = "claimed" if claim is not None else "unclaimed"
     found = detach.first_line(
         lambda: work(where, environ, line, is_claimed=claim is not None),
@@ -164,26 +163,26 @@ def work(where: Paths, environ: Mapping[str, str], line: str, *, is_claimed: boo
     gc.enable()
     memory.harden()  # now that no caller waits for it
     _start_service_again(where, environ)
-    mine = None if detach.HANDS_LOCKS_ON or not is_listening else _own_claim(where)
     if is_listening:
+        may_linger = detach.HANDS_LOCKS_ON or _claims_anew(where)
         end = time.monotonic() + LONGEST_S if found.startswith("ok ") else 0.0
-        may_linger = detach.HANDS_LOCKS_ON or mine is not None
         while may_linger and agent.idle_s() < LINGER_S and time.monotonic() < end and not leave.wait(POLL_S):
             pass
         agent.stop()
 
 
-def _own_claim(where: Paths) -> int | None:
-    """Claim the socket when the caller has let go of it; None when another agent was faster."""
+def _claims_anew(where: Paths) -> bool:
+    """Claim the socket, to this process's end, when the caller has let go; False: another was faster."""
     from thv_llm.system.file_system import claim
 
     deadline = time.monotonic() + LINGER_S
     while time.monotonic() < deadline:
         try:
-            return claim(where.socket)
+            claim(where.socket)
+            return True
         except OSError:
             time.sleep(POLL_S)
-    return None
+    return False
 
 
 def _short_lived_agent(where: Paths, environ: Mapping[str, str]) -> tuple[Agent, threading.Event]:

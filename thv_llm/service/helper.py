@@ -155,29 +155,21 @@ def command(where: Paths) -> list[str]:
 
 
 def script(where: Paths, *, python: str, program_path: str) -> bytes:
-    """Return the helper's text, in the file system's encoding."""
-    if system.NEEDS_INTERPRETER:
-        return _script_for_windows(where, python, program_path)
+    """Return the helper's text: a shell's in the file system's encoding, Python's in UTF-8."""
+    is_python = system.NEEDS_INTERPRETER
+    quoted = repr if is_python else _quoted
     values = {
-        "python": _quoted(python),
-        "program": _quoted(program_path),
-        "directory": _quoted(where.directory),
-        "socket": _quoted(where.socket),
+        "python": quoted(python),
+        "program": quoted(program_path),
+        "directory": quoted(where.directory),
+        "socket": quoted(where.socket),
         "patience": str(PATIENCE_S),
         "min_valid": str(MIN_VALID_S),
         "scrollback": SCROLLBACK,
     }
-    return os.fsencode(re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], TEMPLATE))
-
-
-def _script_for_windows(where: Paths, python: str, program_path: str) -> bytes:
-    values = {
-        "python": repr(python),
-        "program": repr(program_path),
-        "directory": repr(where.directory),
-        "socket": repr(where.socket),
-    }
-    return re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], WINDOWS_TEMPLATE).encode("utf-8", "replace")
+    template = WINDOWS_TEMPLATE if is_python else TEMPLATE
+    text = re.sub("@([a-z_]+)@", lambda mark: values[mark[1]], template)
+    return text.encode("utf-8", "replace") if is_python else os.fsencode(text)
 
 
 def names(path: str) -> tuple[str, ...]:

@@ -62,10 +62,6 @@ class ServiceRun:
         """Tell whether the program on disk is not the one that runs."""
         return self.stamp != stamp(self.program)
 
-    def to_json(self) -> dict[str, object]:
-        """Return plain values."""
-        return asdict(self)
-
 
 def of_this_process(where: Paths, *, port: int | None, now: float) -> ServiceRun:
     """Describe the process that calls it."""
@@ -111,7 +107,7 @@ def write(path: str, run: ServiceRun) -> None:
     """Write the pid file."""
     import json
 
-    files.replace(path, json.dumps(run.to_json()).encode() + b"\n")
+    files.replace(path, json.dumps(asdict(run)).encode() + b"\n")
 
 
 def remove(path: str) -> None:

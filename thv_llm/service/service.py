@@ -99,27 +99,28 @@ class Service:
         self._headers: list[tuple[bytes, bytes]] = []
         self._lacks_headers = True
         self._end_told_s = math.inf
-        self._make_proxy = partial(self._new_proxy, environ, watch) if with_proxy else None
+        self._watch = watch
+        self._with_proxy = with_proxy
         self._proxy: Proxy | None = None
-        self._agent = Agent(where.socket, self._token_for_tool, self._control, told=self._count_call)
+        self._agent = Agent(where.socket, self._token, self._control, told=self._count_call)
         self._on_demand = LoginOnDemand(where, self.settings, environ, now=now)
         # It has the next token before a tool must wait for it. A daemon, because a provider can hang.
         self._keeper = threading.Thread(
-            target=lambda: tokens.keep_fresh(self._token, self._stopping, now=self._now),
+            target=lambda: tokens.keep_fresh(partial(self._token, asks_user=False), self._stopping, now=now),
             name="keep-fresh",
             daemon=True,
         )
 
-    def _new_proxy(
-        self, environ: Mapping[str, str], watch: Callable[[LogEntry], None], descriptors: int
-    ) -> Proxy:
+    def _open_proxy(self, descriptors: int) -> Proxy:
+        """Make the proxy, and open its port."""
         from thv_llm.proxy.server import Proxy
         from thv_llm.proxy.upstream import Gateway
         from thv_llm.tools.registry import TOOLS
 
-        return Proxy(
-            self.settings.proxy_port,
-            Gateway.configured(self.settings, environ),
+        port = self.settings.proxy_port
+        proxy = Proxy(
+            port,
+            Gateway.configured(self.settings, self._environ),
             get_token=self._token_for_proxy,
             token_at_hand=lambda: None if self._lacks_headers else self._source.at_hand(),
             headers=lambda: self._headers,
@@ -128,9 +129,17 @@ class Service:
             tools=self._tools,
             no_token={tool.id: tool.no_token_status for tool in TOOLS},
             require_key=self.settings.require_key,
-            report=watch,
+            report=self._watch,
             descriptors=descriptors,
         )
+        try:
+            proxy.start()
+        except OSError as error:
+            if error.errno in peers.TAKEN:
+                raise background.taken(port, processes.listener(port)) from None
+            why = error.strerror or type(error).__name__
+            raise ThvLlmError(f"cannot listen on port {port} of 127.0.0.1", why=why) from None
+        return proxy
 
     def run(self, ready: Callable[[ServiceRun], None]) -> None:
         """Serve until `stop` is called or the process is told to end.
@@ -152,8 +161,8 @@ class Service:
             closing.callback(self.stop)  # a failure must not wait for a thread that does not know of it
             closing.callback(self._agent.stop)
             self._agent.start()  # before a crowd at the port can leave no descriptor for it
-            if self._make_proxy:
-                self._proxy = self._open_port(self._make_proxy(descriptors))
+            if self._with_proxy:
+                self._proxy = self._open_proxy(descriptors)
                 closing.callback(self._proxy.stop, DRAIN_S)
             closing.callback(self._agent.close)
             port = self._proxy.port if self._proxy else None
@@ -241,14 +250,21 @@ class Service:
         *,
         rejected: Secret | None = None,
         newer_than: float | None = None,
+        asks_user: bool = True,
     ) -> AccessToken:
-        """Return a fresh token; a failure is remembered for the status."""
+        """Return a fresh token; a failure is remembered for the status.
+
+        Args:
+            asks_user: tell the user when none can be had without a login.
+        """
         try:
             token = self._source.get(min_valid_s, rejected=rejected, newer_than=newer_than)
         except ThvLlmError as error:
             if not self._failed or self._failed[1].cause != error.cause:
                 log.info(f"no access token: {error.cause}")
             self._failed = (self._now(), error)
+            if asks_user and isinstance(error, LoginRequiredError):
+                self._on_demand.ask()
             raise
         self._failed = None
         return token
@@ -258,20 +274,6 @@ class Service:
         now = self._now()
         failed = LastError(now, 0, Outcome.PROXY, error.why or error.what) if error else None
         self._tools.count(tool, now, failed)
-
-    def _token_for_tool(
-        self,
-        min_valid_s: float = tokens.MIN_VALID_S,
-        *,
-        rejected: Secret | None = None,
-        newer_than: float | None = None,
-    ) -> AccessToken:
-        """Return a fresh token; the user is told when none can be had without a login."""
-        try:
-            return self._token(min_valid_s, rejected=rejected, newer_than=newer_than)
-        except LoginRequiredError:
-            self._on_demand.ask()
-            raise
 
     def _accepted(self) -> Mapping[bytes, str]:
         """Return the keys that the state file has now; one that is damaged or gone changes nothing."""
@@ -290,27 +292,16 @@ class Service:
             self._headers = self._all_headers()
             self._lacks_headers = False
         if refusal is None:
-            return self._token_for_tool().value
+            return self._token().value
         if refusal.status == 401:
-            return self._token_for_tool(rejected=refusal.token).value
-        return self._token_for_tool(newer_than=refusal.since).value
+            return self._token(rejected=refusal.token).value
+        return self._token(newer_than=refusal.since).value
 
     def _all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return what each request to the gateway gets; the secret ones can be in a store that is locked."""
         stores = Stores(self.settings, self._where, self._environ)
         secret = {name: value.reveal() for name, value in stores.secret_headers().items()}
         return [(name.encode(), value.encode()) for name, value in (self.settings.headers | secret).items()]
-
-    def _open_port(self, proxy: Proxy) -> Proxy:
-        port = self.settings.proxy_port
-        try:
-            proxy.start()
-            return proxy
-        except OSError as error:
-            if error.errno in peers.TAKEN:
-                raise background.taken(port, processes.listener(port)) from None
-            why = error.strerror or type(error).__name__
-            raise ThvLlmError(f"cannot listen on port {port} of 127.0.0.1", why=why) from None
 
     def _control(self, verb: str, rest: str) -> str:
         """Serve the agent's verbs beside `token`."""
@@ -343,7 +334,7 @@ class Service:
         proxy = asdict(self._proxy.stats()) if self._proxy else {}
         proxy.pop("tools", None)  # told for the credential helper's callers as well
         return {
-            "record": self._record.to_json() if self._record else None,
+            "record": asdict(self._record) if self._record else None,
             "token_expires_at": self._now() + remaining_s if remaining_s else None,
             "token_remaining_s": remaining_s,
             "refresh_failed": failed,
@@ -395,5 +386,5 @@ def ended_by_signals(service: Service, on_first: Callable[[], None]) -> Iterator
 
 
 def log_start(run: ServiceRun) -> None:
-    """ServiceRun what runs, for readers of the log."""
+    """Record what runs, for readers of the log."""
     log.info(f"thv-llm {run.version} started ({background.described(run)})")
