@@ -27,6 +27,12 @@ def status(response: bytes) -> int:
     return int(response[9:12])
 
 
+def silent(conversation: Conversation) -> None:
+    """Be a gateway that takes a request, and says nothing."""
+    conversation.request()
+    conversation.wait_gone()
+
+
 def test_a_pooled_connection_is_used_again_by_another_client() -> None:
     with running(responding(OK)) as run:
         for _ in range(5):
@@ -119,11 +125,7 @@ def test_an_early_good_response_lets_the_upload_go_on() -> None:
 
 
 def test_a_gateway_that_says_nothing_is_given_up_with_504() -> None:
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.wait_gone()
-
-    with running(script, limits=Limits(head=0.2)) as run:
+    with running(silent, limits=Limits(head=0.2)) as run:
         response = run.get()
         assert status(response) == 504
         assert b"nothing came within 0.2 s (gateway.idle_timeout)" in response
@@ -136,11 +138,7 @@ def test_a_network_that_loses_the_request_is_given_up_with_504(monkeypatch: pyte
     looks = iter([0.0, 0.0, 0.2])
     monkeypatch.setattr(peers, "unacknowledged_s", lambda sock: next(looks))
 
-    def script(conversation: Conversation) -> None:
-        conversation.request()
-        conversation.wait_gone()
-
-    with running(script) as run:
+    with running(silent) as run:
         response = run.get()
         assert status(response) == 504
         assert b"what was sent has not arrived for 0.2 s" in response

@@ -54,32 +54,30 @@ class Keys:
         read: returns the keys, and whose each one is. It is called for each unknown one, so it must be
             quick while nothing has changed.
         also_secret: a key that no client must know, but which must not reach the gateway either.
+
+    Attributes:
+        known: the keys as they were read last; others are another mapping.
     """
 
     def __init__(self, read: Callable[[], Mapping[bytes, str]], also_secret: bytes = b"") -> None:
         self._read = read
         self._also_secret = also_secret
-        self._known = read()
-
-    @property
-    def known(self) -> Mapping[bytes, str]:
-        """The keys as they were read last; others are another mapping."""
-        return self._known
+        self.known = read()
 
     def renew(self) -> bool:
         """Ask for the keys again; return whether they are others now."""
         found = self._read()
-        changed = found != self._known
+        changed = found != self.known
         if changed:
-            self._known = found
+            self.known = found
         return changed
 
     def owner(self, candidates: Iterable[bytes]) -> str | None:
         """Return whose key is among the candidates, None when there is none."""
         # No timing tells of a key: a dict compares the bytes of two keys when their hashes are the same.
         for candidate in candidates:
-            if candidate in self._known:
-                return self._known[candidate]
+            if candidate in self.known:
+                return self.known[candidate]
         return None
 
     def are_in(self, text: bytes) -> bool:
@@ -90,7 +88,7 @@ class Keys:
 
     def _holds(self, text: bytes) -> bool:
         secret = self._also_secret
-        return any(key in text for key in self._known) or bool(secret and secret in text)
+        return any(key in text for key in self.known) or bool(secret and secret in text)
 
 
 class Rules:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from thv_llm.proxy import headers
 from thv_llm.proxy.access import Passed
 from thv_llm.proxy.event_loop import Steps
-from thv_llm.proxy.framing import LAST_CHUNK, ChunkedBody, ContentLengthBody, chunk
+from thv_llm.proxy.framing import LAST_CHUNK, ChunkedBody, ContentLengthBody, RequestDecoder, chunk
 from thv_llm.proxy.http1 import (
     NO_FIELDS,
     HeadReader,
@@ -303,12 +303,13 @@ class RequestBody:
     Attributes:
         size: bytes of it so far, decoded.
         done: all of it has arrived.
+        can_repeat: all that was passed on is still here.
     """
 
     def __init__(
         self,
         client: Transport,
-        decoder: ContentLengthBody | ChunkedBody,
+        decoder: RequestDecoder,
         max_bytes: int,
         *,
         announced: bool = False,
@@ -320,7 +321,7 @@ class RequestBody:
         self._max_bytes = max_bytes
         self._announced = announced
         too_large = isinstance(decoder, ContentLengthBody) and decoder.left > MAX_KEPT_BYTES
-        self._keeps = not too_large
+        self.can_repeat = not too_large
         self._kept: _Kept | None = None
         self._came_with_head = b""
         self.done = decoder.done
@@ -337,11 +338,6 @@ class RequestBody:
         # An empty body that was announced passes as one: strict gateways want a length for a POST.
         return (b"Content-Length", b"%d" % length) if length or self._announced else None
 
-    @property
-    def can_repeat(self) -> bool:
-        """Whether all that was passed on is still here."""
-        return self._keeps
-
     def from_start(self) -> bytes:
         """Return what has arrived so far, encoded for the gateway; of what is not kept, what came first."""
         return self._came_with_head if self._kept is None else self._kept.joined()
@@ -351,7 +347,7 @@ class RequestBody:
         if self._kept is not None:
             self._kept.release()
         self._kept = None
-        self._keeps = False
+        self.can_repeat = False
         self._came_with_head = b""
 
     def read(self) -> bytes | None:
@@ -381,12 +377,12 @@ class RequestBody:
                 payload += LAST_CHUNK
         if decoder.done:
             self._client.ahead = decoder.rest
-        if self._keeps:
+        if self.can_repeat:
             self._kept = self._kept or _Kept()
             self._kept.append(payload)
             if self.size > MAX_KEPT_BYTES:
                 self._kept.release()
-                self._kept, self._keeps = None, False
+                self._kept, self.can_repeat = None, False
         return payload
 
 

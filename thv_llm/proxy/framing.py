@@ -9,8 +9,6 @@ Pure: bytes in, bytes or a `Rejected` out.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from thv_llm.proxy.http1 import (
     MAX_LENGTH_DIGITS,
     NO_FIELDS,
@@ -28,20 +26,6 @@ MAX_CHUNK_DIGITS = 15
 MAX_TRAILER_BYTES = 16 * 1024
 HEX = b"0123456789abcdefABCDEF"
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-class Decoder(Protocol):
-    """What a body decoder can do."""
-
-    done: bool
-    rest: bytes
-    trailers: Fields
-
-    def feed(self, data: bytes) -> bytes:
-        """Take bytes of the connection, return the body's bytes in them; Rejected when malformed."""
-
-    def end(self) -> None:
-        """Take notice that the connection ended; Rejected when the body is not whole."""
 
 
 class ContentLengthBody:
@@ -198,7 +182,12 @@ def _check_part(part: bytes, limit: int) -> None:
         raise Rejected(400, "control byte or bare line break in a chunked body")
 
 
-def of_request(head: RequestHead, max_bytes: int) -> ContentLengthBody | ChunkedBody:
+RequestDecoder = ContentLengthBody | ChunkedBody
+Decoder = RequestDecoder | CloseDelimitedBody
+"""`feed` takes bytes of the connection, and `end` notice of its end; both raise Rejected for a bad body."""
+
+
+def of_request(head: RequestHead, max_bytes: int) -> RequestDecoder:
     """Return the decoder for a request's body.
 
     Raises:

@@ -242,7 +242,7 @@ class ClientConnection:
         self._path = head.target.partition(b"?")[0]
         entry.path = shown_path(self._path)
         self._with_body = head.method != b"HEAD"
-        decoder: framing.ContentLengthBody | framing.ChunkedBody
+        decoder: framing.RequestDecoder
         try:
             if passed:
                 entry.tool = passed.tool
@@ -277,11 +277,7 @@ class ClientConnection:
         return False
 
     def _forward(
-        self,
-        passed: access.Passed,
-        decoder: framing.ContentLengthBody | framing.ChunkedBody,
-        *,
-        announced: bool,
+        self, passed: access.Passed, decoder: framing.RequestDecoder, *, announced: bool
     ) -> Steps[bool]:
         head = passed.head
         body = RequestBody(self.client, decoder, self._timing.max_body, announced=announced)
