@@ -108,9 +108,8 @@ class HttpClient:
         if parts.scheme == "https":
             connection.proxy = env_proxy(connection.host, connection.port, self._environ)
             connection.context = self._context()
-        exchange = _Exchange(
-            connection, method, _target(parts), {**sent, **(headers or {})}, body, self._timeout_s
-        )
+        request = (method, _target(parts), body, {**sent, **(headers or {})})
+        exchange = _Exchange(connection, request, self._timeout_s)
         try:
             return exchange.run()
         except (OSError, http.client.HTTPException, _TooLargeError, ValueError) as error:
@@ -174,20 +173,21 @@ class _TooLargeError(Exception):
 
 
 class _Exchange:
-    """One request and its response."""
+    """One request and its response.
+
+    Args:
+        request: method, target, body and headers, as `HTTPConnection.request` takes them.
+    """
 
     def __init__(
         self,
         connection: _Connection,
-        method: str,
-        target: str,
-        headers: dict[str, str],
-        body: bytes | None,
+        request: tuple[str, str, bytes | None, dict[str, str]],
         timeout_s: float,
     ) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
-        self._request = (method, target, body, headers)
+        self._request = request
         self._maybe_sent = False
         self._response: Response | None = None
         self._error: BaseException | None = None
