@@ -108,8 +108,10 @@ class Relay:
                 yield from client.wait(deadline)
             if exchange.sending:
                 exchange.write()
-            if client.ready:
-                self._on_client(client.ready)
+            if client.ready & WRITE and self.pending:
+                self._flush()
+            if client.ready & READ and exchange.sent and not self.over:
+                client.read_ahead()
         except DeadlineExceeded:
             if time.monotonic() >= max(self.active_at, exchange.active_at) + idle_s:
                 self._fail(f"nothing moved {within(idle_s)}")
@@ -144,13 +146,6 @@ class Relay:
             self._fail(self._cut())
             return
         self._send(out)
-
-    def _on_client(self, ready: int) -> None:
-        """Send what is pending, and notice when the client disconnects."""
-        if ready & WRITE and self.pending:
-            self._flush()
-        if ready & READ and self._exchange.sent and not self.over:
-            self.client.read_ahead()
 
     def _encode(self, data: bytes) -> bytes:
         if self._only_chunk and (size := self._only_chunk(data)):
