@@ -13,6 +13,7 @@ All raise what the system raises (OSError); the layers above put it into words.
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -98,8 +99,6 @@ def interpreter() -> str:
 
 def windowless(python: str) -> str:
     """Return the program beside a Python that shows no window, where there is one."""
-    import os
-
     found = os.path.join(os.path.dirname(python), "pythonw.exe")
     return found if os.path.exists(found) else python
 
@@ -173,6 +172,4 @@ def removal_of(path: str) -> str:
 
 def user_id() -> int:
     """Return the number of this user, which Windows has none of."""
-    import os
-
     return -1 if sys.platform == "win32" else os.getuid()
