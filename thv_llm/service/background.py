@@ -90,19 +90,13 @@ def find(where: Paths) -> Running | None:
     key = sound.local_key if sound else None
     known = pid_file.read(where.pid)
     is_ours = key and os.path.exists(where.socket) and agent_protocol.is_ours(where.socket, key)
-    if is_ours and (running := _told_record(where) or known):
+    if is_ours and (running := pid_file.from_json(facts(where).get("record")) or known):
         return Running(running, responds=True)
     if known and known.process():
         return Running(known, responds=False)
     if known:
         pid_file.remove(where.pid)
     return None
-
-
-def _told_record(where: Paths) -> ServiceRun | None:
-    document = facts(where)
-    own = document.get("record")
-    return pid_file.from_json(own) if isinstance(own, dict) else None
 
 
 def facts(where: Paths) -> dict[str, object]:

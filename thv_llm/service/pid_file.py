@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from thv_llm import __version__, files, paths, policy
@@ -79,8 +78,10 @@ def of_this_process(where: Paths, *, port: int | None, now: float) -> ServiceRun
     )
 
 
-def from_json(document: Mapping[str, object]) -> ServiceRun | None:
+def from_json(document: object) -> ServiceRun | None:
     """Rebuild a record; None when it is not one."""
+    if not isinstance(document, dict):
+        return None
     values = {field.name: document.get(field.name) for field in fields(ServiceRun)}
     port = values.pop("port")
     texts = [values[name] for name in ("start", "program", "stamp", "version", "settings")]
@@ -100,7 +101,7 @@ def read(path: str) -> ServiceRun | None:
         document = json.loads(data or b"null")
     except (ValueError, RecursionError):
         return None
-    return from_json(document) if isinstance(document, dict) else None
+    return from_json(document)
 
 
 def write(path: str, run: ServiceRun) -> None:
