@@ -77,7 +77,7 @@ def open(
     source = make(
         key,
         open_store=stores.current if of_user else lambda: _nothing(settings),
-        renew=_renewal(settings, key, paths, environ, clock, context, stores),
+        renew=_renewal(stores, clock, context),
         lock_path=paths.lock("session"),
         failure_path=paths.refresh_failure,
         record=record,
@@ -174,14 +174,10 @@ def _update(paths: Paths, change: Callable[[Sessions], Sessions]) -> None:
 
 
 def _renewal(
-    settings: Settings,
-    key: str,
-    paths: Paths,
-    environ: Mapping[str, str],
-    clock: Clock,
-    context: Callable[[], SSLContext] | None,
-    stores: Stores,
+    stores: Stores, clock: Clock, context: Callable[[], SSLContext] | None
 ) -> Callable[[Secret, float, bool], Tokens]:
+    settings, paths, environ = stores.settings, stores.paths, stores.environ
+
     def once(secret: Secret) -> Tokens:
         from thv_llm.oidc import discovery, token_endpoint
         from thv_llm.oidc.http import Provider
@@ -196,7 +192,7 @@ def _renewal(
             return grants.request(settings.oidc, http, environ, metadata, now=clock.now())
         subject = ""
         with contextlib.suppress(ThvLlmError):
-            subject = sessions.load(paths.state).of(key).subject
+            subject = sessions.load(paths.state).of(settings.session_id).subject
         return token_endpoint.refresh(metadata, settings.oidc, secret, http, now=clock.now(), subject=subject)
 
     def whole(secret: Secret, deadline: float, repeats: bool) -> Tokens:
