@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import select
+import shlex
 import shutil
 import socket
 import stat
@@ -23,7 +24,8 @@ from tests.commands.machine import CLAUDE, Machine
 from tests.fakes.browser import no_browser
 from tests.fakes.gateway import FakeGateway
 from tests.fakes.web import ServerResponse
-from thv_llm import settings, state
+from thv_llm import cli, settings, state
+from thv_llm.commands import parser as flags
 from thv_llm.tools import engine
 
 BY_HAND = "thv-llm tools claude-code (shows what to add by hand)"
@@ -97,6 +99,49 @@ def test_a_second_login_is_not_asked_for_while_the_session_is_good(here: Machine
     here.open_browser = no_browser
 
     assert "Already logged in" in here.setup().err
+
+
+def refused_client(_: ServerResponse) -> ServerResponse:
+    return ServerResponse(401, {"error": "invalid_client"})
+
+
+def refused_by_the_user(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [("error", "access_denied"), *(pair for pair in pairs if pair[0] != "code")]
+
+
+@pytest.mark.parametrize("fault", ["authority", "scopes", "client", "user"])
+def test_the_line_that_a_first_setup_prints_when_it_fails_works_as_it_is(here: Machine, fault: str) -> None:
+    at = here.connection.index("--ca-file")
+    ca_file = here.connection[at + 1]
+    words = here.connection if fault != "authority" else here.connection[:at] + here.connection[at + 2 :]
+    if fault == "scopes":
+        here.provider.scopes = frozenset({"openid", "offline_access"})
+        words = [*words, "--scopes", "openid of-nobody"]
+    elif fault == "client":
+        here.provider.alter["token"] = refused_client
+    elif fault == "user":
+        here.provider.alter_callback = refused_by_the_user
+
+    refused = here.run("setup", *words, "--no-service", "--client", "claude-code")
+    here.provider.alter.clear()
+    here.provider.alter_callback = None
+    line = refused.err.partition("  next: ")[2].partition("thv-llm ")[2].splitlines()[0]
+    values = {"FILE": ca_file, "LIST": "openid offline_access", "ID": "thv-llm"}
+    done = here.run(*(values.get(word, word) for word in shlex.split(line)))
+
+    assert refused.code != 0
+    assert done.code == 0, f"{line}: {done.err}"
+    assert here.wired == ["claude-code"]
+    assert settings.load(here.paths.settings).proxy_port == here.port
+
+
+def test_the_line_that_a_failed_setup_prints_has_no_secret_of_a_url_in_it() -> None:
+    words = ["setup", "--from", "https://example.com/team.toml?sig=canary-of-this-test", "--skip-browser"]
+    args = cli.build_parser("setup").parse_args(words)
+
+    assert flags.retyped("thv-llm login", args) == "thv-llm setup --from URL --skip-browser"
+    assert flags.retyped("thv-llm login --device-code", args) == "thv-llm setup --from URL --device-code"
+    assert flags.retyped("thv-llm setup --help", args) == "thv-llm setup --help"
 
 
 def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -19,6 +20,11 @@ from thv_llm.system import terminal
 
 FORMATTER = partial(argparse.HelpFormatter, max_help_position=30, width=80)
 """80 columns, so that help in the README and on the screen agree; narrower terminals break its lines."""
+GATEWAY = "--gateway-url"
+FLOWS = {"--skip-browser", "--device-code"}
+"""Options of which one excludes the other."""
+ADVISED = re.compile(r"thv-llm (?:setup|login)\b(?! --help| --force)( https://\S+| URL\b)?")
+"""A command in the next step of an error, and the gateway in it."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,15 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, next_step=f"{self.prog} --help")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse, and name the nearest option of the very command where one is unknown."""
+        """Parse, and name the nearest option of the very command where one is unknown.
+
+        Returns:
+            The arguments, and as `line` the words behind the command.
+        """
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self._chosen(found)._reject(unknown[0])
+        found.line = list(args or ())[1:]
         return found
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -215,6 +226,43 @@ def given(
             if row.key in settings.OF_GATEWAY and saved.get(row) != row.default:
                 changes.setdefault(row.key, None)
     return changes
+
+
+def retyped(next_step: str, args: argparse.Namespace) -> str:
+    """Return the next step of a `setup` that failed, with the words that it was given.
+
+    It has saved none of them: what is advised would not work without, and a `login` has only what is saved.
+    What is advised itself replaces what was typed.
+
+    Args:
+        args: of `setup`.
+    """
+    words, url = list(args.line), args.url
+    if not words or next_step == settings.SET_UP:  # which is the whole line
+        return next_step
+    if url:
+        del words[next(at for at, word in enumerate(words) if word == url and words[at - 1] != GATEWAY)]
+    advised = set(re.findall(r"--[a-z][a-z0-9-]*", next_step))
+    if advised & FLOWS:
+        advised |= FLOWS
+
+    def completed(found: re.Match[str]) -> str:
+        gateway = found[1] or (f" {url}" if url and GATEWAY not in advised else "")
+        left = _without(words, {*advised, GATEWAY} if gateway else advised)
+        return f"thv-llm setup{gateway} {system.command_line(left)}".rstrip()
+
+    return ADVISED.sub(completed, next_step)
+
+
+def _without(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return the words of a command line without these flags, their values, and URLs with secrets in them."""
+    left: list[str] = []
+    is_kept = True
+    for word in words:
+        is_kept = word.partition("=")[0] not in flags if word.startswith("--") else is_kept
+        if is_kept:
+            left.append(re.sub(r"[A-Za-z0-9+.-]+://\S*[@?]\S*", "URL", word))
+    return left
 
 
 def readable(path: str) -> Settings | None:

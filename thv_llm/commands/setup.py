@@ -53,11 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, context: Context) -> ExitCode:
-    """Do it, in the order of the module's promise.
+    """Do it, in the order of the module's promise; an error names the whole line that helps.
 
     Returns:
         FAILED when a named tool, or none of those found, could be configured.
     """
+    try:
+        return _carried_out(args, context)
+    except ThvLlmError as error:
+        error.next_step = flags.retyped(error.next_step, args)
+        raise
+
+
+def _carried_out(args: argparse.Namespace, context: Context) -> ExitCode:
     context.facts.update(tools=[], left_to_do=[])
     named = [engine.by_name(name) for name in dict.fromkeys(args.client)]
     connection.typed_url(args)
