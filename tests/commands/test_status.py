@@ -44,6 +44,14 @@ def test_everything_is_on_one_screen(lab: Lab) -> None:
     ]
 
 
+def test_what_is_not_known_is_null(tmp_path: Path) -> None:
+    document = json.loads(homes.make(tmp_path).run("status", "--format", "json").out)
+
+    assert document["gateway"] == {"url": None, "issuer": None, "client_id": None}
+    assert document["session"].pop("exists") is False
+    assert set(document["session"].values()) == {None}
+
+
 def test_a_keyring_that_was_not_looked_into_is_told_with_an_age(lab: Lab) -> None:
     latest = state.load(lab.paths.state).sessions.latest._replace(store="secret-service")
     lab.change(sessions=Sessions(latest._replace(logged_in_at=lab.home.now - 180)))

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.checks.finding import look, wire
 from tests.fakes import rsa
 from tests.fakes.web import Request, ServerResponse, WebServer
 from tests.service.lab import Lab
 from tests.service.test_service import running, service
+from thv_llm import cli, settings
+from thv_llm.checks import Level, remote
+from thv_llm.commands import parser as flags
 from thv_llm.errors import ExitCode, ThvLlmError
+from thv_llm.net.http_client import Response
 
 ASSERTION = rsa.jwt({"alg": "RS256"}, {"sub": "workload", "jti": "assertion-of-the-tests"}, rsa.KEY)
 REQUEST_TOKEN = "request-token-of-the-tests"
@@ -184,3 +189,45 @@ def test_a_file_of_another_user_is_refused(workload: Lab, tmp_path: Path) -> Non
     of_another_user(path)
 
     refuses(workload, path, "belongs to another user")
+
+
+def test_of_a_token_in_a_file_only_what_was_seen_is_said(workload: Lab, tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("an-opaque-token")
+    workload.gateway.check = lambda _: None
+    wire(workload, "claude-code")
+    configured(workload, "--grant", "token-file", "--token-file", str(path))
+    with running(service(workload)):
+        status = workload.run("status").out
+        checks = {one.name: one for one in look(workload)}
+
+    assert f"          tokens from {path}\n" in status
+    assert "provider" not in status
+    assert "access token expires" not in status
+    assert checks["token"].level is Level.OK
+    assert checks["token"].reason == "expiry unknown, opaque; its file is read at each use"
+    assert workload.run("logout").err == (
+        "Not logged in: a workload's tokens need no login (oidc.grant = token-file).\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--grant", "token-file"), "have such a one written to FILE"),
+        (("--grant", "federated", "--assertion-env", "X"), "thv-llm setup --audience NAME"),
+        (("--gateway-token", "id_token"), "thv-llm setup --audience NAME, or --gateway-token access_token"),
+        ((), "thv-llm setup --audience NAME, or --gateway-token id_token"),
+    ],
+)
+def test_what_makes_the_gateway_accept_a_token_depends_on_whose_it_is(
+    options: tuple[str, ...], remedy: str
+) -> None:
+    args = cli.build_parser("setup").parse_args(["setup", *options])
+    given = flags.given(flags.typed(args), None)
+    wanted = settings.overlaid(settings.Settings(), {**given, "oidc.token_file": "/run/token"})
+
+    found = Response("llm.example.com", 401, {})
+    check = remote._not_accepted("https://llm.example.com", found, 401, wanted.oidc, is_gateway=True)
+
+    assert check.next_step.endswith(f" it expects; then: {remedy.replace('FILE', '/run/token')}")

@@ -18,7 +18,7 @@ from thv_llm.oidc import discovery, id_token
 from thv_llm.oidc import published as oidc_published
 from thv_llm.oidc.http import Provider
 from thv_llm.secret import Secret
-from thv_llm.settings import ROWS
+from thv_llm.settings import ROWS, OidcSettings
 from thv_llm.tokens.failure import FailureMemory
 from thv_llm.tools.engine import TOOLS
 from thv_llm.tools.values import used
@@ -29,10 +29,7 @@ LONG_TOKEN = 6144
 SHORT_LIFE_S = 300.0
 """Tools ask the helper every five minutes; a token of less life dies in their hands."""
 ASK_ADMINISTRATOR = "contact the administrator of the gateway"
-ASK_AUDIENCE = (
-    "ask the administrator of the gateway which audience and which kind of token it expects; then:"
-    " thv-llm setup --audience NAME, or --gateway-token id_token"
-)
+ASK_AUDIENCE = "ask the administrator of the gateway which audience and kind of token it expects; then: "
 ASK_URL = "ask the administrator of the gateway for its URL; then: thv-llm setup --gateway-url URL"
 DAY_S = 86400.0
 RETRY = "try again later; if the problem persists, contact the administrator of the gateway"
@@ -105,7 +102,10 @@ def token(here: Installation) -> Iterator[Check]:
     left = found.expires_at - here.now()
     claims = id_token.unchecked_claims(found.value)
     kind = f"for {_audience(claims)}" if claims else "opaque"
-    if left < SHORT_LIFE_S:
+    if here.settings.oidc.grant == "token-file":  # read at each use, and renewed by what writes it
+        lasts = f"expires in {left:.0f} s" if id_token.expiry_of(found.value) else "expiry unknown"
+        yield ok("token", f"{lasts}, {kind}; its file is read at each use")
+    elif left < SHORT_LIFE_S:
         reason = f"expires in {left:.0f} s; tools request one every {SHORT_LIFE_S:.0f} s"
         yield warn("token", reason, "ask the administrator of the provider for a longer lifetime")
     else:
@@ -209,7 +209,7 @@ def gateway(here: Installation) -> Iterator[Check]:
     missing, is_any_there = ([], True) if leads_elsewhere else _missing_routes(here, token)
     if not is_accepted:
         asked = gateway_root(url) + models_path(here.settings)
-        yield _not_accepted(asked, found, without, is_gateway=is_any_there)
+        yield _not_accepted(asked, found, without, here.settings.oidc, is_gateway=is_any_there)
     elif not is_open:
         rest = f"rejects requests without one (HTTP {without})"
         yield ok("gateway", f"{url} accepts the token (HTTP {found.status}{note}), {rest}")
@@ -253,7 +253,16 @@ def _in_front(url: str, host: str) -> Check:
     return fail("gateway", f"{IN_FRONT}: {url} leads to the login page of {shown(host)}", ASK_IN_FRONT)
 
 
-def _not_accepted(url: str, found: Response, without: int, *, is_gateway: bool) -> Check:
+def _other_audience(oidc: OidcSettings) -> str:
+    """Return what can make the gateway accept a token that it rejects."""
+    if oidc.grant == "token-file":
+        return f"{ASK_AUDIENCE}have such a one written to {oidc.token_file}"
+    other = "access_token" if oidc.gateway_token == "id_token" else "id_token"
+    kind = f", or --gateway-token {other}" if oidc.grant == "user" else ""
+    return f"{ASK_AUDIENCE}thv-llm setup --audience NAME{kind}"
+
+
+def _not_accepted(url: str, found: Response, without: int, oidc: OidcSettings, *, is_gateway: bool) -> Check:
     """Return what a response that is no success to a request with a new token means.
 
     Args:
@@ -264,7 +273,7 @@ def _not_accepted(url: str, found: Response, without: int, *, is_gateway: bool) 
         return _in_front(url, host)
     seen = f"HTTP {status} from {url} with a new access token"
     if status == 401:
-        return fail("gateway", f"{seen}; it is perhaps meant for another audience", ASK_AUDIENCE)
+        return fail("gateway", f"{seen}; it is perhaps meant for another audience", _other_audience(oidc))
     if status == 403:
         return fail("gateway", f"{seen}: access denied", "ask the administrator of the gateway for access")
     if status in (404, 405, 410, 501):

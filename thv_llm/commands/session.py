@@ -380,8 +380,9 @@ def end(context: Context, saved: Settings) -> None:
         _revoke(context, saved, ended)
     if not has_ended:
         make_service_forget(context)  # it can still have a token of a session that has ended
-        is_configured = saved.oidc.issuer and saved.oidc.client_id
-        why = "" if is_configured else " (thv-llm is not configured)"
+        why = " (thv-llm is not configured)" if saved.missing() else ""
+        if not why and saved.oidc.grant != "user":
+            why = f": a workload's tokens need no login (oidc.grant = {saved.oidc.grant})"
         context.say(f"Not logged in{why}.")
 
 

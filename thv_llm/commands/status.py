@@ -165,6 +165,8 @@ def _gateway_lines(found: Settings) -> list[str]:
         found.require_configured()
     except ThvLlmError as error:
         return [error.what, *_next(error.next_step)]
+    if found.oidc.grant == "token-file":  # no provider is asked
+        return [found.gateway_url, f"tokens from {found.oidc.token_file}"]
     return [found.gateway_url, f"provider {found.oidc.issuer}"]
 
 
@@ -291,12 +293,16 @@ def _document(
 ) -> dict[str, Any]:
     facts, failed = session.facts, session.failed
     return {
-        "gateway": {"url": found.gateway_url, "issuer": found.oidc.issuer, "client_id": found.oidc.client_id},
+        "gateway": {
+            "url": found.gateway_url or None,
+            "issuer": found.oidc.issuer or None,
+            "client_id": found.oidc.client_id or None,
+        },
         "session": {
             "exists": bool(facts.store),
-            "who": facts.who,
-            "subject": facts.subject,
-            "store": facts.store,
+            "who": facts.who or None,
+            "subject": facts.subject or None,
+            "store": facts.store or None,
             "logged_in_at": facts.logged_in_at,
             "ends_at": facts.ends_at,
             "token_expires_at": now + session.token_s if session.token_s else None,

@@ -221,11 +221,14 @@ class FileTokens(TokenSource):
             return None
 
     def remaining_s(self) -> float:
-        """Return for how many seconds the token in the file is valid."""
+        """Return for how many seconds the token in the file is valid; 0 when it does not say so."""
+        from thv_llm.oidc import id_token
+
         try:
-            return self.get().expires_at - self._clock.now()
+            expires_at = id_token.expiry_of(self.get().value)
         except ThvLlmError:
             return 0.0
+        return expires_at - self._clock.now() if expires_at else 0.0
 
 
 def request(
