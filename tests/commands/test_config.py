@@ -138,7 +138,15 @@ def test_get_prints_one_value_for_scripts(tmp_path: Path) -> None:
     assert home.run("config", "get", "gateway_url").out == "https://llm.example.com\n"
     assert home.run("config", "get", "models").out == "m-1 m-2\n"
     assert home.run("config", "get", "proxy.require_key").out == "true\n"
-    assert home.run("config", "get", "oidc.audience").out == "\n"
+    for unset in ("oidc.audience", "service.network", "openai_path_prefix"):
+        assert home.run("config", "get", unset).out == "\n"
+
+
+def test_a_value_that_is_there_already_changes_nothing_and_that_is_said(here: Machine) -> None:
+    here.setup("--models", "m-1")
+
+    assert "old values" not in here.run("config", "set", "--models", "m-1").err
+    assert "old values" in here.run("config", "set", "--models", "m-2").err
 
 
 def test_switches_take_true_and_false_and_lists_add_up(tmp_path: Path) -> None:

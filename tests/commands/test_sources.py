@@ -382,6 +382,20 @@ def test_a_locked_key_is_locked_for_the_environment_and_for_from_too(
         assert "locked by /etc/toolhive/llm.toml" in done.err
 
 
+def test_what_is_locked_is_not_said_to_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided = Policy("/etc/toolhive/llm.toml", {"oidc.audience": "team"}, ("oidc.audience",))
+    monkeypatch.setattr(policy, "load", lambda: decided)
+    home = homes.make(tmp_path)
+    home.paths_ready()
+
+    alone = home.run("config", "set", "--audience", "team").err
+    both = home.run("config", "set", "--audience", "team", "--models", "m-1").err
+
+    not_saved = "Not saved: oidc.audience. /etc/toolhive/llm.toml has locked the same value.\n"
+    assert alone == not_saved
+    assert both == f"Saved models in {home.paths.settings}.\n{not_saved}"
+
+
 def test_what_is_exported_sets_up_another_machine_alike(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

@@ -66,7 +66,7 @@ def _get(args: argparse.Namespace, context: Context) -> ExitCode:
         why = did_you_mean(args.key, BY_KEY)
         raise UsageError(f"{shown(args.key)} is not a setting", why=why, next_step="thv-llm config show")
     value = settings.load(context.paths.settings).get(BY_KEY[args.key])
-    context.result("" if value in (None, "") else _text(value))
+    context.result("" if value in (None, "", ()) else _text(value))
     return ExitCode.DONE
 
 
@@ -79,8 +79,15 @@ def _set(args: argparse.Namespace, context: Context) -> ExitCode:
     after = settings.save(context.paths, changes)
     connection.remember(context, changes, after, ())
     flags.warn(after, context.say)
-    context.say(f"Saved {', '.join(changes)} in {context.paths.settings}.")
+    decided = policy.load()
+    locked = [key for key in changes if key in decided.locked]
+    if saved := [key for key in changes if key not in locked]:
+        context.say(f"Saved {', '.join(saved)} in {context.paths.settings}.")
+    if locked:
+        context.say(f"Not saved: {', '.join(locked)}. {decided.path} has locked the same value.")
     session.say_left_behind(context, before, after)
+    if before == after:
+        return ExitCode.DONE
     if wired := state.load(context.paths.state).wired:
         ids = {tool.tool for tool in wired}
         tools = [tool for tool in engine.TOOLS if tool.id in ids]
