@@ -13,6 +13,7 @@ are found is in `agent_client`, which has no time to import this module.
 from __future__ import annotations
 
 import os
+import stat
 
 from thv_llm import agent_client, system
 
@@ -128,14 +129,27 @@ def require_own_home(where: Paths) -> None:
 
 def require_socket(path: str) -> None:
     """Raise unless a socket can have this path; on Windows a file has it, which names a pipe."""
-    if system.NAME != "win32" and len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
-        from thv_llm.errors import ThvLlmError
+    if system.NAME == "win32":
+        return
+    from thv_llm.errors import ThvLlmError
 
+    what = f"there can be no socket at {path}"
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise ThvLlmError(
-            f"there can be no socket at {path}",
+            what,
             why=f"a socket's path can have {MAX_SOCKET_PATH_BYTES} bytes, this one is longer",
             next_step="set THV_LLM_SOCKET to a shorter path in a directory of your own",
         )
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # nothing is there
+        return
+    if not stat.S_ISSOCK(mode):  # perhaps a user's, so it is not removed
+        kind, away = "file", system.removal_of(path)
+        if stat.S_ISDIR(mode):
+            kind, away = "directory", system.command_line(("mv", path, f"{path}.old"))
+        next_step = system.one_after_the_other(away, "thv-llm setup")
+        raise ThvLlmError(what, why=f"there is a {kind} of that name", next_step=next_step)
 
 
 def program() -> str:

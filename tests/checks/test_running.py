@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import socket
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.checks.finding import connection, faults, fix, one_fault, wire
 from tests.service.lab import Lab, impatience
 from thv_llm.checks import Level
+from thv_llm.errors import ExitCode
 from thv_llm.service import autostart, pid_file
 
 
@@ -18,6 +23,27 @@ def test_a_service_that_should_run_and_does_not(lab: Lab) -> None:
 
     assert (fault.level, fault.name) == (Level.FAIL, "service")
     fix(lab, fault)
+    assert faults(lab, "service", "port") == []
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_is_in_the_place_of_the_socket_is_named_with_the_command_that_helps(lab: Lab, kind: str) -> None:
+    wire(lab, "opencode")
+    lab.want()
+    path = Path(lab.paths.socket)
+    path.mkdir() if kind == "directory" else path.write_text("mine")
+
+    fault = one_fault(lab, "service")
+    status = lab.run("status").out
+
+    assert f"there is a {kind} of that name" in fault.reason
+    assert fault.fix == ()
+    assert f"            next: {fault.next_step}\n" in status
+    away, then = fault.next_step.split(" && ")
+    subprocess.run(shlex.split(away), check=True)
+    assert then == "thv-llm setup"
+    assert lab.run(*then.split()[1:], "--yes", "--models", "m-1").code is ExitCode.DONE
     assert faults(lab, "service", "port") == []
 
 

@@ -135,6 +135,23 @@ def test_the_line_that_a_first_setup_prints_when_it_fails_works_as_it_is(here: M
     assert settings.load(here.paths.settings).proxy_port == here.port
 
 
+@pytest.mark.posix
+def test_what_is_in_the_place_of_the_socket_is_found_before_the_login_and_stays(here: Machine) -> None:
+    path = Path(here.paths.socket)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text("mine")
+
+    refused = here.setup()
+    removed = here.run("uninstall", "--yes")
+
+    assert refused.code == 1
+    assert f"next: rm {path} && thv-llm setup --gateway-url" in refused.err
+    assert here.provider.count("authorize") == 0
+    assert removed.code == 0
+    assert f"Left {path}" in removed.err
+    assert path.read_text() == "mine"
+
+
 def test_the_line_that_a_failed_setup_prints_has_no_secret_of_a_url_in_it() -> None:
     words = ["setup", "--from", "https://example.com/team.toml?sig=canary-of-this-test", "--skip-browser"]
     args = cli.build_parser("setup").parse_args(words)

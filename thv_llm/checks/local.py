@@ -216,7 +216,10 @@ def _tried(here: Installation, command: Sequence[str]) -> Check:
 def service(here: Installation) -> Iterator[Check]:
     """The service runs if it should, passes the challenge, and is not out of date."""
     found, wanted = here.running, here.state.service.wanted
-    if found is None and wanted:
+    obstacle = background.obstacle(here.where)
+    if obstacle and (wanted or here.state.wired) and not (found and found.responds):
+        yield fail("service", f"not running: {obstacle.short}", obstacle.next_step)
+    elif found is None and wanted:
         yield fail("service", "not running, though it should be", SETUP, RESTART)
     elif found is None:
         yield from _not_running(here)

@@ -217,10 +217,13 @@ def _service_lines(
     reasons: Sequence[str],
     now: float,
 ) -> list[str]:
+    needed = any(tool.mode == "proxy" for tool in known.wired)
+    obstacle = background.obstacle(context.paths)
+    if obstacle and (known.service.wanted or needed) and not (running and running.responds):
+        return [screen.wrapped(f"not running: {obstacle.short}", COLUMN), *_next(obstacle.next_step)]
     if running is None:
         if known.service.wanted:
             return ["not running, though tools need it", *_next("thv-llm setup")]
-        needed = any(tool.mode == "proxy" for tool in known.wired)
         return ["not running", *_next("thv-llm proxy start --background" if needed else "")]
     lines = [watching.service(running, now=now)]
     if isinstance(facts.get("proxy"), dict):

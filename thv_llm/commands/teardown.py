@@ -220,6 +220,9 @@ def remove_all(context: Context) -> None:
     locks = [where.lock(name) for name in paths.LOCKS]
     ours = [where.socket, f"{where.socket}.lock", *locks] if not environ.get("THV_LLM_SOCKET") else locks
     for path in (*where.files(), *(files.temporary_of(path) for path in where.files()), *ours):
+        if path == where.socket and background.obstacle(where):
+            context.say(f"Left {path}, which is no socket of thv-llm.")
+            continue
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
             if path in where.files():

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from thv_llm import files, paths, system
+from thv_llm import files, paths
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.secret import Secret
 from thv_llm.service.agent_protocol import call, failure_line
@@ -108,9 +108,7 @@ class Agent:
         except OSError as error:
             self._release()
             why = error.strerror or type(error).__name__
-            is_taken = isinstance(error, FileExistsError)
-            remedy = f"{system.removal_of(self._path)}, then: thv-llm setup" if is_taken else ""
-            raise ThvLlmError(f"there can be no socket at {self._path}", why=why, next_step=remedy) from None
+            raise ThvLlmError(f"there can be no socket at {self._path}", why=why) from None
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="agent")
         self._acceptor.start()
 

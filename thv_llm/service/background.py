@@ -276,6 +276,15 @@ def match(where: Paths, environ: Mapping[str, str]) -> str:
     return f"{'Restarted' if found else 'Started'} the service ({described(running.record)})."
 
 
+def obstacle(where: Paths) -> ThvLlmError | None:
+    """Return what keeps a service from starting, so that only a user can help; None when nothing is known."""
+    try:
+        paths.require_socket(where.socket)
+    except ThvLlmError as error:
+        return error
+    return None
+
+
 def silence(where: Paths, known: State) -> str:
     """Say what is known of a service whose process is there and has not responded."""
     if not known.local_key:
