@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
 import stat
 import tomllib
@@ -123,7 +125,7 @@ def _with(found: Policy, path: str, data: bytes) -> Policy:
         except (ValueError, ExpatError, plistlib.InvalidFileException) as error:
             raise _refused(path, f"not a property list ({type(error).__name__})") from None
     else:
-        values = members(path, data, NEXT_STEP)
+        values = members(path, in_utf8(data), NEXT_STEP)
     lists: dict[str, tuple[str, ...]] = {}
     for name in ("locked", *ALLOWED):
         value = values.pop(name, [])
@@ -136,6 +138,14 @@ def _with(found: Policy, path: str, data: bytes) -> Policy:
     return Policy(path, {**found.values, **values}, locked, {**found.allowed, **allowed}, sources)
 
 
+def in_utf8(data: bytes) -> bytes:
+    """Return a document in UTF-8; PowerShell's `>` writes UTF-16, with a byte order mark."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with contextlib.suppress(UnicodeDecodeError):  # then it is said to be no UTF-8
+            return data.decode("utf-16").encode()
+    return data
+
+
 def members(path: str, data: bytes, next_step: str) -> dict[str, object]:
     """Return the values of a TOML text by dotted key.
 
@@ -146,7 +156,7 @@ def members(path: str, data: bytes, next_step: str) -> dict[str, object]:
         ThvLlmError: not TOML.
     """
     try:
-        return flat(tomllib.loads(data.decode()))
+        return flat(tomllib.loads(data.decode().removeprefix("\ufeff")))  # editors on Windows put it there
     except UnicodeDecodeError as error:
         why = f"not UTF-8 at byte {error.start}"
     except tomllib.TOMLDecodeError as error:

@@ -142,6 +142,20 @@ def test_get_prints_one_value_for_scripts(tmp_path: Path) -> None:
         assert home.run("config", "get", unset).out == "\n"
 
 
+def test_a_byte_order_mark_in_the_settings_is_no_fault_and_stays(tmp_path: Path) -> None:
+    home = homes.make(tmp_path)
+    home.configure()
+    path = Path(home.paths.settings)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    home.run("config", "set", "--models", "m-1")
+
+    assert home.run("config", "get", "gateway_url").out == "https://llm.example.com\n"
+    assert home.run("config", "get", "models").out == "m-1\n"
+    assert path.read_bytes().count(b"\xef\xbb\xbf") == 1
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+
+
 def test_a_value_that_is_there_already_changes_nothing_and_that_is_said(here: Machine) -> None:
     here.setup("--models", "m-1")
 

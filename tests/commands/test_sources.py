@@ -382,6 +382,32 @@ def test_a_locked_key_is_locked_for_the_environment_and_for_from_too(
         assert "locked by /etc/toolhive/llm.toml" in done.err
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_file_as_powershell_and_editors_on_windows_write_it_is_understood(
+    tmp_path: Path, encoding: str
+) -> None:
+    home = homes.make(tmp_path)
+    data = TEAM.replace("\n", "\r\n").encode(encoding)
+    (tmp_path / "team.toml").write_bytes(data)
+
+    done = setup(home, "--from", str(tmp_path / "team.toml"))
+
+    if encoding == "utf-16-le":  # without a mark it could be anything
+        assert done.code != 0
+        assert "team.toml" in done.err
+    else:
+        assert done.code == 0, done.err
+        assert settings.load(home.paths.settings).oidc.issuer
+
+
+def test_what_is_no_file_for_from_is_named_with_what_to_give(tmp_path: Path) -> None:
+    done = setup(homes.make(tmp_path), "--from", str(tmp_path))
+
+    assert done.code == ExitCode.USAGE
+    assert "it is not a regular file\n  next: thv-llm setup" in done.err
+    assert "--from FILE|URL" in done.err
+
+
 def test_what_is_locked_is_not_said_to_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decided = Policy("/etc/toolhive/llm.toml", {"oidc.audience": "team"}, ("oidc.audience",))
     monkeypatch.setattr(policy, "load", lambda: decided)

@@ -165,14 +165,19 @@ def _document(source: str, ca_file: str, environ: Mapping[str, str]) -> _Source:
             next_step="thv-llm setup --from URL#sha256=DIGITS",
         )
     name = _without_query(place) if is_url else place
-    data = _fetched(place, name, ca_file, environ) if is_url else files.read(os.path.expanduser(place))
+    try:
+        data = _fetched(place, name, ca_file, environ) if is_url else files.read(os.path.expanduser(place))
+    except ThvLlmError as error:
+        if is_url:
+            raise
+        raise _unusable(name, error.why, "thv-llm setup --from FILE|URL") from None
     if data is None:
         raise _unusable(name, "there is no such file", "thv-llm setup --from FILE|URL")
     found = hashlib.sha256(data).hexdigest()
     if digest and found != digest.partition("=")[2].lower():
         why = f"their SHA-256 is {found}, not the one in --from"
         raise _unusable(name, why, "ask your administrator for the line that holds the new one")
-    values = policy.members(name, data, LEAVE_OUT)
+    values = policy.members(name, policy.in_utf8(data), LEAVE_OUT)
     if unknown := [key for key in values if key != CA_PEM and key not in BY_KEY]:
         raise _unusable(name, settings.no_setting(unknown[0]), LEAVE_OUT)
     if switched := [key for key in values if is_url and key in CHECKS]:
