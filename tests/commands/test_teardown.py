@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.commands.machine import Machine
 from thv_llm import settings
@@ -148,7 +153,7 @@ def test_another_installations_values_are_named_and_stay(here: Machine) -> None:
     assert f"THV_LLM_HOME={other} thv-llm teardown" in done.err
     assert refused.code == 1
     assert f"THV_LLM_HOME={other} thv-llm teardown" in refused.err
-    assert "thv-llm setup --take-over" in refused.err
+    assert re.search("thv-llm setup .* --take-over\n", refused.err)
     assert here.snapshot() == before
 
 
@@ -160,12 +165,55 @@ def test_two_installations_are_undone_in_any_order(here: Machine) -> None:
     assert here.setup("--take-over").code == 0
 
     here.environ["THV_LLM_HOME"] = str(here.home / "other")
-    assert here.run("teardown").code == 0
+    done = here.run("teardown")
+    assert done.code == 0
+    assert here.opencode.stat().st_mode & 0o077 == 0  # the other one's key is in it
+    command = re.search("when that is gone: (chmod .*)", done.err)
     del here.environ["THV_LLM_HOME"]
     assert here.run("teardown").code == 0
 
+    assert command
+    subprocess.run(shlex.split(command[1]), check=True)
     assert json.loads(here.claude.read_bytes()) == {"model": "opus"}
     assert here.snapshot()[".config/opencode/opencode.jsonc"] == original[".config/opencode/opencode.jsonc"]
+
+
+MINE = """{
+  "model": "opus",
+  "apiKeyHelper": "/mine",
+  "env": {"ANTHROPIC_BASE_URL": "https://mine.example"}
+}
+"""
+
+
+@pytest.mark.parametrize("first", ["other", "toolhive"])
+def test_the_users_values_come_back_whichever_of_two_installations_is_undone_first(
+    here: Machine, first: str
+) -> None:
+    here.write(here.claude, MINE)
+    here.claude.chmod(0o644)
+    codex = here.home / ".codex" / "config.toml"
+    here.write(codex, 'model_provider = "corp"\n')
+    here.install("codex")
+    original = here.snapshot()
+    homes = {name: str(here.home / name) for name in ("other", "toolhive")}
+    here.environ["THV_LLM_HOME"] = homes["other"]
+    here.setup("--client", "claude-code", "--client", "codex")
+    here.environ["THV_LLM_HOME"] = homes["toolhive"]
+    assert here.setup("--take-over", "--client", "claude-code", "--client", "codex").code == 0
+    both = here.claude.read_bytes(), codex.read_bytes()
+
+    here.environ["THV_LLM_HOME"] = homes.pop(first)
+    done = here.run("teardown")
+
+    assert done.code == 0, done.err
+    if first == "other":  # whose values were replaced: the helper of the one never meets another gateway
+        assert (here.claude.read_bytes(), codex.read_bytes()) == both
+        assert f"Left {here.claude} as it is: it holds the settings of the thv-llm of" in done.err
+    (here.environ["THV_LLM_HOME"],) = homes.values()
+    assert "settings.json" in here.run("teardown").err
+    left = {name: kept for name, kept in here.snapshot().items() if name in original}
+    assert left == original
 
 
 def test_with_the_last_tool_the_options_for_bedrock_are_forgotten(here: Machine) -> None:

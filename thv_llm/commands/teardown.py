@@ -144,7 +144,7 @@ def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
             context.note("changes", tool=one.tool, path=one.path, diff=diff)
         elif diff:
             context.result(diff.rstrip("\n"))
-        elif one.error:
+        elif one.error or one.foreign:
             _tell(one, context)
     context.say("Nothing was changed (--dry-run).")
     return ExitCode.DONE
@@ -153,6 +153,8 @@ def _show(undone: tuple[Undone, ...], context: Context) -> ExitCode:
 def _tell(one: Undone, context: Context) -> None:
     """Say what became of a file."""
     reason = str(one.error.why or one.error.what) if one.error else None
+    if one.foreign:
+        reason = f"it holds the settings of the thv-llm of {one.foreign}"
     left = [*one.left, *one.absent]
     context.note(
         "files", tool=one.tool, path=one.path, result=one.done.name.lower(), left=left, reason=reason

@@ -40,6 +40,7 @@ from thv_llm.tools.undo import (
     models_held,
     original,
     owned,
+    record_of_other,
 )
 from thv_llm.tools.values import Absent
 
@@ -208,9 +209,15 @@ def _file(
     with _left_as_it_is(tool, start.path):
         if start.owned.foreign and not take_over:
             raise foreign(tool, start.path, start.owned)
-        is_new = start.is_new
-        if start.owned.keys and is_proved:
-            text = _without(edit, text, start.owned, values)
+        is_new, held = start.is_new, start.owned
+        inherited = record_of_other(held.home, start.path) if held.home and not old else None
+        if inherited:  # its record tells what was there before both
+            was = original(start.data, inherited, ours_alone=edit.ours_alone).before_us
+            text, is_new = "" if was is None else decoded(was, start.path), was is None
+            held = _held(edit, text, values)
+            is_proved = held.is_proved
+        if held.keys and is_proved:
+            text = _without(edit, text, held, values)
             is_new = change.is_empty(text)
         is_empty = change.is_empty(text)
         _require_keys(edit, text, is_new=is_empty)
@@ -231,7 +238,8 @@ def _file(
             changes = carry_on(changes, (one for edition in old.editions for one in edition.changes))
         after = _with_members_beside(edit, text, after, values)
     new = Edition(changes, after=digest(after.encode()), wanted=key)
-    return PlannedFile(start.data, after.encode(), _record(start.path, edit.format, old, is_new=is_new), new)
+    base = old or (replace(inherited, editions=(), temporary="") if inherited else None)
+    return PlannedFile(start.data, after.encode(), _record(start.path, edit.format, base, is_new=is_new), new)
 
 
 def _held(edit: Edit, text: str, values: Values) -> Owned:

@@ -15,11 +15,14 @@ Rule 5: without a record a credential of ours proves that values are ours, nothi
 Rule 6: values of ours are never recorded as the user's previous ones. They come into a file without
         a record when a tool writes old settings back, when our directory was deleted, or when
         settings are synced from another machine.
-Rule 7: values of another installation that is still there are `foreign`: they belong to its record.
+Rule 7: values of another installation that is still there are `foreign`: they belong to its record. A
+        file that it has taken over is left to it as a whole: with its helper beside what was there
+        before ours, its tokens would go elsewhere. It has recorded what was there before both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -36,6 +39,7 @@ from thv_llm.edit.model import MISSING, Item, Json, Missing, contains, lookup
 from thv_llm.errors import ThvLlmError, UsageError
 from thv_llm.paths import Paths
 from thv_llm.state import Edition, State, WiredFile, WiredTool
+from thv_llm.system import file_system
 from thv_llm.tools.machine import Place
 from thv_llm.tools.model import NAME, Edit, Tool, Values
 from thv_llm.tools.registry import RETIRED_NAMES, TOOLS
@@ -65,12 +69,14 @@ class Owned(NamedTuple):
         foreign: another installation that is still there and wrote them, in words; "" = this one, or
             one that was removed.
         undo: the command by which that installation takes its values back.
+        home: its directory; "" when that is not known.
     """
 
     keys: tuple[str, ...]
     is_proved: bool = True
     foreign: str = ""
     undo: str = ""
+    home: str = ""
 
 
 class ForeignError(ThvLlmError):
@@ -121,11 +127,9 @@ def owned(
             or any(key in one and contains(value, one[key]) for one in wanted)
         )
     )
-    for helper in helpers:
-        if os.path.realpath(helper) != os.path.realpath(values.helper_path) and os.path.exists(helper):
-            home = os.path.dirname(os.path.dirname(helper))
-            undo = system.with_setting("THV_LLM_HOME", home, "thv-llm teardown")
-            return Owned(ours, is_proved, f"the thv-llm of {home}", undo)
+    if home := next(_other_homes(helpers, values.helper_path), ""):
+        undo = system.with_setting("THV_LLM_HOME", home, "thv-llm teardown")
+        return Owned(ours, is_proved, f"the thv-llm of {home}", undo, home)
     known = {key.reveal() for key in (values.local_key, *values.keys.values())}
     if is_proved and not helpers and known.isdisjoint(keys) and values.proxy_port not in ports:
         return Owned(ours, is_proved, f"a thv-llm whose proxy listens on port {min(ports)}")
@@ -173,6 +177,32 @@ def texts(value: Json | Missing) -> Iterator[str]:
 
 def _helpers(found: tuple[str, ...]) -> list[str]:
     return [word for text in found for word in _words(text) if _is_helper(word)]
+
+
+def _other_homes(helpers: Sequence[str], own: str) -> Iterator[str]:
+    """Yield the directories of other installations that are still there, by their helpers."""
+    for helper in helpers:
+        if os.path.realpath(helper) != os.path.realpath(own) and os.path.exists(helper):
+            yield os.path.dirname(os.path.dirname(helper))
+
+
+def record_of_other(home: str, path: str) -> WiredFile | None:
+    """Return what the installation in a directory has recorded of a file; None when it says nothing."""
+    where = Paths(home, "", "").state
+    with contextlib.suppress(OSError):
+        known = state.load_if_sound(where) if file_system.is_own(os.stat(where)) else None
+        recorded = (file for tool in known.wired for file in tool.files) if known else ()
+        return next((file for file in recorded if file.path == path and file.editions), None)
+    return None
+
+
+def _taken_over_by(paths: Paths, file: WiredFile, data: bytes) -> str:
+    """Return the directory of the installation that a file belongs to by now; "" when none has a record."""
+    edit, text = _editor_of(file), decoded(data, file.path)
+    keys = dict.fromkeys(change.key for edition in file.editions for change in edition.changes)
+    helpers = [word for key in keys for word in _helpers(tuple(texts(edit.value(text, key))))]
+    homes = _other_homes(helpers, paths.helper)
+    return next((home for home in homes if record_of_other(home, file.path)), "")
 
 
 def _is_helper(word: str) -> bool:
@@ -314,6 +344,9 @@ class Undone:
     Attributes:
         left: keys that stayed because the user had changed them.
         absent: keys that had a previous value and were taken out meanwhile; it was not put back.
+        private: permissions of others that were not given back, because a key of another installation is
+            in it.
+        foreign: the directory of the installation to which the file was left; "" for none.
         error: why it failed; the record is kept then.
         before, after: the file's bytes, for a diff; None = no file.
     """
@@ -323,6 +356,8 @@ class Undone:
     done: Done
     left: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    private: int = 0
+    foreign: str = ""
     error: ThvLlmError | None = None
     before: bytes | None = None
     after: bytes | None = None
@@ -334,12 +369,19 @@ class Undone:
             Done.DELETED: f"deleted {self.path}, which setup had made",
         }
         lines = [told[self.done]] if self.done in told else []
+        if self.foreign:
+            lines.append(f"left {self.path} as it is: it holds the settings of the thv-llm of {self.foreign}")
         if self.left:
             # by the user, by the tool, or by another installation
             was = "it was" if len(self.left) == 1 else "they were"
             lines.append(f"left {', '.join(self.left)} in {self.path}, because {was} changed since setup")
         if self.absent:
             lines.append(f"{', '.join(self.absent)}: no longer in {self.path}; previous value not put back")
+        if self.private:
+            how = f"when that is gone: chmod +{self.private:04o} {shlex.quote(self.path)}"
+            lines.append(f"kept {self.path} private, because it holds a key of another thv-llm; {how}")
+        if not lines and not self.error:
+            lines.append(f"found nothing of thv-llm in {self.path}")
         return tuple(lines)
 
 
@@ -421,11 +463,16 @@ def repeatedly(work: Callable[[], T]) -> T:
 
 def _try(paths: Paths, record: WiredTool, file: WiredFile, edit: Edit | None, *, dry_run: bool) -> Undone:
     data = files.read_settled(file.path)
+    if data is not None and (home := _taken_over_by(paths, file, data)):
+        return Undone(record.tool, file.path, Done.NOTHING, foreign=home)
     was = original(data, file, ours_alone=bool(edit and edit.ours_alone))
     if not dry_run:
         _write(paths, record, file, data, was)
     done = Done.DELETED if was.gone else Done.RESTORED if was.found else Done.NOTHING
-    return Undone(record.tool, file.path, done, was.left, was.absent, before=data, after=was.before_us)
+    private = file.denied if _holds_key(was) else 0
+    return Undone(
+        record.tool, file.path, done, was.left, was.absent, private, before=data, after=was.before_us
+    )
 
 
 def _write(paths: Paths, record: WiredTool, file: WiredFile, data: bytes | None, was: Original) -> None:
@@ -439,9 +486,14 @@ def _write(paths: Paths, record: WiredTool, file: WiredFile, data: bytes | None,
         data = was.data
     if was.gone and data is not None:
         files.delete(file.path, expected=data)
-    files.share(file.path, file.denied)  # now that our key is out of it
+    if not _holds_key(was):  # of another installation
+        files.share(file.path, file.denied)
     inside = [made for made in file.created_dirs if file.path.startswith(os.path.join(made, ""))]
     files.remove_empty_directories(inside)
+
+
+def _holds_key(was: Original) -> bool:
+    return was.data is not None and not was.gone and bool(KEY.search(was.data.decode(errors="replace")))
 
 
 def _change(paths: Paths, tool: str, file: WiredFile) -> None:
