@@ -105,7 +105,7 @@ def test_the_reason_of_openssl_decides(reason: str, says: str) -> None:
     made = ssl.SSLError(1, "x")
     made.reason = reason
 
-    assert says in failures.explain(made, "idp.example", timeout_s=1).why
+    assert says in failures.explain(made, "idp.example", timeout_s=1)[0]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import re
 import socket
 import ssl
 import time
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from thv_llm import system
@@ -63,15 +62,8 @@ IN_FRONT = "a sign-in proxy stands in front of the gateway"
 ASK_IN_FRONT = "ask the administrator to let requests with a token through to the gateway's API"
 
 
-class Explanation(NamedTuple):
-    """What an error says: the reason, and the next step."""
-
-    why: str
-    next_step: str
-
-
-def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -> Explanation:
-    """Explain why a request to `host` got no response.
+def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -> tuple[str, str]:
+    """Return why a request to `host` got no response, and the next step.
 
     Args:
         error: what the socket, TLS or http.client raised.
@@ -82,38 +74,36 @@ def explain(error: Exception, host: str, *, proxy: str = "", timeout_s: float) -
         case TimeoutError():
             through = f" through the proxy {proxy}" if proxy else ""
             why = f"no complete response from {host}{through} within {timeout_s:g} s"
-            return Explanation(why, CHECK_PROXY if proxy else CHECK_NETWORK)
+            return why, CHECK_PROXY if proxy else CHECK_NETWORK
         case ssl.SSLCertVerificationError():
             return _certificate(error, host)
         case TunnelError(status=407, has_basic=False):
             why = f"the proxy {proxy} requires a login other than by user name and password"
-            return Explanation(why, PROXY_LOGIN)
+            return why, PROXY_LOGIN
         case TunnelError(status=407, was_sent=was_sent):
             verb = "rejected the" if was_sent else "requires a"
-            return Explanation(f"the proxy {proxy} {verb} user name and password", PROXY_PASSWORD)
+            return f"the proxy {proxy} {verb} user name and password", PROXY_PASSWORD
         case TunnelError(status=status):
             said = f"HTTP {status}" if status else "no usable response"
             why = f"the proxy {proxy} opened no tunnel to {host} ({said})"
-            return Explanation(why, CHECK_PROXY)
+            return why, CHECK_PROXY
         case socket.gaierror() if proxy:
-            return Explanation(f"the name of the proxy {proxy} cannot be resolved", CHECK_PROXY)
+            return f"the name of the proxy {proxy} cannot be resolved", CHECK_PROXY
         case socket.gaierror():
-            return Explanation(f"the name {host} cannot be resolved", CHECK_NETWORK)
+            return f"the name {host} cannot be resolved", CHECK_NETWORK
         case ConnectionRefusedError() if proxy:
-            return Explanation(f"connection refused by the proxy {proxy}", CHECK_PROXY)
+            return f"connection refused by the proxy {proxy}", CHECK_PROXY
         case ConnectionRefusedError():
-            return Explanation(f"connection refused by {host}", CHECK_NETWORK)
+            return f"connection refused by {host}", CHECK_NETWORK
         case _ if _is_cut(error):
-            return Explanation(
-                f"{host} closed the connection before the response was complete", CHECK_NETWORK
-            )
+            return f"{host} closed the connection before the response was complete", CHECK_NETWORK
         case ssl.SSLError():
             return _tls(error, host)
         case http.client.HTTPException():
-            return Explanation(f"{host} does not speak HTTP there", CHECK_ADDRESS)
+            return f"{host} does not speak HTTP there", CHECK_ADDRESS
         case OSError(strerror=str(text)):
-            return Explanation(text.lower(), CHECK_PROXY if proxy else CHECK_NETWORK)
-    return Explanation(f"{type(error).__name__} in the connection to {host}", CHECK_NETWORK)
+            return text.lower(), CHECK_PROXY if proxy else CHECK_NETWORK
+    return f"{type(error).__name__} in the connection to {host}", CHECK_NETWORK
 
 
 def redirect(host: str, location: str) -> tuple[str, bool]:
@@ -137,45 +127,41 @@ def _is_cut(error: Exception) -> bool:
     )
 
 
-def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Explanation:
+def _certificate(error: ssl.SSLCertVerificationError, host: str) -> tuple[str, str]:
     code = error.verify_code
     contact = f"contact the administrator of {host}"
     if code in (EXPIRED, NOT_YET_VALID):
         state = "has expired" if code == EXPIRED else "is not valid yet"
         today, sets = time.strftime("%Y-%m-%d"), system.command_line(system.setting_the_clock())
-        return Explanation(
+        return (
             f"the certificate of {host} {state} (this machine's date: {today})",
             f"if that date is wrong, set the clock: {sets}; else {contact}",
         )
     if code in WRONG_HOST:
-        return Explanation(
+        return (
             f"the certificate shown is not valid for {host}",
             f"check the address; another server perhaps poses as {host}",
         )
     if code == SELF_SIGNED:
-        return Explanation(f"the certificate of {host} is self-signed", OWN_AUTHORITY)
+        return f"the certificate of {host} is self-signed", OWN_AUTHORITY
     if code in UNKNOWN_AUTHORITY:
         authority = "a certificate authority (CA) that this machine does not trust"
-        return Explanation(f"the certificate of {host} comes from {authority}", OWN_AUTHORITY)
+        return f"the certificate of {host} comes from {authority}", OWN_AUTHORITY
     if code == WRONG_PURPOSE:
-        return Explanation(f"the certificate of {host} was issued for another purpose", contact)
+        return f"the certificate of {host} was issued for another purpose", contact
     if code in WEAK:
-        return Explanation(f"the certificate of {host} is signed too weakly", contact)
+        return f"the certificate of {host} is signed too weakly", contact
     if code in INVALID_AUTHORITY:
-        return Explanation(
-            f"the certificate of {host} comes from an authority that must not issue it", OWN_AUTHORITY
-        )
-    return Explanation(
-        f"the certificate of {host} cannot be verified ({error.verify_message})", OWN_AUTHORITY
-    )
+        return f"the certificate of {host} comes from an authority that must not issue it", OWN_AUTHORITY
+    return f"the certificate of {host} cannot be verified ({error.verify_message})", OWN_AUTHORITY
 
 
-def _tls(error: ssl.SSLError, host: str) -> Explanation:
+def _tls(error: ssl.SSLError, host: str) -> tuple[str, str]:
     reason = getattr(error, "reason", None) or ""
     words = reason.replace("_", " ").lower() or "no reason given"
     if reason in NOT_TLS:
-        return Explanation(f"{host} does not speak TLS on that port", CHECK_ADDRESS)
+        return f"{host} does not speak TLS on that port", CHECK_ADDRESS
     if reason in OLD_TLS:
         why = f"{host} does not offer TLS 1.2 or later ({words})"
-        return Explanation(why, f"contact the administrator of {host}")
-    return Explanation(f"TLS with {host} failed ({words})", "check the address and HTTPS_PROXY")
+        return why, f"contact the administrator of {host}"
+    return f"TLS with {host} failed ({words})", "check the address and HTTPS_PROXY"

@@ -220,7 +220,7 @@ class Gateway:
         except TimeoutError:
             raise GatewayError("no connection within the time limit", late=True) from None
         except OSError as error:
-            found = failures.explain(
+            why, _ = failures.explain(
                 error, self.host, proxy=proxy.address if proxy else "", timeout_s=self.limits.connect
             )
-            raise GatewayError(found.why) from None
+            raise GatewayError(why) from None
