@@ -421,7 +421,7 @@ def _undo(draft: _Draft, change: Change) -> bool:
         if now is not MISSING and not _is_ours(draft.document, change):
             return change.before is not None and same(now, draft.document.load(change.before))
         if change.before is None:
-            draft.remove(change.key, change.extra)  # or, where it is gone, a container of ours that is left
+            draft.remove(change.key, change.extra)  # or, without it, a container of ours that is left
         elif now is MISSING:
             return False
         elif parts := _parts(change):
