@@ -380,7 +380,7 @@ class Undone:
         if self.private:
             how = f"when that is gone: chmod +{self.private:04o} {shlex.quote(self.path)}"
             lines.append(f"kept {self.path} private, because it holds a key of another thv-llm; {how}")
-        if not lines and not self.error:
+        if not lines and not self.error and self.before is not None:
             lines.append(f"found nothing of thv-llm in {self.path}")
         return tuple(lines)
 
