@@ -180,10 +180,16 @@ def _helpers(found: tuple[str, ...]) -> list[str]:
 
 
 def _other_homes(helpers: Sequence[str], own: str) -> Iterator[str]:
-    """Yield the directories of other installations that are still there, by their helpers."""
-    for helper in helpers:
-        if os.path.realpath(helper) != os.path.realpath(own) and os.path.exists(helper):
-            yield os.path.dirname(os.path.dirname(helper))
+    """Yield the directories of other installations that are still there, by their helpers.
+
+    Args:
+        own: our helper; one of another name beside it is of this installation, too.
+    """
+    bin_directory = os.path.realpath(os.path.dirname(own))
+    for helper in filter(os.path.exists, helpers):
+        directory = os.path.dirname(helper)
+        if os.path.realpath(directory) != bin_directory:
+            yield os.path.dirname(directory)
 
 
 def record_of_other(home: str, path: str) -> WiredFile | None:
