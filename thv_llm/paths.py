@@ -144,10 +144,9 @@ def require_socket(path: str) -> None:
         mode = os.lstat(path).st_mode
     except OSError:  # nothing is there
         return
-    if not stat.S_ISSOCK(mode):  # perhaps a user's, so it is not removed
-        kind, away = "file", system.removal_of(path)
-        if stat.S_ISDIR(mode):
-            kind, away = "directory", system.command_line(("mv", path, f"{path}.old"))
+    if not stat.S_ISSOCK(mode):  # perhaps a user's, so it is only moved
+        kind = "directory" if stat.S_ISDIR(mode) else "file"
+        away = system.command_line(("mv", path, f"{path}.old"))
         next_step = system.one_after_the_other(away, "thv-llm setup")
         raise ThvLlmError(what, why=f"there is a {kind} of that name", next_step=next_step)
 

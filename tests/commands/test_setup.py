@@ -145,7 +145,7 @@ def test_what_is_in_the_place_of_the_socket_is_found_before_the_login_and_stays(
     removed = here.run("uninstall", "--yes")
 
     assert refused.code == 1
-    assert f"next: rm {path} && thv-llm setup --gateway-url" in refused.err
+    assert f"next: mv {path} {path}.old && thv-llm setup --gateway-url" in refused.err
     assert here.provider.count("authorize") == 0
     assert removed.code == 0
     assert f"Left {path}" in removed.err
@@ -159,6 +159,15 @@ def test_the_line_that_a_failed_setup_prints_has_no_secret_of_a_url_in_it() -> N
     assert flags.retyped("thv-llm login", args) == "thv-llm setup --from URL --skip-browser"
     assert flags.retyped("thv-llm login --device-code", args) == "thv-llm setup --from URL --device-code"
     assert flags.retyped("thv-llm setup --help", args) == "thv-llm setup --help"
+
+
+def test_the_line_that_a_failed_setup_prints_can_be_typed_when_the_url_stood_behind_a_mark() -> None:
+    args = cli.build_parser("setup").parse_args(["setup", "--yes", "--", "https://llm.example.com"])
+
+    again = flags.retyped("thv-llm setup --audience NAME", args)
+
+    assert again == "thv-llm setup https://llm.example.com --yes --audience NAME"
+    cli.build_parser("setup").parse_args(again.split()[1:])
 
 
 def test_a_dry_run_shows_the_changes_and_makes_none(here: Machine) -> None:

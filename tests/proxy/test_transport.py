@@ -81,17 +81,18 @@ def test_an_end_that_came_with_the_last_bytes_needs_no_word_of_the_system(
 ) -> None:
     # Windows, too, wakes nobody for a socket that was only shut down on this side.
     monkeypatch.setattr(socket.socket, "shutdown", lambda *_: None)
-    closed = threading.Event()
+    said, closed = threading.Event(), threading.Event()
 
     def say_and_end(secured: ssl.SSLSocket) -> None:
         secured.sendall(b"hello")
-        with contextlib.suppress(OSError, TimeoutError):
-            secured.settimeout(0.2)
-            secured.unwrap()  # the end of TLS; the TCP connection stays open
+        with contextlib.suppress(OSError):
+            secured.settimeout(0.1)
+            secured.unwrap()  # the end of TLS, which waits for ours; the TCP connection stays open
+        said.set()
         closed.wait(PATIENCE_S)
 
     with link_to(say_and_end) as upstream:
-        time.sleep(0.5)  # both records are there
+        assert said.wait(PATIENCE_S)
         assert upstream.read() == b"hello"
         assert upstream.is_over
         assert not upstream.is_alive()

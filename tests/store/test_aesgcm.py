@@ -88,6 +88,6 @@ def test_without_ctypes_the_python_implementation_is_used() -> None:
         "from thv_llm.store import aesgcm; print(type(aesgcm.best()))"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
-    assert "aesgcm.Python" in done.stdout
+    assert "aesgcm.Python" in done.stdout, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,19 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     first.write_text("1")
     second.write_text("2")
     return first, second
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("permissions", [0o044, 0o040, 0o007, 0o065])
+def test_the_command_that_gives_permissions_back_gives_these(tmp_path: Path, permissions: int) -> None:
+    path = tmp_path / "with a blank"
+    path.touch(0o600)
+
+    command = file_system.sharing(str(path), permissions)
+    subprocess.run(command, check=True)
+
+    assert path.stat().st_mode & 0o777 == 0o600 | permissions
+    assert command[1].startswith(("g+", "o+"))  # macOS adds no numbers
 
 
 def test_two_files_change_places(pair: tuple[Path, Path]) -> None:

@@ -237,7 +237,7 @@ def retyped(next_step: str, args: argparse.Namespace) -> str:
     Args:
         args: of `setup`.
     """
-    words, url = list(args.line), args.url
+    words, url = [word for word in args.line if word != "--"], args.url
     if not words or next_step == settings.SET_UP:  # which is the whole line
         return next_step
     if url:

@@ -247,6 +247,13 @@ def closing(path: str) -> tuple[str, ...]:
     return ("chmod", "go=", path)
 
 
+def sharing(path: str, permissions: int) -> tuple[str, ...]:
+    """Return the command that gives permissions to group and others, in letters: macOS adds no numbers."""
+    group, others = (stat.filemode(permissions)[at : at + 3].replace("-", "") for at in (4, 7))
+    wanted = [f"{who}+{words}" for who, words in (("g", group), ("o", others)) if words]
+    return ("chmod", ",".join(wanted), path)
+
+
 def replace(new: str, target: str) -> None:
     """Rename, whatever there is at `target`."""
     if sys.platform == "win32":

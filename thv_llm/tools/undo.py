@@ -384,8 +384,9 @@ class Undone:
         if self.absent:
             lines.append(f"{', '.join(self.absent)}: no longer in {self.path}; previous value not put back")
         if self.private:
-            how = f"when that is gone: chmod +{self.private:04o} {shlex.quote(self.path)}"
-            lines.append(f"kept {self.path} private, because it holds a key of another thv-llm; {how}")
+            how = system.command_line(file_system.sharing(self.path, self.private))
+            why = "because it holds a key of another thv-llm; when that is gone"
+            lines.append(f"kept {self.path} private, {why}: {how}")
         if not lines and not self.error and self.before is not None:
             lines.append(f"found nothing of thv-llm in {self.path}")
         return tuple(lines)
