@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -455,6 +456,20 @@ def test_what_is_exported_sets_up_another_machine_alike(tmp_path: Path) -> None:
     for key in ("token_store", "tls_skip_verify", "service.network", "oidc.token_file"):
         assert value(two, key) != value(one, key)
         assert key in shown.err
+
+
+def test_only_certificates_are_exported_of_a_file_that_holds_a_private_key_too(tmp_path: Path) -> None:
+    home = homes.make(tmp_path)
+    both = tmp_path / "both.pem"
+    key = "-----BEGIN PRIVATE KEY-----\nY2FuYXJ5LW9mLXRoaXMtdGVzdA==\n-----END PRIVATE KEY-----\n"
+    both.write_text(f"{key}# of the company\n{Path(CA_FILE).read_text()}{key}")
+    home.configure(ca_file=str(both))
+
+    shown = home.run("config", "show", "--export")
+
+    assert "PRIVATE" not in shown.out
+    assert "Y2FuYXJ5" not in shown.out
+    assert tomllib.loads(shown.out)["ca_pem"].strip() == Path(CA_FILE).read_text().strip()
 
 
 def test_show_says_of_each_value_where_it_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

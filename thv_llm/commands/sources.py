@@ -29,6 +29,8 @@ SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "n
 
 CA_PEM = "ca_pem"
 """A member beside the settings: certificate authorities as text, which become `ca_file`."""
+CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+"""What is copied of a `ca_file`: there can be a private key in it, too."""
 MAX_BYTES = 1 << 16
 CHECKS = ("tls_skip_verify", "proxy.require_key")
 """What no document from a URL sets."""
@@ -279,10 +281,9 @@ def exported(found: Settings, home: str) -> tuple[dict[str, Any], list[str]]:
             continue
         is_own = row.key in (*CHECKS, "token_store", "service.network") or value == settings.STORED
         is_own = is_own or (row.metavar == "FILE" and str(value).startswith(os.path.join(home, "")))
-        if row.key == "ca_file":
-            data = files.read(str(value))
-            tables[CA_PEM] = "" if data is None else data.decode("utf-8", "replace")
-        elif is_own:
+        if row.key == "ca_file" and (found_there := CERTIFICATE.findall(files.read(str(value)) or b"")):
+            tables[CA_PEM] = "\n".join(one.decode() for one in found_there) + "\n"
+        elif is_own or row.key == "ca_file":
             left_out.append(row.key)
         else:
             table, _, name = row.key.rpartition(".")
