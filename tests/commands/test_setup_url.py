@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -299,7 +300,7 @@ def test_the_line_that_is_then_printed_works(here: Machine) -> None:
     refused = setup(here, is_terminal=False)
     line = refused.err.partition("if it is right: thv-llm ")[2]
 
-    done = here.run(*line.split())
+    done = here.run(*shlex.split(line))
 
     assert done.code == 0, done.err
     assert saved(here).oidc.client_id == "thv-llm"

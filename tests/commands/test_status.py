@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from thv_llm.errors import ExitCode, LoginRequiredError, UnreachableError
 from thv_llm.service import agent_protocol, background, helper
 from thv_llm.sessions import Sessions
 
-STATUS_MS = 200
+STATUS_BARE_PYTHONS = 11
+"""The processor time that the command may take, in starts of a Python that does nothing."""
 
 
 def test_everything_is_on_one_screen(lab: Lab) -> None:
@@ -269,19 +271,19 @@ def test_json_of_a_new_user_is_complete_too(tmp_path: Path) -> None:
 def test_it_is_there_at_once(lab: Lab) -> None:
     import resource  # which Windows has not
 
+    def used(*command: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, capture_output=True, env=lab.environ, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
     wire(lab, "claude-code")
     lab.start()
-    times = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            paths.own_command("status"), check=True, capture_output=True, env=lab.environ, timeout=60
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    times = [(used(*paths.own_command("status")), used(sys.executable, "-c", "pass")) for _ in range(5)]
 
-    # Processor time: on a machine that is busy with other things the clock on the wall tells nothing.
-    assert min(times) * 1000 < STATUS_MS
+    # In turn, as the speed of a machine changes with what else it does, even in processor time.
+    ours, bare = (min(column) for column in zip(*times, strict=True))
+    assert ours < STATUS_BARE_PYTHONS * bare
 
 
 def test_each_tool_has_its_last_request_and_its_last_error(lab: Lab) -> None:
