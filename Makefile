@@ -15,7 +15,7 @@ test: pyz ## unit and integration tests on every Python from 3.11 that is instal
 	@$(PYTHON) tests/matrix.py
 
 e2e: pyz ## the built file with a certified provider, a real keyring, browser and tools
-	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first tests/e2e
+	@$(PYTHON) -m tests.e2e.install && $(PYTHON) tests/matrix.py --first -n auto --dist load tests/e2e
 
 release-check: pyz ## the newest version of every AI tool, and SDKs; TOOL=pi or clients for some, WRITE=1 to record
 	@$(PYTHON) -m tests.e2e.install && $(PYTHON) -m tests.e2e.release $(if $(WRITE),--write) $(TOOL)

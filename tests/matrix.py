@@ -5,8 +5,9 @@
     python3 tests/matrix.py --format       let ruff format the sources
     python3 tests/matrix.py --run MODULE   a program of the tests, on the newest Python
 
-As many run at the same time as there are cores. The environments live in `.cache/`, one for each
-build, and are made anew when what is pinned changes. A process that is left over fails its run.
+As many run at the same time as there are cores, with two tests for each core. The environments live
+in `.cache/`, one for each build, and are made anew when what is pinned changes. A process that is left
+over fails its run.
 
 A warning is an error, in the tests by Python's own means, and in all that they start by
 `child_warnings`, which every Python of these environments imports, even with `-I`.
@@ -42,6 +43,9 @@ CHILD_WARNINGS = TOP / "tests" / "child_warnings.py"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14", "3.15")
 VERSIONS = (*SUPPORTED, *(f"3.{minor}" for minor in range(16, 20)))
 """A later one is tested where it is installed, and what is pinned exists for it."""
+
+TESTS_PER_CORE = 2
+"""They wait for programs, servers and clocks: one for each core left half of it idle."""
 
 COUNTED = re.compile(r"(\d+) (passed|failed|error|skipped)")
 
@@ -201,15 +205,18 @@ def test(found: Sequence[Python], arguments: Sequence[str]) -> int:
     """Run the tests on these builds; 1 when one failed, or none ran."""
     cores = os.cpu_count() or 1
     at_once = max(min(len(found), cores), 1)
-    workers = -(-cores // at_once)
-    parallel = ["-n", str(workers)] if workers > 1 else []
+    workers = -(-TESTS_PER_CORE * cores // at_once)
     times = Counter(python.version for python in found)
     labels = [
         python.version if times[python.version] == 1 else f"{python.version} ({python.path})"
         for python in found
     ]
     runs = [
-        Run(python, [*parallel, *arguments], label=f"{label}  " if len(found) > 1 else "")
+        Run(
+            python,
+            ["-n", str(workers), "--dist", "worksteal", *arguments],
+            label=f"{label}  " if len(found) > 1 else "",
+        )
         for python, label in zip(found, labels, strict=True)
     ]
     with ThreadPoolExecutor(at_once) as pool:
