@@ -76,12 +76,16 @@ def test_many_requests_half_of_them_bad_leave_nothing_behind() -> None:
             until(lambda: run.proxy.stats().connections == 0)
             return resources()
 
-        before = send(1000)
-        after = send(REQUESTS)
+        seen = [send(1000)]
+        grown = True
+        # The heap of a process that ran thousands of other tests moves once; a leak grows each time.
+        while grown and len(seen) <= 3:
+            seen.append(send(REQUESTS))
+            # Pooled connections and idle threads can differ by a few.
+            grown = any(now - then > 10 for now, then in zip(seen[-1], seen[-2], strict=True))
 
         assert run.proxy.stats().ok >= REQUESTS // 2
-        # Pooled connections and idle threads can differ by a few; a leak grows with the requests.
-        assert all(now - then <= 10 for now, then in zip(after, before, strict=True)), (before, after)
+        assert not grown, seen
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
