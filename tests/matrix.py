@@ -45,7 +45,7 @@ VERSIONS = (*SUPPORTED, *(f"3.{minor}" for minor in range(16, 20)))
 """A later one is tested where it is installed, and what is pinned exists for it."""
 
 TESTS_PER_CORE = 2
-"""They wait for programs, servers and clocks: one for each core left half of it idle."""
+"""They wait for programs, servers and clocks."""
 
 COUNTED = re.compile(r"(\d+) (passed|failed|error|skipped)")
 
